@@ -1,0 +1,108 @@
+//! What a node says at connect and while it lives: hello, presence, load and events.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{EnvironmentName, FleetId, NodeId, NodeName, ServiceName};
+use crate::manifest::Version;
+use crate::payload::{Payload, PayloadType};
+use crate::reason::Reason;
+
+/// Said at every connect and every [`HELLO_INTERVAL_SECS`]; signed by the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// [`crate::FORMAT`] at the time of writing.
+    pub format: u32,
+    /// The fleet.
+    pub fleet: FleetId,
+    /// The node; must be the hash of `public_key`.
+    pub node: NodeId,
+    /// The node's Ed25519 public key, base64.
+    pub public_key: String,
+    /// Its name among people.
+    pub name: NodeName,
+    /// Its one environment.
+    pub environment: EnvironmentName,
+    /// Labels that placements select by.
+    pub labels: BTreeMap<String, String>,
+    /// Formats this agent reads, ascending.
+    pub formats: Vec<u32>,
+    /// The agent's version.
+    pub agent_version: String,
+    /// Random, answered by signed time once that exists.
+    pub nonce: String,
+    /// The kernel's boot id: the same node under two boots is one node, two nodes under one id are two boot ids.
+    pub boot_id: String,
+    /// The newest manifest accepted and durable.
+    pub seen: Version,
+    /// What the node has.
+    pub capacity: Capacity,
+    /// Where its proxy listens, for people: `127.0.0.2`.
+    pub address: String,
+}
+
+/// Hello is repeated at this interval.
+pub const HELLO_INTERVAL_SECS: u64 = 15 * 60;
+
+/// What a node has to give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capacity {
+    /// `arm64`, `amd64`.
+    pub architecture: String,
+    /// Cores.
+    pub cores: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+}
+
+/// Retained; the broker publishes `online: false` for a node that is gone. Advice, not truth.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Presence {
+    /// Whether its session stands.
+    pub online: bool,
+    /// The boot it speaks from.
+    pub boot_id: String,
+}
+
+/// A periodic sample; short stable names, so that people can read it with `mosquitto_sub`. Unsigned, QoS 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// The newest manifest accepted and durable.
+    pub seen: Version,
+    /// Busy share of all cores since the last sample, 0 to 1; none: not known.
+    pub cpu: Option<f32>,
+    /// Load average of one minute.
+    pub load1: Option<f32>,
+    /// Memory in use, bytes.
+    pub mem_used: Option<u64>,
+    /// Memory in all, bytes.
+    pub mem_total: Option<u64>,
+    /// Disk in use where Docker keeps images, bytes.
+    pub disk_used: Option<u64>,
+    /// That disk's size, bytes.
+    pub disk_total: Option<u64>,
+    /// The hottest zone, degrees Celsius.
+    pub temp_c: Option<f32>,
+    /// Seconds since boot.
+    pub up_s: u64,
+}
+
+/// Something that happened on a node, for `pith events`. QoS 1, not retained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// The service it concerns.
+    pub service: Option<ServiceName>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// One sentence for a person.
+    pub message: String,
+}
+
+impl Payload for Hello {
+    const TYPE: PayloadType = PayloadType::Hello;
+}

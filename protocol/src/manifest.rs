@@ -1,0 +1,70 @@
+//! A manifest: what one node must run now.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::envelope::Envelope;
+use crate::id::{EnvironmentName, FleetId, NodeId, ReleaseId, ServiceName};
+use crate::payload::{Payload, PayloadType};
+
+/// (epoch, generation): what orders manifests. Epoch first.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// Changes only by root signature.
+    pub epoch: u64,
+    /// Counts the manifests of one node.
+    pub generation: u64,
+}
+
+/// A jump of the generation beyond this is refused, so that one forged number cannot exhaust the counter.
+pub const MAX_GENERATION_JUMP: u64 = 1 << 20;
+
+/// The document that the director signs for one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`crate::FORMAT`] at the time of writing.
+    pub format: u32,
+    /// The fleet it is for.
+    pub fleet: FleetId,
+    /// The node it is for.
+    pub node: NodeId,
+    /// The node's one environment.
+    pub environment: EnvironmentName,
+    /// Its place in the order.
+    pub version: Version,
+    /// Unix seconds by the coordinator's clock; information, and a floor for the node's clock later.
+    pub issued_at: u64,
+    /// What runs, one entry per service, in no order.
+    pub services: Vec<Assignment>,
+    /// Services that ran here and must not any more; one that is dropped without being named here refuses the whole.
+    pub removed: BTreeSet<ServiceName>,
+    /// The envelopes of the releases named by `services`, so that a node needs nothing else.
+    pub releases: Vec<Envelope>,
+}
+
+/// One service on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assignment {
+    /// The service's name in the manifest's environment.
+    pub service: ServiceName,
+    /// The coordinator's number of the deploy or undo, for people and reports; decides nothing on the node.
+    pub revision: u64,
+    /// Which release.
+    pub release: ReleaseId,
+    /// Instances on this node.
+    pub count: u32,
+    /// The coordinator's count of tries of this template; a given-up template is tried again only under a higher one.
+    pub attempt: u32,
+    /// Raised by `pith rollout restart`; part of the template.
+    pub restarts: u32,
+}
+
+impl Payload for Manifest {
+    const TYPE: PayloadType = PayloadType::Manifest;
+}

@@ -1,0 +1,100 @@
+//! Stable reason codes: why something waits, was refused, failed or went back. A person reads the message beside it; a
+//! script reads the code, which never changes its meaning.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a service on a node, or a rollout, is where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    // Waiting
+    /// The image is on its way.
+    PullingImage,
+    /// The registry cannot be reached or moves no bytes; it is tried again.
+    RegistryUnreachable,
+    /// Docker does not answer; the clocks of rollouts stand still.
+    EngineUnavailable,
+    /// An instance has started and is not ready yet.
+    WaitingForReady,
+    /// An instance is ready and must stay so for `min_ready`.
+    WaitingForMinReady,
+    /// Old instances finish what they have.
+    WaitingForConnections,
+    /// An instance has been told to stop.
+    WaitingForStop,
+    /// A service in `depends_on` is not ready.
+    WaitingForDependency,
+    /// A crashed or killed instance starts again after a pause.
+    WaitingForBackoff,
+    /// The stable release, or a dependency, is unhealthy too: the new one is not blamed.
+    StableUnhealthy,
+    /// The node has not been heard of.
+    NodeOffline,
+    /// The node runs something else first.
+    WaitingForOtherNodes,
+
+    // Failures of a release
+    /// The registry knows no such image.
+    ImageNotFound,
+    /// The registry refuses the credentials.
+    RegistryDenied,
+    /// The image has no variant for the node's processor.
+    WrongPlatform,
+    /// The disk has no room for the image.
+    NoSpace,
+    /// The image could not be pulled for another reason that trying again does not mend.
+    PullFailed,
+    /// Docker refused to create the container.
+    CreateFailed,
+    /// Docker could not start the container.
+    StartFailed,
+    /// Exited three times before it was ready.
+    CrashLoop,
+    /// Killed by the kernel for its memory before it was ready.
+    OutOfMemory,
+    /// Not ready within `progress_deadline`.
+    NotReadyInTime,
+    /// Another program or container holds the port.
+    PortTaken,
+    /// An address to listen on is not on this node.
+    AddressNotAvailable,
+    /// The node's policy does not allow it.
+    PolicyDenied,
+    /// The release needs something this agent cannot do.
+    NeedsNewerAgent,
+
+    // Ends
+    /// This release went back on a node, and the rollout with it.
+    RolledBackOnNode,
+    /// An operator asked for it.
+    Requested,
+    /// A newer revision took its place.
+    Superseded,
+    /// No node fits the placement.
+    NoNodeFits,
+    /// The time given was over.
+    Timeout,
+
+    // Refusals of a manifest
+    /// See [`crate::envelope::Rejected`]; its own code is in the message.
+    ManifestRefused,
+}
+
+impl Reason {
+    /// The code as it stands in JSON.
+    #[must_use]
+    pub fn code(self) -> String {
+        serde_json::to_value(self)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .expect("a unit variant serialises to a string")
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.code())
+    }
+}

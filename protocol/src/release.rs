@@ -1,0 +1,66 @@
+//! A release: one service, complete and immutable, with its image pinned.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Digest, FleetId};
+use crate::payload::{Payload, PayloadType};
+use crate::spec::ServiceSpec;
+
+/// The document that the release key signs. Its id is [`crate::id::ReleaseId::of_payload`] of the signed bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// [`crate::FORMAT`] at the time of writing.
+    pub format: u32,
+    /// The fleet it is for.
+    pub fleet: FleetId,
+    /// Higher for each release of the service; a security floor compares it.
+    pub counter: u64,
+    /// The pinned image.
+    pub image: Image,
+    /// The service.
+    pub spec: ServiceSpec,
+}
+
+/// An image as people call it, and what it is pinned to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// `registry.local:5000/web:v2`, as written by a person.
+    pub reference: String,
+    /// What decides.
+    pub pin: Pin,
+}
+
+/// What an image is pinned to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pin {
+    /// The digest of the index (or manifest) in its registry; nodes pull `name@digest`.
+    Digest(Digest),
+    /// The id of an image that exists in the local Docker only; never pulled.
+    ImageId(Digest),
+}
+
+impl Image {
+    /// What Docker is asked for: `name@digest` for a pinned one, else the image id.
+    #[must_use]
+    pub fn pinned_reference(&self) -> String {
+        match &self.pin {
+            Pin::Digest(digest) => format!("{}@{digest}", self.repository()),
+            Pin::ImageId(id) => id.to_string(),
+        }
+    }
+
+    /// The reference without tag and digest.
+    #[must_use]
+    pub fn repository(&self) -> &str {
+        let name = self.reference.split_once('@').map_or(self.reference.as_str(), |(name, _)| name);
+        let last_part = name.rfind('/').map_or(0, |slash| slash + 1);
+        name[last_part..].find(':').map_or(name, |colon| &name[..last_part + colon])
+    }
+}
+
+impl Payload for Release {
+    const TYPE: PayloadType = PayloadType::Release;
+}

@@ -1,0 +1,185 @@
+//! What a node says of itself.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{EnvironmentName, FleetId, NodeId, ReleaseId, ServiceName, Template};
+use crate::manifest::Version;
+use crate::payload::{Payload, PayloadType};
+use crate::reason::Reason;
+
+/// The state of a node after a change; retained, at QoS 1, signed by the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// [`crate::FORMAT`] at the time of writing.
+    pub format: u32,
+    /// The fleet.
+    pub fleet: FleetId,
+    /// The node.
+    pub node: NodeId,
+    /// The node's environment.
+    pub environment: EnvironmentName,
+    /// Counts the reports of one agent process, so that an older one is known as such.
+    pub sequence: u64,
+    /// Unix milliseconds at the agent's start: orders sequences of different processes, nothing else.
+    pub agent_started_ms: u64,
+    /// The newest manifest accepted and durable.
+    pub seen: Version,
+    /// One entry per service that runs or should run here.
+    pub services: Vec<ServiceReport>,
+    /// Manifests refused since the agent's start, by code.
+    pub refused: BTreeMap<String, u64>,
+    /// Whether Docker answers.
+    pub engine: EngineState,
+}
+
+/// Whether the container engine answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineState {
+    /// It answers.
+    Ready,
+    /// It does not.
+    Unavailable,
+}
+
+/// One service on one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceReport {
+    /// The service.
+    pub service: ServiceName,
+    /// The revision of the newest accepted manifest.
+    pub revision: u64,
+    /// The attempt of that manifest.
+    pub attempt: u32,
+    /// Where the service stands.
+    pub phase: Phase,
+    /// Why, with what a person needs beside it.
+    pub detail: Option<Detail>,
+    /// Instances wanted.
+    pub desired: u32,
+    /// Instances of the wanted template.
+    pub updated: u32,
+    /// Instances that answer and are routed, of any template.
+    pub ready: u32,
+    /// What instances are, in slot order.
+    pub instances: Vec<InstanceReport>,
+    /// The template that failed last and stays failed until a higher attempt.
+    pub given_up: Option<GivenUp>,
+}
+
+/// Where a service on a node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The wanted template runs, complete and available. Moves on with the next manifest or a crash.
+    Running,
+    /// Moving to the wanted template. Ends in `Running`, `RollingBack` or `Failed`.
+    Updating,
+    /// The wanted template was given up; moving back. Ends in `RolledBack`.
+    RollingBack,
+    /// The wanted template was given up and last-good runs, complete. Ends with a higher attempt or another template.
+    RolledBack,
+    /// The wanted template was given up and there is nothing to go back to, or `on_failure = "pause"`.
+    Failed,
+    /// Running, but fewer than wanted are ready; being healed.
+    Degraded,
+    /// Being removed. Ends by leaving the report.
+    Removing,
+}
+
+/// A reason with what a person needs to act on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Detail {
+    /// The stable code.
+    pub reason: Reason,
+    /// One sentence for a person.
+    pub message: String,
+    /// When it is looked at again: milliseconds from the report's making.
+    pub again_in_ms: Option<u64>,
+}
+
+/// A template that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GivenUp {
+    /// The release.
+    pub release: ReleaseId,
+    /// The template.
+    pub template: Template,
+    /// The attempt that failed.
+    pub attempt: u32,
+    /// The code.
+    pub reason: Reason,
+    /// One sentence for a person.
+    pub message: String,
+    /// What was seen at that moment.
+    pub evidence: Option<Evidence>,
+}
+
+/// What was seen when a release failed; bounded in size.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// The last answer of the failing probe: status line and the beginning of the body.
+    pub probe: Option<String>,
+    /// The exit code of the last exit.
+    pub exit_code: Option<i64>,
+    /// Whether the kernel killed it for its memory.
+    pub oom_killed: bool,
+    /// The last log lines, oldest first, at most [`MAX_EVIDENCE_LINES`].
+    pub log: Vec<String>,
+}
+
+/// Log lines kept as evidence.
+pub const MAX_EVIDENCE_LINES: usize = 20;
+/// Bytes kept of each text in evidence.
+pub const MAX_EVIDENCE_TEXT_BYTES: usize = 512;
+
+/// One instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceReport {
+    /// The container's name.
+    pub name: String,
+    /// Its slot.
+    pub slot: u32,
+    /// Its release.
+    pub release: ReleaseId,
+    /// Its template.
+    pub template: Template,
+    /// What it is doing.
+    pub state: InstanceState,
+    /// How often it was restarted after a crash or a failed liveness probe, by this agent process.
+    pub restarts: u32,
+}
+
+/// What an instance is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    /// Created, not started yet.
+    Created,
+    /// Runs, not ready yet.
+    Starting,
+    /// Ready and routed.
+    Ready,
+    /// Was ready and is not now.
+    Unready,
+    /// Finishes what it has.
+    Draining,
+    /// Told to stop.
+    Stopping,
+    /// Stopped and kept, so that going back needs no network.
+    Kept,
+    /// Exited by itself; starts again after a pause.
+    Crashed,
+}
+
+impl Payload for Report {
+    const TYPE: PayloadType = PayloadType::Report;
+}

@@ -1,0 +1,306 @@
+//! What a service is, complete and checked: every default is filled in, so that a release means the same for every
+//! reader. Made only by [`crate::file`]; carried inside a signed [`crate::release::Release`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{NodeName, PortName, ServiceName, VolumeName};
+use crate::units::{Bytes, MilliCpu, Millis};
+
+/// A service as one node must run it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// The service's name.
+    pub name: ServiceName,
+    /// How many instances, counted over the fleet or per node.
+    pub scheduling: Scheduling,
+    /// The container's process.
+    pub container: Container,
+    /// Time between SIGTERM and SIGKILL.
+    pub stop_grace: Millis,
+    /// Services that must be ready first, at deploy and at boot; acyclic within a set of files.
+    pub depends_on: BTreeSet<ServiceName>,
+    /// Services it calls, without an order.
+    pub uses: BTreeSet<ServiceName>,
+    /// Ports it serves.
+    pub ports: Vec<Port>,
+    /// Probes.
+    pub health: Health,
+    /// What it asks for and may use at most.
+    pub resources: Resources,
+    /// How a new release replaces the old one.
+    pub rollout: RolloutPolicy,
+    /// Where it may run.
+    pub placement: Placement,
+    /// Named volumes.
+    pub volumes: Vec<Volume>,
+}
+
+/// How many instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduling {
+    /// This many over the whole fleet, spread evenly.
+    Replicas(u32),
+    /// This many on every node that fits.
+    PerNode(u32),
+}
+
+/// The process inside the container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Container {
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// Replaces the image's entrypoint.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command.
+    pub command: Option<Vec<String>>,
+    /// `uid[:gid]` or names known to the image.
+    pub user: Option<String>,
+    /// Working directory.
+    pub working_dir: Option<String>,
+    /// Whether the root file system is read-only.
+    pub read_only: bool,
+    /// Whether PID 1 is an init that reaps and forwards signals.
+    pub init: bool,
+    /// Linux capabilities taken away, `ALL` or names without `CAP_`.
+    pub cap_drop: BTreeSet<String>,
+    /// Writable memory file systems: absolute path to size.
+    pub tmpfs: BTreeMap<String, Option<Bytes>>,
+    /// Resource limits of the process, by ulimit name.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// Extra container labels; never in our own namespace.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A soft and a hard limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ulimit {
+    /// What the process starts with.
+    pub soft: i64,
+    /// What it may raise it to.
+    pub hard: i64,
+}
+
+/// A port of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// Its name within the service.
+    pub name: PortName,
+    /// The fixed port on every node that runs the service; none: reachable by name from containers only.
+    pub listen: Option<Listen>,
+    /// The port inside the container.
+    pub target: u16,
+    /// How the proxy treats what passes.
+    pub protocol: PortProtocol,
+    /// tcp only: tell the backend the client's address by PROXY protocol v2.
+    pub proxy_protocol: bool,
+}
+
+/// Where a port is open on the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// One address of the node; none: all of them, IPv4 and IPv6.
+    pub address: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+}
+
+/// What a port speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PortProtocol {
+    /// HTTP/1.1 with WebSocket, SSE and streams: balanced per request.
+    Http,
+    /// Any stream: balanced per connection.
+    Tcp,
+}
+
+/// The probes of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// Holds the other two back until it has passed once.
+    pub startup: Option<Probe>,
+    /// Gates the route. None: a TCP connect to every target port.
+    pub readiness: Option<Probe>,
+    /// Restarts the instance.
+    pub liveness: Option<Probe>,
+}
+
+/// One check and its rhythm; defaults are Kubernetes'.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// What is asked.
+    pub check: Check,
+    /// Wait after the start of the container.
+    pub initial_delay: Millis,
+    /// Between two checks.
+    pub period: Millis,
+    /// For one answer.
+    pub timeout: Millis,
+    /// Consecutive successes that make it pass.
+    pub success_threshold: u32,
+    /// Consecutive failures that make it fail.
+    pub failure_threshold: u32,
+}
+
+/// What a probe asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Check {
+    /// GET; 200 to 399 passes.
+    Http {
+        /// Path and query.
+        path: String,
+        /// Port inside the container.
+        port: u16,
+    },
+    /// A connection is accepted.
+    Tcp {
+        /// Port inside the container.
+        port: u16,
+    },
+    /// A command inside the container exits 0.
+    Exec {
+        /// The command and its arguments.
+        command: Vec<String>,
+    },
+}
+
+/// Requests place, limits bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// What it needs.
+    pub requests: Amounts,
+    /// What it may use.
+    pub limits: Amounts,
+}
+
+/// Memory and processor time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amounts {
+    /// Bytes.
+    pub memory: Option<Bytes>,
+    /// Thousandths of a core.
+    pub cpu: Option<MilliCpu>,
+}
+
+/// How a new release replaces the old one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutPolicy {
+    /// In which manner.
+    pub strategy: Strategy,
+    /// Instances above a node's count while rolling.
+    pub max_surge: Share,
+    /// Instances below a node's count while rolling.
+    pub max_unavailable: Share,
+    /// Nodes at once.
+    pub batch: Share,
+    /// Ready this long before an instance counts as available.
+    pub min_ready: Millis,
+    /// Without progress for this long, the release has failed; counted from the image being on the node.
+    pub progress_deadline: Millis,
+    /// What failing does.
+    pub on_failure: OnFailure,
+    /// Revisions the coordinator remembers.
+    pub revision_history_limit: u32,
+    /// An old instance may finish what it has for at most this long.
+    pub drain: Millis,
+    /// Requests wait this long for a ready instance.
+    pub hold_requests: Millis,
+}
+
+/// The manner of replacing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// New ones beside old ones within the budgets.
+    Rolling,
+    /// All old ones stop, then the new ones start; the route holds requests meanwhile.
+    Recreate,
+}
+
+/// A number or a percentage of the count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Share {
+    /// So many.
+    Count(u32),
+    /// So many in a hundred.
+    Percent(u32),
+}
+
+impl Share {
+    /// Of `count`, rounded up, as Kubernetes rounds `maxSurge`.
+    #[must_use]
+    pub fn ceil_of(self, count: u32) -> u32 {
+        match self {
+            Self::Count(n) => n,
+            Self::Percent(p) => (count * p).div_ceil(100),
+        }
+    }
+
+    /// Of `count`, rounded down, as Kubernetes rounds `maxUnavailable`.
+    #[must_use]
+    pub fn floor_of(self, count: u32) -> u32 {
+        match self {
+            Self::Count(n) => n,
+            Self::Percent(p) => count * p / 100,
+        }
+    }
+}
+
+/// What a failed release does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Back to last-good.
+    Rollback,
+    /// Stand still, for a person to look.
+    Pause,
+}
+
+/// Where a service may run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// Only these nodes, when given.
+    pub names: Option<BTreeSet<NodeName>>,
+    /// Only nodes that carry all these labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A named volume and where it is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// Its name; the Docker volume is named after node, service and this.
+    pub name: VolumeName,
+    /// Absolute path inside the container.
+    pub path: String,
+    /// Mounted read-only.
+    pub read_only: bool,
+    /// The application says that several instances may write it at once.
+    pub shared: bool,
+}
+
+impl ServiceSpec {
+    /// Whether at most one instance may run on a node, the old one stopped before the new one starts: a writable
+    /// volume that is not marked shared has one writer.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.volumes.iter().any(|v| !v.read_only && !v.shared)
+    }
+}
