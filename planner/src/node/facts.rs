@@ -1,0 +1,200 @@
+//! What a decision is made from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use protocol::id::{EnvironmentName, ReleaseId, ServiceName, Template};
+use protocol::manifest::Assignment;
+use protocol::reason::Reason;
+use protocol::release::{Pin, Release};
+use protocol::report::GivenUp;
+
+use crate::Now;
+
+/// What the newest accepted manifest wants, and every release the ledger still holds.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The node's environment.
+    pub environment: EnvironmentName,
+    /// Per service what must run. A service that is known otherwise (history, instances) and not named here is removed.
+    pub assignments: BTreeMap<ServiceName, Assignment>,
+    /// Releases by id: those of the manifest and those that `history` names.
+    pub releases: BTreeMap<ReleaseId, Arc<Release>>,
+}
+
+/// What the ledger remembers of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct History {
+    /// What the node runs or is moving to.
+    pub running: Option<Kept>,
+    /// Whether `running` was once complete: all instances available, nothing old left.
+    pub completed: bool,
+    /// What it goes back to when `running` fails: the last other template that was complete.
+    pub last_good: Option<Kept>,
+    /// The template that failed last. Not tried again under the same or a lower attempt.
+    pub given_up: Option<GivenUp>,
+}
+
+/// A template with what it is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The release.
+    pub release: ReleaseId,
+    /// The template.
+    pub template: Template,
+    /// The attempt it was begun under.
+    pub attempt: u32,
+    /// The revision it was begun under, for people.
+    pub revision: u64,
+}
+
+/// What is seen on the node right now.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// Per service; absent: nothing of it exists.
+    pub services: BTreeMap<ServiceName, ServiceFacts>,
+    /// Images by pin; absent: not on the node and not on its way.
+    pub images: BTreeMap<Pin, ImageState>,
+    /// Images this node pulled for a release, which alone may ever be removed.
+    pub images_pulled: BTreeSet<Pin>,
+    /// Percent of the disk in use where images are kept; none: not known.
+    pub disk_used_percent: Option<u8>,
+}
+
+/// What is seen of one service.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceFacts {
+    /// Its containers, of any template, in any state.
+    pub instances: Vec<Instance>,
+    /// Whether its network exists.
+    pub network: bool,
+    /// Addresses that could not be listened on for the route as last set.
+    pub refused: Vec<Refusal>,
+    /// When the rollout last moved on: the later of its beginning, the agent's start, and the last instance that
+    /// became available.
+    pub progress_at: Option<Now>,
+}
+
+/// One container of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Docker's id.
+    pub container: String,
+    /// The container's name.
+    pub name: String,
+    /// Its slot within its template, from 0.
+    pub slot: u32,
+    /// Its release.
+    pub release: ReleaseId,
+    /// Its template.
+    pub template: Template,
+    /// Its fixed address in the service's network.
+    pub address: Option<Ipv4Addr>,
+    /// Whether it runs.
+    pub life: Life,
+    /// What its probes say.
+    pub probed: Probed,
+    /// How the proxy treats it.
+    pub routing: Routing,
+    /// Requests and connections on it, as the proxy counts them.
+    pub in_flight: u64,
+    /// Times it ended by itself since it was last ready for long, as this agent saw; 0 after an agent's restart.
+    pub exits: u32,
+}
+
+/// Whether a container runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Life {
+    /// Never started.
+    Created,
+    /// Runs.
+    Running {
+        /// When it started.
+        since: Now,
+    },
+    /// Runs, was told to stop. Not known any more after an agent's restart: the proxy's draining mark is.
+    Stopping {
+        /// When it was told.
+        since: Now,
+    },
+    /// Ended, by itself or because it was told to.
+    Exited(Exit),
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// When.
+    pub at: Now,
+    /// With which code.
+    pub code: i64,
+    /// Whether the kernel killed it for its memory.
+    pub oom: bool,
+}
+
+/// What the probes of an instance say since its last start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Probed {
+    /// Passes its readiness (and has passed its startup probe) since then.
+    pub ready_since: Option<Now>,
+    /// Was ready at some time since its last start.
+    pub was_ready: bool,
+    /// Its liveness probe, or its startup probe for good, has failed.
+    pub dead: bool,
+    /// The last failing answer, for people.
+    pub last_failure: Option<String>,
+}
+
+/// How the proxy treats an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Routing {
+    /// The table does not name it.
+    #[default]
+    Absent,
+    /// Gets new requests.
+    Active,
+    /// Named with weight 0: nothing new, comes back when ready.
+    Suspended,
+    /// Finishes what it has; never gets new requests again.
+    Draining {
+        /// Since when, as far as this agent knows.
+        since: Now,
+    },
+}
+
+/// An image on the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageState {
+    /// Usable.
+    Present,
+    /// On its way.
+    Pulling {
+        /// One sentence for a person: bytes so far, or why it stands still.
+        progress: String,
+        /// Whether bytes moved lately.
+        stalled: bool,
+    },
+    /// A pull ended badly.
+    Failed {
+        /// Why.
+        reason: Reason,
+        /// One sentence for a person.
+        message: String,
+        /// Whether trying again cannot mend it.
+        permanent: bool,
+        /// When it is tried again, unless permanent.
+        retry_at: Now,
+    },
+}
+
+/// An address that could not be listened on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The port's name.
+    pub port: protocol::id::PortName,
+    /// `PortTaken` or `AddressNotAvailable`.
+    pub reason: Reason,
+    /// Names the address and who holds it.
+    pub message: String,
+}

@@ -1,0 +1,181 @@
+//! What a decision is.
+
+use protocol::id::{PortName, ReleaseId, Template};
+use protocol::reason::Reason;
+use protocol::release::{Image, Pin};
+use protocol::report::Phase;
+use protocol::spec::{Listen, PortProtocol};
+use protocol::units::Millis;
+
+use super::facts::Kept;
+use crate::Now;
+
+/// The answer for one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What to do next.
+    pub decision: Decision,
+    /// What the route must be now. Level-triggered: where the proxy has another, setting it comes before `decision`,
+    /// which is then made anew from what is seen afterwards. None: the service has no route (any more).
+    pub route: Option<RoutePlan>,
+    /// Where the service stands, for the report.
+    pub phase: Phase,
+    /// What it waits for or why it went back, for the report.
+    pub waiting: Option<Waiting>,
+}
+
+/// What to do next for one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Everything is as wanted.
+    Settled,
+    /// Take this one step, then decide anew.
+    Do(Step),
+    /// Nothing to do until something is seen or `until` has come.
+    Wait {
+        /// Decide anew then at the latest; none: only when something changes.
+        until: Option<Now>,
+    },
+    /// The wanted template was given up and what can run runs.
+    GaveUp(Reason),
+}
+
+/// Why a service waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The stable code.
+    pub reason: Reason,
+    /// One sentence for a person.
+    pub message: String,
+    /// When it is decided anew.
+    pub until: Option<Now>,
+}
+
+/// One action. The executor makes no choice in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Write to the ledger, durably.
+    Record(LedgerChange),
+    /// Begin to pull; ends at once, how it goes is observed.
+    Pull(Image),
+    /// Stop pulling what nothing wants any more.
+    CancelPull(Pin),
+    /// Create a container (and the service's network where it is missing); does not start it.
+    Create {
+        /// Made from this release.
+        release: ReleaseId,
+        /// Labelled with this template.
+        template: Template,
+        /// In this slot.
+        slot: u32,
+    },
+    /// Start a created or ended container.
+    Start {
+        /// Docker's id.
+        container: String,
+    },
+    /// Send SIGTERM; ends at once.
+    Terminate {
+        /// Docker's id.
+        container: String,
+    },
+    /// Send SIGKILL.
+    Kill {
+        /// Docker's id.
+        container: String,
+    },
+    /// Remove an ended or never started container; never its named volumes.
+    Remove {
+        /// Docker's id.
+        container: String,
+    },
+    /// Remove an image that this node pulled.
+    RemoveImage(Pin),
+    /// Remove the service's network.
+    RemoveNetwork,
+}
+
+/// A change of what the ledger remembers of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerChange {
+    /// Move to this template: `last_good` becomes what was `running`, if that was complete.
+    Begin(Kept),
+    /// `running` is complete.
+    Complete,
+    /// `running` (or what was being prepared) failed: remembered as given up; `running` becomes `last_good`.
+    GiveUp {
+        /// What failed.
+        failed: Kept,
+        /// The code.
+        reason: Reason,
+        /// One sentence for a person.
+        message: String,
+        /// The instance whose probe answer, exit and log are kept as evidence.
+        evidence_of: Option<String>,
+        /// Whether `running` goes back to `last_good` (`on_failure = "rollback"`) or everything stands still.
+        then: AfterGivingUp,
+    },
+    /// The service is gone: forget it.
+    Forget,
+}
+
+/// What giving up does to `running`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterGivingUp {
+    /// It becomes `last_good`, or nothing.
+    GoBack,
+    /// It stays: a person decides.
+    StandStill,
+    /// It was never begun, so it stays what it is.
+    Unchanged,
+}
+
+/// The whole route of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutePlan {
+    /// One entry per port.
+    pub ports: Vec<PortPlan>,
+}
+
+/// The route of one port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortPlan {
+    /// The port's name.
+    pub name: PortName,
+    /// Where it is open on the node, besides the service's own address.
+    pub listen: Vec<Listen>,
+    /// The port on the service's own address (for other containers).
+    pub service_port: u16,
+    /// How it is balanced.
+    pub protocol: PortProtocol,
+    /// tcp only: PROXY protocol v2 to the backend.
+    pub proxy_protocol: bool,
+    /// How long a request waits for a ready instance.
+    pub hold: Millis,
+    /// The instances behind it.
+    pub backends: Vec<Backend>,
+}
+
+/// An instance behind a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Docker's id of the instance.
+    pub container: String,
+    /// The port inside it.
+    pub target: u16,
+    /// Its release, for counters.
+    pub release: ReleaseId,
+    /// How it is treated.
+    pub state: BackendState,
+}
+
+/// How a backend is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendState {
+    /// Gets new requests.
+    Active,
+    /// Weight 0: nothing new for now.
+    Suspended,
+    /// Finishes what it has.
+    Draining,
+}
