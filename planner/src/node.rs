@@ -16,19 +16,43 @@
 //! kill at any instruction continues after a restart.
 
 mod facts;
+mod failing;
+mod images;
+mod preparing;
+mod removing;
+mod replacing;
+mod route;
 mod step;
+#[cfg(test)]
+mod tests;
+mod view;
 
-pub use facts::{
-    Exit, History, ImageState, Instance, Kept, Life, Observed, Probed, Refusal, Routing, ServiceFacts,
-    Wanted,
-};
-pub use step::{AfterGivingUp, Backend, BackendState, Decision, LedgerChange, PortPlan, RoutePlan, Step, Verdict, Waiting};
-
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::id::ServiceName;
+use protocol::report::Phase;
+
+pub use facts::{
+    Exit, History, ImageState, Instance, Kept, Life, Observed, Probed, Refusal, Routing,
+    ServiceFacts, StepFailure, Wanted,
+};
+pub use step::{
+    AfterGivingUp, Backend, BackendState, Decision, ImageStep, LedgerChange, PortPlan, RoutePlan,
+    Step, Verdict, Waiting,
+};
 
 use crate::Now;
+use preparing::Prepared;
+use view::View;
+
+/// What to do next on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Decisions {
+    /// Per service that is wanted, remembered or seen.
+    pub services: BTreeMap<ServiceName, Verdict>,
+    /// Actions on images; independent of each other and of the services' steps.
+    pub images: Vec<ImageStep>,
+}
 
 /// The next step of every service that is wanted, remembered or seen. `now` is the only clock.
 ///
@@ -40,7 +64,60 @@ pub fn decide(
     observed: &Observed,
     history: &BTreeMap<ServiceName, History>,
     now: Now,
-) -> BTreeMap<ServiceName, Verdict> {
-    let _ = (wanted, observed, history, now);
-    BTreeMap::new()
+) -> Decisions {
+    let exists = |facts: &ServiceFacts| !facts.instances.is_empty() || facts.network;
+    let seen = observed.services.iter().filter(|(_, facts)| exists(facts)).map(|(name, _)| name);
+    let names: BTreeSet<&ServiceName> =
+        wanted.assignments.keys().chain(history.keys()).chain(seen).collect();
+    let verdict = |name: &ServiceName| {
+        let view = View::new(name, wanted, observed, history, now);
+        (name.clone(), decide_service(&view))
+    };
+    Decisions {
+        services: names.into_iter().map(verdict).collect(),
+        images: images::decide(wanted, observed, history),
+    }
+}
+
+fn decide_service(view: &View<'_>) -> Verdict {
+    let Some(target) = &view.target else { return removing::decide(view) };
+    if view.is_new(target) {
+        return prepare(view, target);
+    }
+    replacing::decide(view)
+}
+
+/// The wanted template is not what runs: what runs goes on until everything is there for the new one.
+fn prepare(view: &View<'_>, target: &Kept) -> Verdict {
+    let present = replacing::decide(view);
+    let (decision, waiting) = match preparing::prepare(view, target) {
+        Prepared::Ready => (Decision::Do(Step::Record(LedgerChange::Begin(target.clone()))), None),
+        Prepared::Do(step, waiting) => (Decision::Do(step), waiting),
+        Prepared::Wait(waiting) => {
+            let decision = match present.decision {
+                Decision::Do(step) => Decision::Do(step),
+                Decision::Wait { until } => Decision::Wait { until: earlier(until, waiting.until) },
+                Decision::Settled | Decision::GaveUp(_) => Decision::Wait { until: waiting.until },
+            };
+            (decision, Some(waiting))
+        }
+        Prepared::Failed { reason, message } => {
+            let change = LedgerChange::GiveUp {
+                failed: target.clone(),
+                reason,
+                message,
+                evidence_of: None,
+                then: AfterGivingUp::Unchanged,
+            };
+            (Decision::Do(Step::Record(change)), None)
+        }
+    };
+    Verdict { decision, route: present.route, phase: Phase::Updating, waiting }
+}
+
+fn earlier(a: Option<Now>, b: Option<Now>) -> Option<Now> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    }
 }

@@ -71,9 +71,28 @@ pub struct ServiceFacts {
     pub network: bool,
     /// Addresses that could not be listened on for the route as last set.
     pub refused: Vec<Refusal>,
+    /// The last step that the engine refused or could not do; cleared when a step of the service succeeds.
+    pub failure: Option<StepFailure>,
     /// When the rollout last moved on: the later of its beginning, the agent's start, and the last instance that
     /// became available.
     pub progress_at: Option<Now>,
+}
+
+/// A step that could not be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepFailure {
+    /// The template it was for.
+    pub template: Template,
+    /// `CreateFailed`, `StartFailed`, `WrongPlatform`, `NoSpace`, …
+    pub reason: Reason,
+    /// One sentence for a person, with what the engine said.
+    pub message: String,
+    /// Whether trying again cannot mend it.
+    pub permanent: bool,
+    /// How often in a row.
+    pub failures: u32,
+    /// When last.
+    pub at: Now,
 }
 
 /// One container of the service.
@@ -99,7 +118,8 @@ pub struct Instance {
     pub routing: Routing,
     /// Requests and connections on it, as the proxy counts them.
     pub in_flight: u64,
-    /// Times it ended by itself since it was last ready for long, as this agent saw; 0 after an agent's restart.
+    /// Times it ended by itself, or was stopped because its liveness or startup probe had failed, since it was last ready
+    /// for long, as this agent saw; 0 after an agent's restart.
     pub exits: u32,
 }
 

@@ -58,8 +58,6 @@ pub enum Step {
     Record(LedgerChange),
     /// Begin to pull; ends at once, how it goes is observed.
     Pull(Image),
-    /// Stop pulling what nothing wants any more.
-    CancelPull(Pin),
     /// Create a container (and the service's network where it is missing); does not start it.
     Create {
         /// Made from this release.
@@ -89,10 +87,17 @@ pub enum Step {
         /// Docker's id.
         container: String,
     },
-    /// Remove an image that this node pulled.
-    RemoveImage(Pin),
     /// Remove the service's network.
     RemoveNetwork,
+}
+
+/// An action on images, which services share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageStep {
+    /// Stop pulling what nothing wants any more.
+    CancelPull(Pin),
+    /// Remove an image that this node pulled for a release and that nothing wants or pins any more.
+    Remove(Pin),
 }
 
 /// A change of what the ledger remembers of one service.
@@ -144,8 +149,8 @@ pub struct PortPlan {
     pub name: PortName,
     /// Where it is open on the node, besides the service's own address.
     pub listen: Vec<Listen>,
-    /// The port on the service's own address (for other containers).
-    pub service_port: u16,
+    /// The port on the service's own address (for other containers); none where an earlier port has taken it.
+    pub service_port: Option<u16>,
     /// How it is balanced.
     pub protocol: PortProtocol,
     /// tcp only: PROXY protocol v2 to the backend.

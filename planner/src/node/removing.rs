@@ -1,0 +1,41 @@
+//! Taking a service off the node: drain, stop, remove, forget. Named volumes stay.
+
+use protocol::report::Phase;
+
+use super::facts::Instance;
+use super::replacing::{leaving_wait, retire};
+use super::route;
+use super::step::{Decision, LedgerChange, RoutePlan, Step, Verdict};
+use super::view::View;
+
+pub(super) fn decide(view: &View<'_>) -> Verdict {
+    let live: Vec<&Instance> = view.facts.instances.iter().filter(|i| i.is_live()).collect();
+    let route = route::plan(view, &live).and_then(without_listeners);
+    let verdict = |decision, waiting| Verdict { decision, route, phase: Phase::Removing, waiting };
+    if let Some(step) = retire(view, &live) {
+        return verdict(Decision::Do(step), None);
+    }
+    if let Some(waiting) = leaving_wait(view) {
+        return verdict(Decision::Wait { until: waiting.until }, Some(waiting));
+    }
+    if !view.facts.instances.is_empty() {
+        return verdict(Decision::Wait { until: None }, None);
+    }
+    if view.facts.network {
+        return verdict(Decision::Do(Step::RemoveNetwork), None);
+    }
+    if view.is_remembered() {
+        return verdict(Decision::Do(Step::Record(LedgerChange::Forget)), None);
+    }
+    verdict(Decision::Settled, None)
+}
+
+/// The ports close at once; what is in flight ends.
+fn without_listeners(mut plan: RoutePlan) -> Option<RoutePlan> {
+    plan.ports.retain(|port| !port.backends.is_empty());
+    for port in &mut plan.ports {
+        port.listen.clear();
+        port.service_port = None;
+    }
+    (!plan.ports.is_empty()).then_some(plan)
+}

@@ -1,0 +1,5 @@
+//! A node told as stories and checked by properties, on a simulated world that does what an executor would do.
+
+mod properties;
+mod stories;
+mod world;
