@@ -287,9 +287,8 @@ impl Envelope {
         if count == 0 || count > MAX_SIGNATURES {
             return Err(Rejected::SignatureCount { count });
         }
-        let payload = BASE64
-            .decode(&self.payload)
-            .map_err(|_| Rejected::BadBase64 { part: "payload" })?;
+        let payload =
+            BASE64.decode(&self.payload).map_err(|_| Rejected::BadBase64 { part: "payload" })?;
         let signatures = self.signatures.iter().map(decode_signature).collect::<Result<_, _>>()?;
         Ok(Signed { payload, signatures, _purpose: std::marker::PhantomData })
     }

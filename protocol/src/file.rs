@@ -1,1 +1,103 @@
-//! The service file. Under construction.
+//! The service file: a person's TOML (DESIGN §4) becomes a checked [`ServiceSpec`], or all that is wrong with it.
+//!
+//! ```text
+//! text --toml--> tree with places --service, container, ports, health, rollout, placing--> ServiceSpec + warnings
+//!                                 \--> every problem, with line, caret, what was expected and the mend
+//! ```
+//! A key of the design that is not built yet is refused as such, never ignored. Reads no files: text in, value out.
+
+mod container;
+mod health;
+mod nearest;
+mod placing;
+mod ports;
+mod problem;
+mod rollout;
+mod service;
+mod together;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+use self::problem::Source;
+pub use self::problem::{FileError, Problem, Warning};
+pub use self::service::{MAX_INSTANCES_PER_NODE, MAX_REPLICAS};
+pub use self::together::check_together;
+pub use self::tree::{MAX_ENTRIES, MAX_TEXT_BYTES};
+use self::tree::{Problems, Table};
+use crate::id::ServiceName;
+use crate::spec::ServiceSpec;
+
+/// A service file larger than this is refused: its release must fit into a manifest.
+pub const MAX_FILE_BYTES: usize = 64 * 1024;
+
+/// A service file that was read and found right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceFile {
+    /// The image as a person wrote it; none where the deploy names it.
+    pub image: Option<String>,
+    /// The service, every default filled in.
+    pub spec: ServiceSpec,
+    /// What is allowed and yet worth knowing.
+    pub warnings: Vec<Warning>,
+    source: Arc<Source>,
+    places: Places,
+}
+
+/// Where in the text stands what only other files can make wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Places {
+    /// The service's name.
+    name: Range<usize>,
+    /// Each dependency.
+    dependencies: BTreeMap<ServiceName, Range<usize>>,
+    /// `listen` of each port, by the port's place in [`ServiceSpec::ports`].
+    listens: BTreeMap<usize, Range<usize>>,
+}
+
+impl ServiceFile {
+    /// The file's name, as given to [`parse`].
+    #[must_use]
+    pub fn source_name(&self) -> &str {
+        &self.source.name
+    }
+}
+
+/// Reads a service file. `source_name` is what messages call it, usually its path.
+///
+/// # Errors
+/// With every problem found, in the order of the text.
+pub fn parse(source_name: &str, text: &str) -> Result<ServiceFile, FileError> {
+    let source = Arc::new(Source { name: source_name.to_owned(), text: text.to_owned() });
+    let text = source.text.as_str();
+    let mut problems = Problems::new(&source);
+    if text.len() > MAX_FILE_BYTES {
+        let message = format!("{} bytes are more than the {MAX_FILE_BYTES} allowed", text.len());
+        problems.add(&(0..0), "", message, "");
+        return Err(FileError::in_order(problems.found));
+    }
+    let (tree, broken) = DeTable::parse_recoverable(text);
+    for error in broken {
+        let span = error.span().unwrap_or(0..0);
+        problems.add(&span, "", "this is not TOML".to_owned(), error.message());
+    }
+    if !problems.found.is_empty() {
+        return Err(FileError::in_order(problems.found));
+    }
+    let root = Table::root(tree.get_ref(), &service::KEYS, &mut problems);
+    let read = service::read(&root, &mut problems);
+    let Problems { found, warnings, .. } = problems;
+    match read {
+        Some((image, spec, places)) if found.is_empty() => {
+            Ok(ServiceFile { image, spec, warnings, places, source: Arc::clone(&source) })
+        }
+        Some(_) | None => Err(FileError::in_order(found)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,8 @@ pub enum PayloadType {
 
 impl PayloadType {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 5] = [Self::Root, Self::Release, Self::Manifest, Self::Hello, Self::Report];
+    pub const ALL: [Self; 5] =
+        [Self::Root, Self::Release, Self::Manifest, Self::Hello, Self::Report];
 
     /// The media type inside the envelope.
     #[must_use]

@@ -12,14 +12,22 @@ use serde::{Deserialize, Serialize};
 pub struct InvalidUnit {
     /// `duration`, `memory quantity` or `cpu quantity`.
     pub kind: &'static str,
-    /// What was written.
+    /// What was written, cut to 80 characters.
     pub value: String,
     /// What would have been right, with an example.
     pub expected: &'static str,
 }
 
+impl InvalidUnit {
+    fn new(kind: &'static str, text: &str, expected: &'static str) -> Self {
+        Self { kind, value: text.chars().take(80).collect(), expected }
+    }
+}
+
 /// A span of time in whole milliseconds; on the wire a number, in service files `"1m30s"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Millis(pub u64);
 
@@ -37,13 +45,17 @@ impl Millis {
     }
 }
 
-const DURATION_EXPECTED: &str = "a number with a unit, such as \"500ms\", \"10s\", \"1m30s\" or \"2h\"";
+const DURATION_EXPECTED: &str =
+    "a number with a unit, such as \"500ms\", \"10s\", \"1m30s\" or \"2h\"";
 
 impl FromStr for Millis {
     type Err = InvalidUnit;
     fn from_str(text: &str) -> Result<Self, InvalidUnit> {
-        let invalid =
-            || InvalidUnit { kind: "duration", value: text.to_owned(), expected: DURATION_EXPECTED };
+        let invalid = || InvalidUnit {
+            kind: "duration",
+            value: text.to_owned(),
+            expected: DURATION_EXPECTED,
+        };
         let (mut rest, mut total) = (text.trim(), 0u64);
         if rest.is_empty() {
             return Err(invalid());
@@ -75,7 +87,9 @@ impl fmt::Display for Millis {
             return f.write_str("0s");
         }
         let mut rest = self.0;
-        for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
+        for (unit, size) in
+            [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)]
+        {
             if rest >= size {
                 write!(f, "{}{unit}", rest / size)?;
                 rest %= size;
@@ -95,11 +109,7 @@ const MEMORY_EXPECTED: &str = "bytes or a number with Ki, Mi, Gi, k, M or G, suc
 impl FromStr for Bytes {
     type Err = InvalidUnit;
     fn from_str(text: &str) -> Result<Self, InvalidUnit> {
-        let invalid = || InvalidUnit {
-            kind: "memory quantity",
-            value: text.to_owned(),
-            expected: MEMORY_EXPECTED,
-        };
+        let invalid = || InvalidUnit::new("memory quantity", text, MEMORY_EXPECTED);
         let text = text.trim();
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let number: u64 = text[..digits].parse().map_err(|_| invalid())?;
@@ -138,14 +148,14 @@ const CPU_EXPECTED: &str = "cores or thousandths of one, such as \"0.5\" or \"50
 impl FromStr for MilliCpu {
     type Err = InvalidUnit;
     fn from_str(text: &str) -> Result<Self, InvalidUnit> {
-        let invalid =
-            || InvalidUnit { kind: "cpu quantity", value: text.to_owned(), expected: CPU_EXPECTED };
+        let invalid = || InvalidUnit::new("cpu quantity", text, CPU_EXPECTED);
         let text = text.trim();
-        if let Some(milli) = text.strip_suffix('m') {
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if let Some(milli) = text.strip_suffix('m').filter(|milli| digits(milli)) {
             return milli.parse().map(Self).map_err(|_| invalid());
         }
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-        if fraction.len() > 3 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        if fraction.len() > 3 || !digits(fraction) || !digits(whole) {
             return Err(invalid());
         }
         let whole: u64 = whole.parse().map_err(|_| invalid())?;
