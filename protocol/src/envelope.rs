@@ -4,12 +4,16 @@
 //! is canonicalised. Unknown fields of the outer envelope are ignored (they prove nothing); inside the payload unknown
 //! and duplicate keys are refused.
 
+mod form;
+mod rejected;
+
 use std::ops::Deref;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
+pub use self::rejected::Rejected;
 use crate::id::KeyId;
 use crate::keys::{PublicKey, Role, Root, SecretKey};
 use crate::payload::{Payload, PayloadType};
@@ -40,168 +44,6 @@ pub struct Signature {
     pub keyid: KeyId,
     /// Base64 of 64 bytes.
     pub sig: String,
-}
-
-/// Why an envelope or its payload was refused. Each has a stable code for counters and reports.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rejected {
-    /// Larger than [`MAX_ENVELOPE_BYTES`].
-    #[error("{size} bytes are more than the {MAX_ENVELOPE_BYTES} allowed")]
-    TooLarge {
-        /// Bytes received.
-        size: usize,
-    },
-    /// The outer JSON could not be read.
-    #[error("the envelope is not readable: {0}")]
-    BadEnvelope(String),
-    /// A signature for another purpose.
-    #[error("payload type `{found}` where `{expected}` was expected")]
-    WrongPayloadType {
-        /// What it says.
-        found: String,
-        /// What was expected.
-        expected: PayloadType,
-    },
-    /// Base64 of payload or signature is broken.
-    #[error("the {part} is not valid base64")]
-    BadBase64 {
-        /// `payload` or `signature`.
-        part: &'static str,
-    },
-    /// No signatures, or more than [`MAX_SIGNATURES`].
-    #[error("{count} signatures; 1 to {MAX_SIGNATURES} are allowed")]
-    SignatureCount {
-        /// How many.
-        count: usize,
-    },
-    /// Fewer distinct trusted keys signed than the role demands.
-    #[error("{valid} of {threshold} needed signatures are valid")]
-    BadSignature {
-        /// Distinct trusted keys whose signature holds.
-        valid: u32,
-        /// What the role demands.
-        threshold: u32,
-    },
-    /// The trust root names no role for this purpose.
-    #[error("no key is trusted for `{0}`")]
-    NoRole(PayloadType),
-    /// The verified bytes nest too deep.
-    #[error("nested deeper than {MAX_DEPTH}")]
-    TooDeep,
-    /// The verified bytes are not this document.
-    #[error("the payload is not readable: {0}")]
-    BadPayload(String),
-    /// Written in a format this version cannot read.
-    #[error("format {found} is not readable by this version (up to {supported})")]
-    UnknownFormat {
-        /// What it says.
-        found: u32,
-        /// The highest readable.
-        supported: u32,
-    },
-    /// For another fleet.
-    #[error("for another fleet")]
-    WrongFleet,
-    /// For another node.
-    #[error("for another node")]
-    WrongNode,
-    /// For another environment than the node's.
-    #[error("for another environment")]
-    WrongEnvironment,
-    /// An epoch that the trust root does not name.
-    #[error("epoch {found} where the trust root says {expected}")]
-    WrongEpoch {
-        /// What it says.
-        found: u64,
-        /// The root's.
-        expected: u64,
-    },
-    /// Older than what was seen.
-    #[error("generation {found} is older than {seen}, which was seen")]
-    StaleGeneration {
-        /// What it says.
-        found: u64,
-        /// The newest seen.
-        seen: u64,
-    },
-    /// The same generation with other bytes: two directors, or an attack.
-    #[error("generation {generation} was seen before with other content")]
-    Equivocation {
-        /// The generation.
-        generation: u64,
-    },
-    /// A jump beyond [`crate::manifest::MAX_GENERATION_JUMP`].
-    #[error("generation {found} jumps too far from {seen}")]
-    GenerationJump {
-        /// What it says.
-        found: u64,
-        /// The newest seen.
-        seen: u64,
-    },
-    /// A service disappears without being named in `removed`.
-    #[error("service `{service}` is dropped without being named in `removed`")]
-    UnnamedRemoval {
-        /// The service.
-        service: String,
-    },
-    /// A service is named twice, or both kept and removed.
-    #[error("service `{service}` is named twice")]
-    DuplicateService {
-        /// The service.
-        service: String,
-    },
-    /// An assignment names a release whose envelope is not embedded.
-    #[error("release {release} of service `{service}` is not in the manifest")]
-    MissingRelease {
-        /// The service.
-        service: String,
-        /// The first digits of the release.
-        release: String,
-    },
-    /// The embedded release is of another service or fleet than its assignment.
-    #[error("the release of service `{service}` belongs to another service or fleet")]
-    ForeignRelease {
-        /// The service.
-        service: String,
-    },
-    /// An embedded release was refused.
-    #[error("the release of a service was refused: {0}")]
-    Release(#[source] Box<Rejected>),
-    /// The sender's id is not the hash of its key.
-    #[error("the node id does not belong to the key")]
-    ForeignKey,
-}
-
-impl Rejected {
-    /// The stable code.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::TooLarge { .. } => "too_large",
-            Self::BadEnvelope(_) => "bad_envelope",
-            Self::WrongPayloadType { .. } => "wrong_payload_type",
-            Self::BadBase64 { .. } => "bad_base64",
-            Self::SignatureCount { .. } => "signature_count",
-            Self::BadSignature { .. } => "bad_signature",
-            Self::NoRole(_) => "no_role",
-            Self::TooDeep => "too_deep",
-            Self::BadPayload(_) => "bad_payload",
-            Self::UnknownFormat { .. } => "unknown_format",
-            Self::WrongFleet => "wrong_fleet",
-            Self::WrongNode => "wrong_node",
-            Self::WrongEnvironment => "wrong_environment",
-            Self::WrongEpoch { .. } => "wrong_epoch",
-            Self::StaleGeneration { .. } => "stale_generation",
-            Self::Equivocation { .. } => "equivocation",
-            Self::GenerationJump { .. } => "generation_jump",
-            Self::UnnamedRemoval { .. } => "unnamed_removal",
-            Self::DuplicateService { .. } => "duplicate_service",
-            Self::MissingRelease { .. } => "missing_release",
-            Self::ForeignRelease { .. } => "foreign_release",
-            Self::Release(inner) => inner.code(),
-            Self::ForeignKey => "foreign_key",
-        }
-    }
 }
 
 /// A value whose signatures were verified, with the bytes that were. Only this module can make one.
@@ -304,6 +146,11 @@ impl Envelope {
 }
 
 impl<T: Payload> Signed<T> {
+    /// The bytes before any proof: only to find out which key to ask.
+    pub(crate) fn unverified_payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     /// Verifies that enough distinct keys of `role` signed, then parses the same bytes.
     ///
     /// # Errors
@@ -322,7 +169,7 @@ impl<T: Payload> Signed<T> {
         if valid < threshold {
             return Err(Rejected::BadSignature { valid, threshold });
         }
-        let value = parse_payload(&self.payload)?;
+        let value = form::parse(&self.payload)?;
         Ok(Verified { value, payload: self.payload })
     }
 }
@@ -341,38 +188,4 @@ fn pre_authentication_encoding(purpose: PayloadType, body: &[u8]) -> Vec<u8> {
     let mut message = format!("DSSEv1 {} {kind} {} ", kind.len(), body.len()).into_bytes();
     message.extend_from_slice(body);
     message
-}
-
-/// Parses verified bytes: depth first, then the format, then strictly.
-fn parse_payload<T: Payload>(bytes: &[u8]) -> Result<T, Rejected> {
-    #[derive(Deserialize)]
-    struct Format {
-        format: u32,
-    }
-    check_depth(bytes)?;
-    let bad = |e: serde_json::Error| Rejected::BadPayload(e.to_string());
-    let Format { format } = serde_json::from_slice(bytes).map_err(bad)?;
-    if format == 0 || format > crate::FORMAT {
-        return Err(Rejected::UnknownFormat { found: format, supported: crate::FORMAT });
-    }
-    serde_json::from_slice(bytes).map_err(bad)
-}
-
-/// Refuses nesting beyond [`MAX_DEPTH`] without recursion.
-fn check_depth(bytes: &[u8]) -> Result<(), Rejected> {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in bytes {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => depth += 1,
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            return Err(Rejected::TooDeep);
-        }
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@
 //!                                                                           Report, Hello, Load <--MQTT-- node
 //! ```
 
+pub mod acceptance;
 pub mod envelope;
 pub mod file;
 pub mod hello;
