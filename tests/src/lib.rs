@@ -1,1 +1,11 @@
-//! Under construction.
+//! What the end-to-end tests, the demo and the benchmarks share: a fleet of this machine's own, driven from outside
+//! through the same binaries and files that a person uses.
+//!
+//! Nothing here reaches into a crate of the product; what cannot be seen from outside is not asserted here.
+
+pub mod docker;
+pub mod fleet;
+pub mod http;
+pub mod services;
+pub mod skip;
+pub mod wait;
