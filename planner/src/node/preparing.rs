@@ -34,8 +34,9 @@ pub(super) fn prepare(view: &View<'_>, target: &Kept) -> Prepared {
     if let Some(refusal) = view.facts.refused.iter().find(|r| wants(&r.port)) {
         return Prepared::Failed { reason: refusal.reason, message: refusal.message.clone() };
     }
-    if let Err(prepared) = image(view, &release.image) {
-        return prepared;
+    let image = image(view, &release.image);
+    if !matches!(image, Prepared::Ready) {
+        return image;
     }
     if let Some(name) = view.awaited_dependency(&release.spec) {
         let message = format!("waiting for `{name}`, which it depends on, to be ready");
@@ -48,48 +49,46 @@ pub(super) fn prepare(view: &View<'_>, target: &Kept) -> Prepared {
     Prepared::Ready
 }
 
-/// `Ok` when the image is there.
-pub(super) fn image(view: &View<'_>, image: &Image) -> Result<(), Prepared> {
+/// `Ready` when the image is there.
+pub(super) fn image(view: &View<'_>, image: &Image) -> Prepared {
     let pulling = |message: &str| Waiting {
         reason: Reason::PullingImage,
         message: message.to_owned(),
         until: None,
     };
     match view.observed.images.get(&image.pin) {
-        Some(ImageState::Present) => Ok(()),
+        Some(ImageState::Present) => Prepared::Ready,
         None => match image.pin {
             Pin::Digest(_) => {
                 let message = format!("pulling {}", image.reference);
-                Err(Prepared::Do(Step::Pull(image.clone()), Some(pulling(&message))))
+                Prepared::Do(Step::Pull(image.clone()), Some(pulling(&message)))
             }
-            Pin::ImageId(_) => Err(Prepared::Failed {
+            Pin::ImageId(_) => Prepared::Failed {
                 reason: Reason::ImageNotFound,
                 message: format!(
                     "{} is not in this node's Docker; it was resolved to a local image, which no registry has",
                     image.reference
                 ),
-            }),
+            },
         },
-        Some(ImageState::Pulling { progress, stalled: false }) => {
-            Err(Prepared::Wait(pulling(progress)))
-        }
-        Some(ImageState::Pulling { progress, stalled: true }) => Err(Prepared::Wait(Waiting {
+        Some(ImageState::Pulling { progress, stalled: false }) => Prepared::Wait(pulling(progress)),
+        Some(ImageState::Pulling { progress, stalled: true }) => Prepared::Wait(Waiting {
             reason: Reason::RegistryUnreachable,
             message: progress.clone(),
             until: None,
-        })),
+        }),
         Some(ImageState::Failed { reason, message, permanent: true, .. }) => {
-            Err(Prepared::Failed { reason: *reason, message: message.clone() })
+            Prepared::Failed { reason: *reason, message: message.clone() }
         }
         Some(ImageState::Failed { reason, message, retry_at, .. }) => {
             if view.now >= *retry_at {
-                return Err(Prepared::Do(Step::Pull(image.clone()), None));
+                return Prepared::Do(Step::Pull(image.clone()), None);
             }
-            Err(Prepared::Wait(Waiting {
+            Prepared::Wait(Waiting {
                 reason: *reason,
                 message: message.clone(),
                 until: Some(*retry_at),
-            }))
+            })
         }
     }
 }

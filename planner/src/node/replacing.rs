@@ -247,35 +247,26 @@ fn start(view: &View<'_>, running: &Kept, spec: &ServiceSpec, leaving: &[&Instan
         }
     }
     let live = view.facts.instances.iter().filter(|i| i.is_live()).count() - leaving.len();
+    if startable.is_none() && missing.is_none() {
+        return waiting.map_or(Started::Nothing, Started::Wait);
+    }
+    if let Some(reason) = held_back(view, spec) {
+        return Started::Wait(reason);
+    }
+    let room = if stops_first(spec) {
+        room_after_stop(view, spec)
+    } else {
+        live + pausing < budget.max_live
+    };
+    let missing = missing.map(|slot| create(view, running, slot));
     match (startable, missing) {
-        (None, None) => waiting.map_or(Started::Nothing, Started::Wait),
-        (startable, missing) => {
-            if let Some(reason) = held_back(view, spec) {
-                return Started::Wait(reason);
-            }
-            let create = missing.map(|slot| create(view, running, slot));
-            let room = if stops_first(spec) {
-                room_after_stop(view, spec)
-            } else {
-                live + pausing < budget.max_live
-            };
-            match (startable, create) {
-                (Some(instance), _) if room => {
-                    Started::Do(Step::Start { container: instance.container.clone() })
-                }
-                (None, Some(Ok(step))) if room || stops_first(spec) => Started::Do(step),
-                (None, Some(Ok(step))) => Started::Ahead(step),
-                (Some(_), Some(Ok(step))) if stops_first(spec) => Started::Do(step),
-                (_, Some(Err(Prepared::Do(step, _)))) => Started::Do(step),
-                (_, Some(Err(Prepared::Wait(waiting)))) => Started::Wait(waiting),
-                (_, Some(Err(Prepared::Failed { reason, message }))) => {
-                    Started::Wait(Waiting { reason, message, until: None })
-                }
-                (Some(_), _) | (None, None) | (None, Some(Err(Prepared::Ready))) => {
-                    waiting.map_or(Started::Nothing, Started::Wait)
-                }
-            }
+        (Some(instance), _) if room => {
+            Started::Do(Step::Start { container: instance.container.clone() })
         }
+        // What stops first has all its containers before anything old is touched.
+        (_, Some(Started::Ahead(step))) if room || stops_first(spec) => Started::Do(step),
+        (None, Some(started)) => started,
+        (Some(_), Some(_)) | (_, None) => waiting.map_or(Started::Nothing, Started::Wait),
     }
 }
 
@@ -289,11 +280,18 @@ fn room_after_stop(view: &View<'_>, spec: &ServiceSpec) -> bool {
     up.all(|i| is_wanted(view, spec, i))
 }
 
-fn create(view: &View<'_>, running: &Kept, slot: u32) -> Result<Step, Prepared> {
-    if let Some(release) = view.wanted.releases.get(&running.release) {
-        preparing::image(view, &release.image)?;
+/// The creation of the instance in `slot`, or what its image needs first.
+fn create(view: &View<'_>, running: &Kept, slot: u32) -> Started {
+    let (release, template) = (running.release.clone(), running.template.clone());
+    let image = view.wanted.releases.get(&release).map(|r| preparing::image(view, &r.image));
+    match image {
+        None | Some(Prepared::Ready) => Started::Ahead(Step::Create { release, template, slot }),
+        Some(Prepared::Do(step, _)) => Started::Do(step),
+        Some(Prepared::Wait(waiting)) => Started::Wait(waiting),
+        Some(Prepared::Failed { reason, message }) => {
+            Started::Wait(Waiting { reason, message, until: None })
+        }
     }
-    Ok(Step::Create { release: running.release.clone(), template: running.template.clone(), slot })
 }
 
 /// At boot, when nothing of the service runs, what it depends on comes first.
