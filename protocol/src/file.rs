@@ -83,7 +83,11 @@ pub fn parse(source_name: &str, text: &str) -> Result<ServiceFile, FileError> {
     let (tree, broken) = DeTable::parse_recoverable(text);
     for error in broken {
         let span = error.span().unwrap_or(0..0);
-        problems.add(&span, "", "this is not TOML".to_owned(), error.message());
+        let (message, label) = match error.message() {
+            "duplicate key" => ("a key stands twice", "remove one of the two"),
+            other => ("this is not TOML", other),
+        };
+        problems.add(&span, "", message.to_owned(), label);
     }
     if !problems.found.is_empty() {
         return Err(FileError::in_order(problems.found));

@@ -134,6 +134,32 @@ pub enum Rejected {
 }
 
 impl Rejected {
+    /// Every code, for counters and tests.
+    pub const CODES: [&str; 22] = [
+        "too_large",
+        "bad_envelope",
+        "wrong_payload_type",
+        "bad_base64",
+        "signature_count",
+        "bad_signature",
+        "no_role",
+        "too_deep",
+        "bad_payload",
+        "unknown_format",
+        "wrong_fleet",
+        "wrong_node",
+        "wrong_environment",
+        "wrong_epoch",
+        "stale_generation",
+        "equivocation",
+        "generation_jump",
+        "unnamed_removal",
+        "duplicate_service",
+        "missing_release",
+        "foreign_release",
+        "foreign_key",
+    ];
+
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -77,27 +77,29 @@ fn read_probe(
     ports: &[Port],
     problems: &mut Problems<'_>,
 ) -> Option<Probe> {
+    let check = read_check(item, table, ports, problems);
     let (period, timeout) = (MIN_PERIOD..=MAX_SPAN, Millis(1)..=MAX_SPAN);
     let failures = 1..=MAX_THRESHOLD;
-    let probe = Probe {
-        initial_delay: table.duration("initial_delay", Millis(0), Millis(0)..=MAX_SPAN, problems),
-        period: table.duration("period", DEFAULT_PERIOD, period, problems),
-        timeout: table.duration("timeout", DEFAULT_TIMEOUT, timeout, problems),
-        success_threshold: table.number("success_threshold", 1, 1..=MAX_THRESHOLD, problems),
-        failure_threshold: table.number(
-            "failure_threshold",
-            DEFAULT_FAILURE_THRESHOLD,
-            failures,
-            problems,
-        ),
-        check: read_check(item, table, ports, problems)?,
-    };
+    let success_threshold = table.number("success_threshold", 1, 1..=MAX_THRESHOLD, problems);
     if let (Purpose::StartupOrLiveness, true, Some(item)) =
-        (purpose, probe.success_threshold != 1, table.get("success_threshold"))
+        (purpose, success_threshold != 1, table.get("success_threshold"))
     {
         item.invalid("must be 1 for startup and liveness", problems);
     }
-    Some(probe)
+    let initial_delay = table.duration("initial_delay", Millis(0), Millis(0)..=MAX_SPAN, problems);
+    let period = table.duration("period", DEFAULT_PERIOD, period, problems);
+    let timeout = table.duration("timeout", DEFAULT_TIMEOUT, timeout, problems);
+    let failure_threshold =
+        table.number("failure_threshold", DEFAULT_FAILURE_THRESHOLD, failures, problems);
+    let probe = |check| Probe {
+        check,
+        initial_delay,
+        period,
+        timeout,
+        success_threshold,
+        failure_threshold,
+    };
+    check.map(probe)
 }
 
 fn read_check(

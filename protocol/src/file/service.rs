@@ -53,7 +53,10 @@ pub(super) const KEYS: Keys = Keys {
         ("source", "push the image to a registry and name it with `image`"),
         ("files", "put the file into the image, or pass its content in `env`"),
         ("devices", "only services that need no device of the board can be run yet"),
-        ("secrets", "none yet: do not put secrets into `env`, a release is readable by everyone"),
+        (
+            "secrets",
+            "there is no safe place for a secret yet: `env` can be read by everyone who sees the release",
+        ),
         ("hooks", "run the task by hand before or after `pith deploy`"),
         ("scale", "set `replicas`, or use `pith scale`"),
         ("environments", "keep one service file per environment"),

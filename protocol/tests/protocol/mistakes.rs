@@ -1,0 +1,76 @@
+//! How typical mistakes in a service file read.
+
+use std::fmt::Write as _;
+
+use crate::golden::golden;
+
+const MISTAKES: &[(&str, &str)] = &[
+    ("an unknown key", "name = \"web\"\nreplcas = 4\n"),
+    ("an unknown key deep down", "name = \"web\"\n[rollout]\nmax_srge = 1\nbananas = 2\n"),
+    ("a word of Compose", "name = \"web\"\nenvironment = { A = \"b\" }\nrestart = \"always\"\n"),
+    (
+        "a wrong type",
+        "name = \"web\"\nreplicas = \"four\"\nenv = { PORT = 8080 }\ninit = \"yes\"\n",
+    ),
+    ("a bad duration", "name = \"web\"\nstop_grace = \"10 sec\"\n[rollout]\ndrain = 30\n"),
+    (
+        "bad quantities",
+        "name = \"web\"\n[resources]\nrequests = { memory = \"1Gi\", cpu = \"1\" }\n\
+         limits = { memory = \"512Mi\", cpu = \"lots\" }\n",
+    ),
+    ("no name", "replicas = 2\n"),
+    ("a bad name", "name = \"Web_Server\"\n"),
+    ("not TOML", "name = \"web\nreplicas = 2\n"),
+    ("a key twice", "name = \"web\"\nname = \"wob\"\n"),
+    (
+        "a port twice",
+        "name = \"web\"\n[[ports]]\nname = \"a\"\nlisten = 80\ntarget = 80\n\
+         [[ports]]\nname = \"a\"\nlisten = \"127.0.0.1:80\"\ntarget = 80\n",
+    ),
+    ("ports gone wrong", "name = \"web\"\n[[ports]]\nlisten = 70000\nprotocol = \"htp\"\n"),
+    ("itself as dependency", "name = \"web\"\ndepends_on = [\"db\", \"web\"]\n"),
+    ("two counts", "name = \"web\"\nreplicas = 2\nper_node = 1\n"),
+    (
+        "budgets that allow nothing",
+        "name = \"web\"\n[rollout]\nmax_surge = 0\nmax_unavailable = \"0%\"\nbatch = \"150%\"\n",
+    ),
+    (
+        "a deadline too short",
+        "name = \"web\"\n[rollout]\nmin_ready = \"1m\"\nprogress_deadline = \"30s\"\n",
+    ),
+    (
+        "probes",
+        "name = \"web\"\n[health.liveness]\nhttp = { path = \"live\" }\nperiod = \"0s\"\n\
+         success_threshold = 2\n[health.readiness]\nperiod = \"1s\"\n[health.startup]\n\
+         tcp = { port = 1 }\nexec = [\"a\"]\n",
+    ),
+    (
+        "not supported yet",
+        "name = \"web\"\nprivileged = true\ncap_add = [\"NET_ADMIN\"]\n[[ports]]\ntarget = 53\n\
+         protocol = \"udp\"\n[rollout]\nstrategy = \"canary\"\nsoak = \"1m\"\n[placement]\n\
+         spread = \"zone\"\n[[volumes]]\nname = \"/srv/data\"\npath = \"/data\"\n[scale]\nmax = 3\n\
+         [environments.staging]\nreplicas = 1\n",
+    ),
+    (
+        "mounts",
+        "name = \"web\"\ntmpfs = [\"/run:rw\", \"tmp\"]\n[[volumes]]\nname = \"a\"\npath = \"data\"\n\
+         [[volumes]]\nname = \"b\"\npath = \"/data\"\n[[volumes]]\nname = \"c\"\npath = \"/data/\"\n",
+    ),
+    (
+        "the process",
+        "name = \"web\"\ncommand = \"sleep 60\"\nentrypoint = []\nuser = \"a b\"\n\
+         working_dir = \"srv\"\ncap_drop = [\"NET_RAWW\"]\nulimits = { nofiles = 1 }\n\
+         labels = { \"io.pith.node\" = \"x\" }\nenv = { \"1A\" = \"x\" }\nimage = \"a b\"\n",
+    ),
+];
+
+#[test]
+fn mistakes_are_explained_as_they_always_were() {
+    let mut now = String::new();
+    for (title, text) in MISTAKES {
+        let error = protocol::file::parse("web.toml", text).expect_err(title);
+        let _ = write!(now, "### {title}\n{error}\n\n");
+    }
+    let then = golden("mistakes.txt", now.as_bytes());
+    assert_eq!(now, String::from_utf8_lossy(&then), "delete mistakes.txt to write it anew");
+}
