@@ -23,12 +23,12 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use self::problem::Source;
 pub use self::problem::{FileError, Problem, Warning};
+use self::problem::{Problems, Source};
 pub use self::service::{MAX_INSTANCES_PER_NODE, MAX_REPLICAS};
 pub use self::together::check_together;
+use self::tree::Table;
 pub use self::tree::{MAX_ENTRIES, MAX_TEXT_BYTES};
-use self::tree::{Problems, Table};
 use crate::id::ServiceName;
 use crate::spec::ServiceSpec;
 

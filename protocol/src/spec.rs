@@ -248,7 +248,7 @@ impl Share {
     pub fn ceil_of(self, count: u32) -> u32 {
         match self {
             Self::Count(n) => n,
-            Self::Percent(p) => (count * p).div_ceil(100),
+            Self::Percent(p) => narrow((u64::from(count) * u64::from(p)).div_ceil(100)),
         }
     }
 
@@ -257,9 +257,14 @@ impl Share {
     pub fn floor_of(self, count: u32) -> u32 {
         match self {
             Self::Count(n) => n,
-            Self::Percent(p) => count * p / 100,
+            Self::Percent(p) => narrow(u64::from(count) * u64::from(p) / 100),
         }
     }
+}
+
+/// At most what a count can hold: a signed document may say any percentage.
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// What a failed release does.

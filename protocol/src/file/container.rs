@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::nearest::nearest;
-use super::tree::{Item, Keys, Problems, Table};
+use super::problem::Problems;
+use super::tree::{Item, Keys, Table};
 use crate::spec::{Container, Ulimit};
 use crate::units::Bytes;
 

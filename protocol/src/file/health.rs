@@ -1,8 +1,9 @@
 //! `[health]`: probes with Kubernetes' defaults.
 
 use super::ports;
+use super::problem::Problems;
 use super::service::MAX_SPAN;
-use super::tree::{Item, Keys, Problems, Table};
+use super::tree::{Item, Keys, Table};
 use crate::spec::{Check, Health, Port, Probe};
 use crate::units::Millis;
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::container::{read_labels, read_path};
-use super::tree::{Item, Keys, Problems, Table};
+use super::problem::Problems;
+use super::tree::{Item, Keys, Table};
 use crate::id::{NodeName, VolumeName};
 use crate::spec::{Amounts, Placement, Resources, Volume};
 use crate::units::{Bytes, MilliCpu};

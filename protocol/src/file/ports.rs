@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::tree::{Item, Keys, Problems, Table};
+use super::problem::Problems;
+use super::tree::{Item, Keys, Table};
 use crate::id::PortName;
 use crate::spec::{Listen, Port, PortProtocol};
 

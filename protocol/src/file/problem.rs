@@ -5,10 +5,15 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::tree::Item;
+
 /// Characters of a source line that are shown.
 const MAX_SHOWN_CHARS: usize = 120;
 /// Problems that are shown; a file with more is mended in turns.
 const MAX_SHOWN_PROBLEMS: usize = 50;
+
+/// Characters of a message or label, which may quote the file.
+const MAX_MESSAGE_CHARS: usize = 300;
 
 /// A file's name and text, kept for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +60,40 @@ pub struct FileError {
 /// Something that is allowed and that its author should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning(pub Problem);
+
+/// Collects what was found on the way.
+#[derive(Debug)]
+pub(super) struct Problems<'t> {
+    source: &'t Source,
+    pub(super) found: Vec<Problem>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl<'t> Problems<'t> {
+    pub(super) fn new(source: &'t Source) -> Self {
+        Self { source, found: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// Adds a problem; the caller may set its `help`.
+    pub(super) fn add(
+        &mut self,
+        span: &Range<usize>,
+        key: &str,
+        message: String,
+        expected: impl Into<String>,
+    ) -> &mut Problem {
+        let mut problem = Problem::new(self.source, span, key, one_line(&message));
+        problem.expected = one_line(&expected.into());
+        self.found.push(problem);
+        self.found.last_mut().expect("one was pushed")
+    }
+
+    pub(super) fn warn(&mut self, item: &Item<'_>, message: &str, expected: &str) {
+        let mut problem = Problem::new(self.source, &item.key, &item.path, message.to_owned());
+        expected.clone_into(&mut problem.expected);
+        self.warnings.push(Warning(problem));
+    }
+}
 
 impl Problem {
     pub(super) fn new(source: &Source, span: &Range<usize>, key: &str, message: String) -> Self {
@@ -139,6 +178,11 @@ impl fmt::Display for FileError {
 }
 
 impl std::error::Error for FileError {}
+
+/// Text that quotes a file, safe for a terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE_CHARS).collect()
+}
 
 fn floor_boundary(text: &str, index: usize) -> usize {
     let mut index = index.min(text.len());

@@ -1,7 +1,8 @@
 //! `[rollout]`.
 
+use super::problem::Problems;
 use super::service::{MAX_REPLICAS, MAX_SPAN};
-use super::tree::{Item, Keys, Problems, Table};
+use super::tree::{Item, Keys, Table};
 use crate::spec::{OnFailure, RolloutPolicy, Share, Strategy};
 use crate::units::Millis;
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::tree::{Item, Keys, Problems, Table};
+use super::problem::Problems;
+use super::tree::{Item, Keys, Table};
 use super::{Places, container, health, placing, ports, rollout};
 use crate::id::ServiceName;
 use crate::spec::{Scheduling, ServiceSpec};

@@ -8,50 +8,13 @@ use std::str::FromStr;
 use toml::de::{DeTable, DeValue};
 
 use super::nearest::nearest;
-use super::problem::{Problem, Source, Warning};
+use super::problem::{Problem, Problems};
 use crate::units::Millis;
 
 /// Bytes of one string.
 pub const MAX_TEXT_BYTES: usize = 16 * 1024;
 /// Elements of one list and entries of one table.
 pub const MAX_ENTRIES: usize = 256;
-
-/// Characters of a message or label, which may quote the file.
-const MAX_MESSAGE_CHARS: usize = 300;
-
-/// Collects what was found on the way.
-#[derive(Debug)]
-pub(super) struct Problems<'t> {
-    source: &'t Source,
-    pub(super) found: Vec<Problem>,
-    pub(super) warnings: Vec<Warning>,
-}
-
-impl<'t> Problems<'t> {
-    pub(super) fn new(source: &'t Source) -> Self {
-        Self { source, found: Vec::new(), warnings: Vec::new() }
-    }
-
-    /// Adds a problem; the caller may set its `help`.
-    pub(super) fn add(
-        &mut self,
-        span: &Range<usize>,
-        key: &str,
-        message: String,
-        expected: impl Into<String>,
-    ) -> &mut Problem {
-        let mut problem = Problem::new(self.source, span, key, one_line(&message));
-        problem.expected = one_line(&expected.into());
-        self.found.push(problem);
-        self.found.last_mut().expect("one was pushed")
-    }
-
-    pub(super) fn warn(&mut self, item: &Item<'_>, message: &str, expected: &str) {
-        let mut problem = Problem::new(self.source, &item.key, &item.path, message.to_owned());
-        expected.clone_into(&mut problem.expected);
-        self.warnings.push(Warning(problem));
-    }
-}
 
 /// The keys of one table.
 #[derive(Debug)]
@@ -402,11 +365,6 @@ fn items_of<'t>(table: &'t DeTable<'t>, path: &str) -> Vec<Item<'t>> {
         Item { path, name, key: key.span(), span: value.span(), value: value.get_ref() }
     };
     table.iter().map(item).collect()
-}
-
-/// Text that quotes a file, safe for a terminal.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE_CHARS).collect()
 }
 
 fn describe(value: &DeValue<'_>) -> &'static str {

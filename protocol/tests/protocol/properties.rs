@@ -42,6 +42,14 @@ proptest! {
     }
 
     #[test]
+    fn a_share_of_a_count_rounds_as_kubernetes_does(count in any::<u32>(), percent in any::<u32>()) {
+        let (low, high) = (Share::Percent(percent).floor_of(count), Share::Percent(percent).ceil_of(count));
+        let exact = f64::from(count) * f64::from(percent) / 100.0;
+        prop_assert!(f64::from(low) <= exact && low <= high && high - low <= 1);
+        prop_assert!(f64::from(high) >= exact || high == u32::MAX);
+    }
+
+    #[test]
     fn no_text_breaks_the_reading_of_units(text in "\\PC{0,20}") {
         let _ = (text.parse::<Millis>(), text.parse::<Bytes>(), text.parse::<MilliCpu>());
     }
