@@ -1,0 +1,230 @@
+//! Docker behind [`Engine`]: the only place that knows its client and its answers.
+//!
+//! Speaks to 20.10 and newer over the unix socket. The client's own timeout ends with the response's head, so every call
+//! here runs under a deadline of ours that covers the body too.
+
+mod classify;
+mod create;
+mod events;
+mod logs;
+mod networks;
+mod observe;
+mod pull;
+
+use std::cell::OnceCell;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bollard::Docker as Client;
+use bollard::errors::Error as ClientError;
+use bollard::query_parameters as query;
+use http::header::HeaderValue;
+use protocol::release::Image;
+
+use super::container::{Container, ContainerSpec};
+use super::error::EngineError;
+use super::identity::Ours;
+use super::pull::Pull;
+use super::{
+    Engine, EngineInfo, Events, ExecOutcome, ImageFacts, Network, NetworkSpec, Placement, Signal,
+};
+use crate::network::Ipv4Net;
+use crate::registries::Credentials;
+
+/// Answers that only read.
+const QUERY_DEADLINE_MS: u64 = 10_000;
+/// Creating and removing touch the disk, which is slow on cards.
+const CHANGE_DEADLINE_MS: u64 = 60_000;
+/// A first start on a cold board takes many seconds.
+const START_DEADLINE_MS: u64 = 120_000;
+/// The client's own, above all of ours.
+const CLIENT_TIMEOUT_S: u64 = 180;
+/// Docker numbers registry credentials in this header.
+const REGISTRY_AUTH: &str = "x-registry-auth";
+
+/// The machine's Docker.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    socket: Rc<str>,
+    client: Rc<OnceCell<Client>>,
+}
+
+impl Docker {
+    /// The Docker that listens on this unix socket, with or without `unix://`. Connects when it is asked something.
+    #[must_use]
+    pub fn at(socket: &str) -> Self {
+        let path = socket.strip_prefix("unix://").unwrap_or(socket);
+        Self { socket: path.into(), client: Rc::default() }
+    }
+
+    fn client(&self) -> Result<&Client, EngineError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let version = bollard::API_DEFAULT_VERSION;
+        let client = Client::connect_with_unix(&self.socket, CLIENT_TIMEOUT_S, version)
+            .map_err(|error| classify::engine_error(&error))?
+            .with_request_modifier(make_auth_url_safe);
+        Ok(self.client.get_or_init(|| client))
+    }
+}
+
+/// Docker reads the credentials header as URL-safe base64; the client writes the plain alphabet, so that a password whose
+/// encoding has a `+` or `/` would be taken for none at all.
+fn make_auth_url_safe(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
+    if let Some(value) = request.headers_mut().get_mut(REGISTRY_AUTH) {
+        let safe = |byte: &u8| match byte {
+            b'+' => b'-',
+            b'/' => b'_',
+            other => *other,
+        };
+        let bytes: Vec<u8> = value.as_bytes().iter().map(safe).collect();
+        if let Ok(mut replaced) = HeaderValue::from_bytes(&bytes) {
+            replaced.set_sensitive(true);
+            *value = replaced;
+        }
+    }
+    request
+}
+
+/// Runs one call under a deadline.
+async fn within<T>(
+    deadline_ms: u64,
+    call: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, EngineError> {
+    match tokio::time::timeout(Duration::from_millis(deadline_ms), call).await {
+        Ok(result) => result.map_err(|error| classify::engine_error(&error)),
+        Err(_) => {
+            Err(EngineError::Unavailable(format!("no answer within {} s", deadline_ms / 1000)))
+        }
+    }
+}
+
+/// A call about something that may be gone, which is as good as done.
+fn gone_is_done(result: Result<(), EngineError>) -> Result<(), EngineError> {
+    match result {
+        Err(EngineError::NotFound(_)) => Ok(()),
+        other => other,
+    }
+}
+
+impl Engine for Docker {
+    async fn info(&self) -> Result<EngineInfo, EngineError> {
+        let client = self.client()?;
+        let version = within(QUERY_DEADLINE_MS, client.version()).await?;
+        let info = within(QUERY_DEADLINE_MS, client.info()).await?;
+        let security = info.security_options.unwrap_or_default();
+        let is_desktop = info.operating_system.as_deref().is_some_and(|s| s.contains("Desktop"));
+        let placement = match security.iter().any(|option| option.starts_with("name=rootless")) {
+            true => Placement::Rootless,
+            false if is_desktop => Placement::Desktop,
+            false => Placement::Host,
+        };
+        Ok(EngineInfo {
+            version: version.version.unwrap_or_default(),
+            api: version.api_version.unwrap_or_default(),
+            architecture: observe::architecture(&version.arch.unwrap_or_default()).to_owned(),
+            os: version.os.unwrap_or_default(),
+            root_dir: info.docker_root_dir.unwrap_or_default(),
+            cores: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+            placement,
+            limits_memory: info.memory_limit.unwrap_or(false),
+            limits_cpu: info.cpu_cfs_quota.unwrap_or(false),
+            live_restore: info.live_restore_enabled.unwrap_or(false),
+        })
+    }
+
+    async fn containers(&self, ours: &Ours) -> Result<Vec<Container>, EngineError> {
+        observe::containers(self.client()?, ours).await
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        create::create(self.client()?, spec).await
+    }
+
+    async fn start(&self, id: &str) -> Result<(), EngineError> {
+        let call = self.client()?.start_container(id, None::<query::StartContainerOptions>);
+        within(START_DEADLINE_MS, call).await
+    }
+
+    async fn signal(&self, id: &str, signal: Signal) -> Result<(), EngineError> {
+        let client = self.client()?;
+        let name = match signal {
+            Signal::Kill => "SIGKILL".to_owned(),
+            Signal::Term => match observe::stop_signal(client, id).await? {
+                Some(name) => name,
+                None => return Ok(()),
+            },
+        };
+        let options = query::KillContainerOptionsBuilder::new().signal(&name).build();
+        let result = within(QUERY_DEADLINE_MS, client.kill_container(id, Some(options))).await;
+        match result {
+            // "Container … is not running": it ended by itself in the meantime.
+            Err(EngineError::Conflict(_)) => Ok(()),
+            other => gone_is_done(other),
+        }
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        let options = query::RemoveContainerOptionsBuilder::new().v(true).force(false).build();
+        let call = self.client()?.remove_container(id, Some(options));
+        match within(CHANGE_DEADLINE_MS, call).await {
+            // Someone (or a call of ours that outlived its deadline) is at it already.
+            Err(EngineError::Conflict(text)) if text.contains("already in progress") => Ok(()),
+            other => gone_is_done(other),
+        }
+    }
+
+    async fn image(&self, image: &Image) -> Result<Option<ImageFacts>, EngineError> {
+        observe::image(self.client()?, image).await
+    }
+
+    fn pull(&self, image: &Image, credentials: Option<&Credentials>) -> Pull {
+        let (docker, image, credentials) = (self.clone(), image.clone(), credentials.cloned());
+        Pull::spawn(move |updates| async move {
+            pull::pull(&docker, &image, credentials, &updates).await
+        })
+    }
+
+    async fn remove_image(&self, image: &Image) -> Result<(), EngineError> {
+        let reference = image.pinned_reference();
+        let options = None::<query::RemoveImageOptions>;
+        let call = self.client()?.remove_image(&reference, options, None);
+        gone_is_done(within(CHANGE_DEADLINE_MS, call).await.map(drop))
+    }
+
+    async fn networks(&self, ours: &Ours) -> Result<Vec<Network>, EngineError> {
+        networks::of_ours(self.client()?, ours).await
+    }
+
+    async fn all_subnets(&self) -> Result<Vec<Ipv4Net>, EngineError> {
+        networks::all_subnets(self.client()?).await
+    }
+
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<Network, EngineError> {
+        networks::create(self.client()?, spec).await
+    }
+
+    async fn remove_network(&self, id: &str) -> Result<(), EngineError> {
+        gone_is_done(within(CHANGE_DEADLINE_MS, self.client()?.remove_network(id)).await)
+    }
+
+    async fn logs_tail(&self, id: &str, lines: usize) -> Result<Vec<String>, EngineError> {
+        logs::tail(self.client()?, id, lines).await
+    }
+
+    async fn exec(
+        &self,
+        id: &str,
+        command: &[String],
+        deadline_ms: u64,
+    ) -> Result<ExecOutcome, EngineError> {
+        logs::exec(self.client()?, id, command, deadline_ms).await
+    }
+
+    fn events(&self, ours: &Ours) -> Events {
+        events::subscribe(self.clone(), ours.clone())
+    }
+}

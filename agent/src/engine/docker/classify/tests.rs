@@ -1,0 +1,1 @@
+//! Sentences of real daemons and registries, and the kinds they become.

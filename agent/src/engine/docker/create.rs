@@ -1,0 +1,187 @@
+//! From a [`ContainerSpec`] to what Docker is asked for.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::Docker as Client;
+use bollard::models::{
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
+    HostConfigLogConfig, MountType, NetworkingConfig, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum, VolumeCreateRequest,
+};
+use bollard::query_parameters as query;
+use protocol::spec::Resources;
+
+use super::{CHANGE_DEADLINE_MS, QUERY_DEADLINE_MS, observe, within};
+use crate::engine::container::{ContainerSpec, Mount};
+use crate::engine::error::EngineError;
+
+/// A container's log never grows past this times [`LOG_FILES`].
+const LOG_FILE_SIZE: &str = "10m";
+const LOG_FILES: &str = "3";
+/// Applications are killed for memory before the agent and Docker are.
+const OOM_SCORE_ADJUSTMENT: i64 = 500;
+const NANOS_PER_MILLI_CPU: i64 = 1_000_000;
+/// Docker's relative weight of one core.
+const SHARES_PER_CORE: u64 = 1024;
+/// The least the kernel takes.
+const MIN_SHARES: i64 = 2;
+
+pub(super) async fn create(client: &Client, spec: &ContainerSpec) -> Result<String, EngineError> {
+    observe::refuse_wrong_platform(client, &spec.image).await?;
+    for mount in &spec.mounts {
+        ensure_volume(client, spec, mount).await?;
+    }
+    let name = spec.name();
+    let options = query::CreateContainerOptionsBuilder::new().name(&name).build();
+    let call = client.create_container(Some(options), body(spec));
+    match within(CHANGE_DEADLINE_MS, call).await {
+        Ok(created) => Ok(created.id),
+        Err(EngineError::Conflict(text)) => existing(client, spec, &name, text).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// The container that has the name already, when it is the very one.
+async fn existing(
+    client: &Client,
+    spec: &ContainerSpec,
+    name: &str,
+    text: String,
+) -> Result<String, EngineError> {
+    let options = None::<query::InspectContainerOptions>;
+    let seen = within(QUERY_DEADLINE_MS, client.inspect_container(name, options)).await?;
+    let labels: BTreeMap<String, String> =
+        seen.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect();
+    let wanted = spec.ours.container_labels(&spec.identity);
+    let is_same = wanted.iter().all(|(key, value)| labels.get(key) == Some(value));
+    match seen.id {
+        Some(id) if is_same => Ok(id),
+        Some(_) | None => Err(EngineError::Conflict(text)),
+    }
+}
+
+async fn ensure_volume(
+    client: &Client,
+    spec: &ContainerSpec,
+    mount: &Mount,
+) -> Result<(), EngineError> {
+    let labels = spec.ours.service_labels(&spec.identity.environment, &spec.identity.service);
+    let request = VolumeCreateRequest {
+        name: Some(mount.volume.clone()),
+        labels: Some(labels.into_iter().collect()),
+        ..Default::default()
+    };
+    let volume = within(CHANGE_DEADLINE_MS, client.create_volume(request)).await?;
+    // Docker answers with the volume that exists, whoever made it.
+    if !spec.ours.owns(&volume.labels.into_iter().collect()) {
+        let text = format!("a volume {} exists and is not ours", mount.volume);
+        return Err(EngineError::Conflict(text));
+    }
+    Ok(())
+}
+
+fn body(spec: &ContainerSpec) -> ContainerCreateBody {
+    let process = &spec.process;
+    ContainerCreateBody {
+        image: Some(spec.image.pinned_reference()),
+        env: Some(process.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+        entrypoint: process.entrypoint.clone(),
+        cmd: process.command.clone(),
+        user: process.user.clone(),
+        working_dir: process.working_dir.clone(),
+        labels: Some(spec.labels().into_iter().collect()),
+        // Probes are ours: the image's own check costs processor time and flash.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..Default::default()
+        }),
+        host_config: Some(host_config(spec)),
+        networking_config: Some(networking(spec)),
+        ..Default::default()
+    }
+}
+
+fn networking(spec: &ContainerSpec) -> NetworkingConfig {
+    let endpoint = EndpointSettings {
+        ipam_config: Some(EndpointIpamConfig {
+            ipv4_address: Some(spec.address.to_string()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    NetworkingConfig { endpoints_config: Some(HashMap::from([(spec.network(), endpoint)])) }
+}
+
+fn host_config(spec: &ContainerSpec) -> HostConfig {
+    let process = &spec.process;
+    let log = [("max-size", LOG_FILE_SIZE), ("max-file", LOG_FILES)];
+    let ulimit = |(name, limit): (&String, &protocol::spec::Ulimit)| ResourcesUlimits {
+        name: Some(name.clone()),
+        soft: Some(limit.soft),
+        hard: Some(limit.hard),
+    };
+    let tmpfs = |(path, size): (&String, &Option<protocol::units::Bytes>)| {
+        (path.clone(), size.map(|bytes| format!("size={}", bytes.0)).unwrap_or_default())
+    };
+    let limits = limits(&spec.resources);
+    HostConfig {
+        network_mode: Some(spec.network()),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(log.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+        }),
+        mounts: Some(mounts(spec)),
+        init: Some(process.init),
+        readonly_rootfs: Some(process.read_only),
+        cap_drop: Some(process.cap_drop.iter().cloned().collect()),
+        tmpfs: Some(process.tmpfs.iter().map(tmpfs).collect()),
+        ulimits: Some(process.ulimits.iter().map(ulimit).collect()),
+        oom_score_adj: Some(OOM_SCORE_ADJUSTMENT),
+        ..limits
+    }
+}
+
+fn mounts(spec: &ContainerSpec) -> Vec<bollard::models::Mount> {
+    let hosts = bollard::models::Mount {
+        typ: Some(MountType::BIND),
+        source: Some(spec.hosts_file.display().to_string()),
+        target: Some("/etc/hosts".to_owned()),
+        read_only: Some(true),
+        ..Default::default()
+    };
+    let volume = |mount: &Mount| bollard::models::Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(mount.volume.clone()),
+        target: Some(mount.path.clone()),
+        read_only: Some(mount.read_only),
+        ..Default::default()
+    };
+    std::iter::once(hosts).chain(spec.mounts.iter().map(volume)).collect()
+}
+
+/// What was asked for is a weight under pressure, what is allowed is a bound. A memory limit holds without swap, as in
+/// Kubernetes: a leak ends in a kill instead of wearing out a card.
+fn limits(resources: &Resources) -> HostConfig {
+    let bytes = |amount: protocol::units::Bytes| i64::try_from(amount.0).unwrap_or(i64::MAX);
+    let memory = resources.limits.memory.map(bytes);
+    let shares = |cpu: protocol::units::MilliCpu| {
+        i64::try_from(cpu.0.saturating_mul(SHARES_PER_CORE) / 1000)
+            .unwrap_or(i64::MAX)
+            .max(MIN_SHARES)
+    };
+    let nanos = |cpu: protocol::units::MilliCpu| {
+        i64::try_from(cpu.0).unwrap_or(i64::MAX).saturating_mul(NANOS_PER_MILLI_CPU)
+    };
+    HostConfig {
+        memory,
+        memory_swap: memory,
+        memory_reservation: resources.requests.memory.map(bytes),
+        nano_cpus: resources.limits.cpu.map(nanos),
+        cpu_shares: resources.requests.cpu.map(shares),
+        ..Default::default()
+    }
+}

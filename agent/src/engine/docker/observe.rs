@@ -1,0 +1,225 @@
+//! What Docker says of containers and images, in our words.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use bollard::Docker as Client;
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status};
+use bollard::query_parameters as query;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use protocol::id::Digest;
+use protocol::release::{Image, Pin};
+
+use super::{QUERY_DEADLINE_MS, within};
+use crate::clock;
+use crate::engine::ImageFacts;
+use crate::engine::container::{Container, ContainerState};
+use crate::engine::error::EngineError;
+use crate::engine::identity::{FLEET, Identity, NODE, Ours};
+
+/// Containers looked at side by side.
+const INSPECTIONS_AT_ONCE: usize = 4;
+const DEFAULT_STOP_SIGNAL: &str = "SIGTERM";
+
+/// The label filter that means "ours": both must match.
+pub(super) fn label_filter(ours: &Ours) -> HashMap<String, Vec<String>> {
+    let labels = vec![format!("{FLEET}={}", ours.fleet), format!("{NODE}={}", ours.node)];
+    HashMap::from([("label".to_owned(), labels)])
+}
+
+pub(super) async fn containers(
+    client: &Client,
+    ours: &Ours,
+) -> Result<Vec<Container>, EngineError> {
+    let filters = label_filter(ours);
+    let options = query::ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    let listed = within(QUERY_DEADLINE_MS, client.list_containers(Some(options))).await?;
+    let ids = listed.into_iter().filter_map(|summary| summary.id);
+    let inspect = |id: String| async move {
+        let options = None::<query::InspectContainerOptions>;
+        match within(QUERY_DEADLINE_MS, client.inspect_container(&id, options)).await {
+            Ok(seen) => Ok(container(seen, clock::unix_ms())),
+            // Removed since the list was made.
+            Err(EngineError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    let inspections = stream::iter(ids).map(inspect).buffer_unordered(INSPECTIONS_AT_ONCE);
+    let mut containers: Vec<Container> =
+        inspections.try_filter_map(|seen| async move { Ok(seen) }).try_collect().await?;
+    containers.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(containers)
+}
+
+fn container(seen: ContainerInspectResponse, now_unix_ms: u64) -> Option<Container> {
+    let id = seen.id?;
+    let name = seen.name?.trim_start_matches('/').to_owned();
+    let labels = seen.config?.labels.unwrap_or_default().into_iter().collect();
+    let Some(identity) = Identity::of_labels(&labels) else {
+        tracing::warn!(%id, "a container carries our labels in a form that cannot be read");
+        return None;
+    };
+    let networks = seen.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let address = networks.into_values().find_map(|endpoint| {
+        // The fixed address stands here also while the container does not run.
+        let fixed = endpoint.ipam_config.and_then(|ipam| ipam.ipv4_address);
+        fixed.or(endpoint.ip_address).and_then(|text| text.parse::<Ipv4Addr>().ok())
+    });
+    let state = seen.state?;
+    let age = |stamp: &Option<String>| {
+        let at = stamp.as_deref().and_then(unix_ms).unwrap_or(0);
+        now_unix_ms.saturating_sub(at)
+    };
+    let state_now = match state.status {
+        Some(Status::CREATED) => ContainerState::Created,
+        _ if state.running == Some(true) => {
+            ContainerState::Running { age_ms: age(&state.started_at) }
+        }
+        _ => ContainerState::Exited {
+            age_ms: age(&state.finished_at),
+            code: state.exit_code.unwrap_or(-1),
+            oom: state.oom_killed.unwrap_or(false),
+        },
+    };
+    let started = state.started_at.filter(|stamp| unix_ms(stamp).is_some());
+    let run = started.unwrap_or_default();
+    Some(Container { id, name, identity, state: state_now, address, run })
+}
+
+/// The signal that asks a container to end; `None` when it is gone.
+pub(super) async fn stop_signal(client: &Client, id: &str) -> Result<Option<String>, EngineError> {
+    let options = None::<query::InspectContainerOptions>;
+    match within(QUERY_DEADLINE_MS, client.inspect_container(id, options)).await {
+        Ok(seen) => {
+            let named = seen.config.and_then(|config| config.stop_signal);
+            let named = named.filter(|name| !name.is_empty());
+            Ok(Some(named.unwrap_or_else(|| DEFAULT_STOP_SIGNAL.to_owned())))
+        }
+        Err(EngineError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) async fn image(
+    client: &Client,
+    image: &Image,
+) -> Result<Option<ImageFacts>, EngineError> {
+    let reference = image.pinned_reference();
+    let seen = match within(QUERY_DEADLINE_MS, client.inspect_image(&reference)).await {
+        Ok(seen) => seen,
+        Err(EngineError::NotFound(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let id = seen.id.unwrap_or_default();
+    if !is_pinned(&image.pin, &id, seen.repo_digests.as_deref().unwrap_or_default()) {
+        return Ok(None);
+    }
+    let check = seen.config.and_then(|config| config.healthcheck).and_then(|check| check.test);
+    let healthcheck = check.is_some_and(|test| test.first().is_some_and(|kind| kind != "NONE"));
+    Ok(Some(ImageFacts {
+        id,
+        architecture: architecture(&seen.architecture.unwrap_or_default()).to_owned(),
+        os: seen.os.unwrap_or_default(),
+        healthcheck,
+        size_bytes: seen.size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+    }))
+}
+
+/// With either image store (Docker 29's has the digest as the id) a digest pin is found among the digests.
+fn is_pinned(pin: &Pin, id: &str, repo_digests: &[String]) -> bool {
+    let names = |digest: &Digest| repo_digests.iter().any(|r| r.ends_with(digest.as_str()));
+    match pin {
+        Pin::Digest(digest) => names(digest),
+        Pin::ImageId(digest) => id == digest.as_str() || names(digest),
+    }
+}
+
+/// An image for another processor would start and end at once with "exec format error"; found before anything starts.
+pub(super) async fn refuse_wrong_platform(
+    client: &Client,
+    wanted: &Image,
+) -> Result<(), EngineError> {
+    let reference = &wanted.reference;
+    let Some(facts) = image(client, wanted).await? else {
+        return Err(EngineError::NotFound(format!("the image {reference} is not on this node")));
+    };
+    let version = within(QUERY_DEADLINE_MS, client.version()).await?;
+    let host = version.arch.unwrap_or_default();
+    let host = architecture(&host);
+    if runs_on(host, &facts.architecture) {
+        return Ok(());
+    }
+    let variant = &facts.architecture;
+    let text = format!("{reference} is built for {variant}, this node's processor is {host}");
+    Err(EngineError::WrongPlatform(text))
+}
+
+/// Whether a host's processor runs images of this architecture; 64-bit ones run the 32-bit ones of their kind.
+pub(super) fn runs_on(host: &str, image: &str) -> bool {
+    // Images made by `docker import` on old engines may say nothing.
+    image.is_empty()
+        || host == image
+        || matches!((host, image), ("arm64", "arm") | ("amd64", "386"))
+}
+
+/// Architectures as images name them; the kernel's names mean the same.
+pub(super) fn architecture(name: &str) -> &str {
+    match name {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "armv7l" | "armv6l" | "armhf" => "arm",
+        other => other,
+    }
+}
+
+/// Milliseconds since 1970 of `2026-11-23T10:01:02.123456789Z`; `None` for Docker's "never" (year 1) and anything that is
+/// not UTC.
+pub(super) fn unix_ms(stamp: &str) -> Option<u64> {
+    let (date, time) = stamp.strip_suffix('Z')?.split_once('T')?;
+    let mut parts = date.splitn(3, '-').map(str::parse::<i64>);
+    let (year, month, day) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+    let (clock, fraction) = time.split_once('.').unwrap_or((time, ""));
+    let mut parts = clock.splitn(3, ':').map(str::parse::<i64>);
+    let (hour, minute, second) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+    let millis = format!("{:0<3}", fraction.get(..3).unwrap_or(fraction)).parse::<i64>().ok()?;
+    // Howard Hinnant's days from civil: March is the first month, so that the leap day is the last of a year.
+    let (shifted_year, shifted_month) =
+        if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let era = shifted_year.div_euclid(400);
+    let year_of_era = shifted_year.rem_euclid(400);
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = era * 146_097 + day_of_era - 719_468;
+    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    u64::try_from(seconds * 1000 + millis).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_time_stamps_are_read_to_the_millisecond() {
+        assert_eq!(unix_ms("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(unix_ms("2024-02-29T12:30:45.5Z"), Some(1_709_209_845_500));
+        assert_eq!(unix_ms("2026-11-23T10:01:02.123456789Z"), Some(1_795_428_062_123));
+        assert_eq!(unix_ms("0001-01-01T00:00:00Z"), None);
+        assert_eq!(unix_ms("2026-11-23T10:01:02+01:00"), None);
+    }
+
+    #[test]
+    fn a_processor_runs_its_own_images_and_the_smaller_ones_of_its_kind() {
+        assert!(runs_on("arm64", "arm64") && runs_on("arm64", "arm") && runs_on("amd64", "386"));
+        assert!(!runs_on("amd64", "arm64") && !runs_on("arm", "arm64"));
+        assert_eq!(architecture("aarch64"), "arm64");
+    }
+
+    #[test]
+    fn a_digest_counts_only_where_the_image_carries_it() {
+        let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
+        let repo_digests = [format!("127.0.0.1:5000/web@{digest}")];
+        assert!(is_pinned(&Pin::Digest(digest.clone()), "sha256:b", &repo_digests));
+        assert!(!is_pinned(&Pin::Digest(digest.clone()), digest.as_str(), &[]));
+        assert!(is_pinned(&Pin::ImageId(digest.clone()), digest.as_str(), &[]));
+    }
+}

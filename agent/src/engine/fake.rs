@@ -1,0 +1,1 @@
+//! An engine in memory that behaves like Docker, for tests and simulation.
