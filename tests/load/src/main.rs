@@ -1,2 +1,0 @@
-//! Open-loop load.
-fn main() {}
