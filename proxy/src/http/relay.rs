@@ -1,0 +1,264 @@
+//! One request on one connection with a backend: both directions at once, until the answer is delivered.
+//!
+//! ```text
+//! send head -> await answer (1xx: passed on, again) -> deliver -> Attempt
+//! ```
+//! The request's body goes up all the while, and a client that leaves is noticed all the while.
+
+use super::head::{AnswerHead, RequestHead, Version};
+use super::rewrite::{self, BadAnswer, Then};
+use crate::connect::Age;
+use crate::framing::Framing;
+use crate::limits::{HEAD_MAX_BYTES, INTERIM_MAX, REPLAY_MAX_BYTES};
+use crate::live::Live;
+use crate::live::backend::Lease;
+use crate::pump::{Pending, PumpError, poll_pump, poll_read_once};
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// Delivered. `reuse` tells whether the backend's connection serves again, and how long it is kept.
+    Answered { client_keeps: bool, reuse: Option<Option<Duration>> },
+    /// 101: the head for the client is composed, the protocols have changed.
+    Upgraded,
+    /// Nothing was answered and the request may be sent to another connection.
+    Again,
+    /// Nothing was delivered and the request may not be repeated.
+    Broken,
+    /// Part of the answer was delivered, or the client left.
+    Abandoned,
+}
+
+/// The state of both directions. The parts that outlive an attempt are borrowed.
+#[derive(Debug)]
+pub(crate) struct Relay<'a> {
+    pub(crate) client_read: ReadHalf<'a>,
+    pub(crate) client_write: WriteHalf<'a>,
+    pub(crate) backend_read: ReadHalf<'a>,
+    pub(crate) backend_write: WriteHalf<'a>,
+    pub(crate) upload: &'a mut Upload,
+    pub(crate) upload_pending: Pending,
+    pub(crate) upload_broken: bool,
+    /// The head for the backend and the body so far.
+    pub(crate) sent: &'a mut Vec<u8>,
+    pub(crate) inbound: &'a mut Vec<u8>,
+    pub(crate) download: Framing,
+    pub(crate) outbound: &'a mut Pending,
+    /// Bytes of an incomplete head of the answer.
+    pub(crate) partial: Vec<u8>,
+    /// The backend sent more than its answer.
+    pub(crate) stray: bool,
+    /// Anything of an answer came.
+    pub(crate) answered: bool,
+}
+
+/// The request's body: what is still to come, and whether all that came is kept.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) rest: Framing,
+    pub(crate) kept_whole: bool,
+}
+
+/// What came instead of an answer.
+#[derive(Debug)]
+enum NoAnswer {
+    ClientLeft,
+    BackendEnded,
+    Bad,
+}
+
+impl Relay<'_> {
+    /// Cancel-safe only as a whole: dropped, both connections must be closed.
+    pub(crate) async fn run(
+        &mut self,
+        request: &RequestHead,
+        age: Age,
+        lease: &Lease,
+        live: &Live,
+    ) -> Attempt {
+        match self.backend_write.write(self.sent).await {
+            Ok(count) => {
+                let rest = self.backend_write.write_all(&self.sent[count..]).await;
+                self.upload_broken = rest.is_err();
+            }
+            // Not one byte left this host: it may go elsewhere, whatever the method.
+            Err(_) => return Attempt::Again,
+        }
+        let head = match self.answer(request, live).await {
+            Ok(head) => head,
+            Err(NoAnswer::ClientLeft) => return Attempt::Abandoned,
+            Err(NoAnswer::BackendEnded)
+                if age == Age::Reused
+                    && !self.answered
+                    && request.method.is_idempotent()
+                    && self.upload.kept_whole =>
+            {
+                return Attempt::Again;
+            }
+            Err(NoAnswer::BackendEnded | NoAnswer::Bad) => return Attempt::Broken,
+        };
+        lease.backend().counters.answered(head.status, lease.since.elapsed());
+        if head.status == 101 {
+            return Attempt::Upgraded;
+        }
+        let closes = !request.keeps || head.framing == Framing::UntilClose || live.is_closing();
+        if poll_fn(|cx| self.poll_deliver(cx)).await.is_err() {
+            return Attempt::Abandoned;
+        }
+        let uploaded = self.upload.rest.is_done() && !self.upload_broken;
+        let reusable = head.keeps && uploaded && !self.stray;
+        Attempt::Answered {
+            client_keeps: !closes && uploaded,
+            reuse: reusable.then_some(head.keep_for),
+        }
+    }
+
+    /// Awaits the final answer's head; informational ones are passed on at once.
+    async fn answer(&mut self, request: &RequestHead, live: &Live) -> Result<AnswerHead, NoAnswer> {
+        for _ in 0..INTERIM_MAX {
+            let head = poll_fn(|cx| self.poll_answer(cx, request, live)).await?;
+            if !head.is_interim() {
+                return Ok(head);
+            }
+            if request.version == Version::Http10 {
+                self.outbound.compose().clear();
+            }
+            let flushed = poll_fn(|cx| self.outbound.poll_flush(cx, &mut self.client_write)).await;
+            flushed.map_err(|_| NoAnswer::ClientLeft)?;
+        }
+        Err(NoAnswer::Bad)
+    }
+
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &RequestHead,
+        live: &Live,
+    ) -> Poll<Result<AnswerHead, NoAnswer>> {
+        // What followed an informational answer may be the final one.
+        if !self.partial.is_empty() && self.answered {
+            let partial = std::mem::take(&mut self.partial);
+            if let Some(head) = self.absorb(&partial, request, live).map_err(|_| NoAnswer::Bad)? {
+                return Poll::Ready(Ok(head));
+            }
+        }
+        if self.poll_upload(cx).is_ready() {
+            return Poll::Ready(Err(NoAnswer::ClientLeft));
+        }
+        loop {
+            // The bytes are copied once here, because the whole relay absorbs them.
+            let read = poll_read_once(cx, &mut self.backend_read, |bytes| bytes.to_vec());
+            let bytes = match read {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => bytes,
+                Poll::Ready(Ok(_) | Err(_)) => {
+                    return Poll::Ready(Err(NoAnswer::BackendEnded));
+                }
+            };
+            self.answered = true;
+            match self.absorb(&bytes, request, live) {
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                Ok(None) => (),
+                Err(BadAnswer) => return Poll::Ready(Err(NoAnswer::Bad)),
+            }
+        }
+    }
+
+    /// Composes the head for the client once it is complete, and takes what follows it.
+    fn absorb(
+        &mut self,
+        bytes: &[u8],
+        request: &RequestHead,
+        live: &Live,
+    ) -> Result<Option<AnswerHead>, BadAnswer> {
+        let joined;
+        let whole = if self.partial.is_empty() {
+            bytes
+        } else {
+            self.partial.extend_from_slice(bytes);
+            joined = std::mem::take(&mut self.partial);
+            &joined
+        };
+        let then = if request.keeps && !live.is_closing() { Then::Keep } else { Then::Close };
+        let out = self.outbound.compose();
+        let Some(head) = rewrite::answer(whole, request, then, out)? else {
+            self.partial = whole.to_vec();
+            return Ok(None);
+        };
+        let rest = &whole[head.bytes..];
+        if head.is_interim() {
+            self.partial = rest.to_vec();
+        } else if head.status == 101 {
+            out.extend_from_slice(rest);
+        } else {
+            self.download = head.framing;
+            let used = self.download.advance(rest).map_err(|_| BadAnswer)?;
+            out.extend_from_slice(&rest[..used]);
+            self.stray = used < rest.len();
+        }
+        Ok(Some(head))
+    }
+
+    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
+        let Self { backend_read, client_write, download, outbound, stray, .. } = self;
+        let beyond = |bytes: &[u8]| *stray |= !bytes.is_empty();
+        let body = (download, &mut **outbound);
+        match poll_pump(cx, backend_read, client_write, body, |_| (), beyond) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending if self.poll_upload(cx).is_ready() => Poll::Ready(Err(PumpError::Read)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Passes the request's body on, then watches the client. Ready when the client left.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.upload_broken {
+            return Poll::Pending;
+        }
+        let Self { client_read, backend_write, upload, upload_pending, sent, inbound, .. } = self;
+        let Upload { rest, kept_whole } = &mut **upload;
+        let keep = |bytes: &[u8]| {
+            *kept_whole = *kept_whole && sent.len() + bytes.len() <= REPLAY_MAX_BYTES;
+            if *kept_whole {
+                sent.extend_from_slice(bytes);
+            }
+        };
+        let beyond = |bytes: &[u8]| inbound.extend_from_slice(bytes);
+        match poll_pump(cx, client_read, backend_write, (rest, upload_pending), keep, beyond) {
+            Poll::Ready(Ok(())) => (),
+            // The backend may have answered before it stopped reading.
+            Poll::Ready(Err(PumpError::Write)) => {
+                self.upload_broken = true;
+                return Poll::Pending;
+            }
+            Poll::Ready(Err(PumpError::Read | PumpError::Malformed)) => return Poll::Ready(()),
+            Poll::Pending => return Poll::Pending,
+        }
+        poll_client(cx, &mut self.client_read, self.inbound)
+    }
+}
+
+/// Ready when the client left. What it sends ahead of its turn is kept, up to the size of a head.
+pub(crate) fn poll_client(
+    cx: &mut Context<'_>,
+    client: &mut (impl tokio::io::AsyncRead + Unpin),
+    inbound: &mut Vec<u8>,
+) -> Poll<()> {
+    while inbound.len() < HEAD_MAX_BYTES {
+        let read = poll_read_once(cx, client, |bytes| {
+            inbound.extend_from_slice(bytes);
+            bytes.len()
+        });
+        match read {
+            Poll::Ready(Ok(1..)) => (),
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    Poll::Pending
+}

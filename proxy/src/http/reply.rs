@@ -1,0 +1,74 @@
+//! The few answers that are the proxy's own.
+
+use super::head::{Method, Rejection, RequestHead, Version};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+/// A request that is not served; the connection closes after it.
+pub(crate) async fn rejected(client: &mut TcpStream, rejection: &Rejection) {
+    let (status, text) = match rejection {
+        Rejection::Bad(why) => ("400 Bad Request", *why),
+        Rejection::HeadTooSlow => ("408 Request Timeout", "the head did not come in time"),
+        Rejection::HeadTooLarge => {
+            ("431 Request Header Fields Too Large", "a head has at most 64 KiB and 128 lines")
+        }
+        Rejection::NotImplemented(why) => ("501 Not Implemented", *why),
+        Rejection::Http2 => (
+            "505 HTTP Version Not Supported",
+            "this port speaks HTTP/1.1; for HTTP/2 or gRPC set protocol = \"tcp\" on the port",
+        ),
+    };
+    write(client, status, "Connection: close\r\n", text, Body::Sent).await;
+}
+
+/// No backend takes the request. Returns whether the connection is kept.
+pub(crate) async fn unavailable(
+    client: &mut TcpStream,
+    request: &RequestHead,
+    route: &str,
+) -> bool {
+    let text = format!("no instance of {route} is ready");
+    let keeps = request.keeps && request.framing.is_done() && request.version == Version::Http11;
+    respond(client, request, "503 Service Unavailable", &text, keeps).await
+}
+
+/// The backend broke off before it answered. Returns whether the connection is kept.
+pub(crate) async fn broken(client: &mut TcpStream, request: &RequestHead, route: &str) -> bool {
+    let text = format!("an instance of {route} broke off before it answered");
+    respond(client, request, "502 Bad Gateway", &text, false).await
+}
+
+async fn respond(
+    client: &mut TcpStream,
+    request: &RequestHead,
+    status: &str,
+    text: &str,
+    keeps: bool,
+) -> bool {
+    let lines = match (status.starts_with("503"), keeps) {
+        (true, true) => "Retry-After: 1\r\n",
+        (true, false) => "Retry-After: 1\r\nConnection: close\r\n",
+        (false, _) => "Connection: close\r\n",
+    };
+    let body = if request.method == Method::Head { Body::Omitted } else { Body::Sent };
+    write(client, status, lines, text, body).await && keeps
+}
+
+/// Whether the text follows the head that describes it.
+enum Body {
+    Sent,
+    Omitted,
+}
+
+async fn write(client: &mut TcpStream, status: &str, lines: &str, text: &str, body: Body) -> bool {
+    let length = text.len() + 1;
+    let mut answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
+         {lines}\r\n"
+    );
+    if matches!(body, Body::Sent) {
+        answer.push_str(text);
+        answer.push('\n');
+    }
+    client.write_all(answer.as_bytes()).await.is_ok()
+}

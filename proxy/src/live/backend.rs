@@ -1,0 +1,233 @@
+//! One backend while it is in the table: its work, its warm connections and its end.
+//!
+//! States: active -> draining (no new lease) -> gone (`cut` fires, everything on it ends).
+//! A lease is taken under the route's lock, so that a backend that was set to draining is never chosen later.
+
+use crate::counters::Counters;
+use crate::limits::{POOL_IDLE_MAX, POOL_IDLE_UNREPEATABLE_MAX, POOL_MAX};
+use crate::table::BackendState;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Tells watchers that something they wait for happened.
+pub(crate) type Changes = tokio::sync::watch::Sender<u64>;
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) id: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) release: String,
+    pub(crate) counters: Arc<Counters>,
+    draining: AtomicBool,
+    gone: AtomicBool,
+    cut: Notify,
+    in_flight: AtomicU64,
+    connections: AtomicU64,
+    started: AtomicU64,
+    connect_errors: AtomicU64,
+    idle: Mutex<Vec<Idle>>,
+    changes: Changes,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: TcpStream,
+    until: Instant,
+    since: Instant,
+}
+
+/// Which idle connections a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// The request can be sent again.
+    Any,
+    /// The request cannot be sent again.
+    Recent,
+    /// A new connection.
+    Never,
+}
+
+/// What a lease counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// An HTTP request.
+    Request,
+    /// A TCP or upgraded connection.
+    Connection,
+}
+
+impl Backend {
+    pub(crate) fn new(
+        spec: &crate::table::Backend,
+        counters: Arc<Counters>,
+        changes: Changes,
+    ) -> Self {
+        Self {
+            id: spec.id.clone(),
+            address: spec.address,
+            release: spec.release.clone(),
+            counters,
+            draining: AtomicBool::new(spec.state == BackendState::Draining),
+            gone: AtomicBool::new(false),
+            cut: Notify::new(),
+            in_flight: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+            connect_errors: AtomicU64::new(0),
+            idle: Mutex::new(Vec::new()),
+            changes,
+        }
+    }
+
+    /// Follows the table. The caller holds the route's lock.
+    pub(crate) fn set_state(&self, state: BackendState) {
+        self.draining.store(state == BackendState::Draining, SeqCst);
+        if state == BackendState::Draining {
+            self.lock_idle().clear();
+        }
+    }
+
+    /// It left the table: everything on it ends.
+    pub(crate) fn leave(&self) {
+        self.gone.store(true, SeqCst);
+        self.lock_idle().clear();
+        self.cut.notify_waiters();
+    }
+
+    /// Resolves when the backend has left the table.
+    pub(crate) async fn gone(&self) {
+        let notified = self.cut.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if self.gone.load(SeqCst) {
+            return;
+        }
+        notified.await;
+    }
+
+    pub(crate) fn state(&self) -> BackendState {
+        if self.draining.load(SeqCst) { BackendState::Draining } else { BackendState::Active }
+    }
+
+    pub(crate) fn status(&self, route: &str) -> crate::control::BackendStatus {
+        crate::control::BackendStatus {
+            route: route.to_owned(),
+            backend: self.id.clone(),
+            state: self.state(),
+            in_flight: self.in_flight.load(SeqCst),
+            connections: self.connections.load(SeqCst),
+            requests_started: self.started.load(SeqCst),
+            connect_errors: self.connect_errors.load(SeqCst),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.load(SeqCst)
+    }
+
+    pub(crate) fn connect_failed(&self) {
+        self.connect_errors.fetch_add(1, SeqCst);
+        self.counters.connect_failed();
+        self.changes.send_modify(|number| *number += 1);
+    }
+
+    /// A warm connection that was alive a moment ago. Newest first, so that surplus ones age out.
+    pub(crate) fn take_idle(&self, reuse: Reuse, now: Instant) -> Option<TcpStream> {
+        if reuse == Reuse::Never {
+            return None;
+        }
+        let mut idle = self.lock_idle();
+        while let Some(candidate) = idle.pop() {
+            let recent = now.duration_since(candidate.since) < POOL_IDLE_UNREPEATABLE_MAX;
+            if reuse == Reuse::Recent && !recent {
+                idle.push(candidate);
+                return None;
+            }
+            // Without readiness this costs no system call; an end or stray bytes make it unfit.
+            let quiet = matches!(candidate.stream.try_read(&mut [0]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+            if quiet && candidate.until > now {
+                return Some(candidate.stream);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose last answer ended cleanly. Returns when it must be swept, if kept.
+    pub(crate) fn put_idle(&self, stream: TcpStream, keep: Option<Duration>, now: Instant) {
+        if self.draining.load(SeqCst) || self.gone.load(SeqCst) {
+            return;
+        }
+        let mut idle = self.lock_idle();
+        if idle.len() < POOL_MAX {
+            let until = now + keep.unwrap_or(POOL_IDLE_MAX).min(POOL_IDLE_MAX);
+            idle.push(Idle { stream, until, since: now });
+        }
+    }
+
+    /// Closes what is idle for too long. Returns how many are left.
+    pub(crate) fn sweep_idle(&self, now: Instant) -> usize {
+        let mut idle = self.lock_idle();
+        idle.retain(|kept| kept.until > now);
+        if idle.is_empty() {
+            idle.shrink_to_fit();
+        }
+        idle.len()
+    }
+
+    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn number(&self, work: Work) -> &AtomicU64 {
+        match work {
+            Work::Request => &self.in_flight,
+            Work::Connection => &self.connections,
+        }
+    }
+}
+
+/// The right to use a backend; while it lives the backend is not idle.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    backend: Arc<Backend>,
+    work: Work,
+    pub(crate) since: Instant,
+}
+
+impl Lease {
+    /// The caller holds the route's lock.
+    pub(crate) fn take(backend: &Arc<Backend>, work: Work, now: Instant) -> Self {
+        backend.number(work).fetch_add(1, SeqCst);
+        backend.started.fetch_add(1, SeqCst);
+        Self { backend: Arc::clone(backend), work, since: now }
+    }
+
+    pub(crate) fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// A request that was upgraded counts as a connection from here on.
+    pub(crate) fn upgrade(&mut self) {
+        self.backend.connections.fetch_add(1, SeqCst);
+        self.backend.number(self.work).fetch_sub(1, SeqCst);
+        self.work = Work::Connection;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let backend = &self.backend;
+        backend.number(self.work).fetch_sub(1, SeqCst);
+        let idle = backend.in_flight.load(SeqCst) == 0 && backend.connections.load(SeqCst) == 0;
+        if idle && backend.draining.load(SeqCst) {
+            backend.changes.send_modify(|number| *number += 1);
+        }
+    }
+}
