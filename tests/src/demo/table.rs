@@ -28,7 +28,13 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = vec![vec!["v1".to_owned(), "1200".to_owned()], vec!["version 2".to_owned(), "7".to_owned()]];
-        assert_eq!(render(&["what", "sent"], &rows), "what       sent\nv1         1200\nversion 2     7");
+        let rows = vec![
+            vec!["v1".to_owned(), "1200".to_owned()],
+            vec!["version 2".to_owned(), "7".to_owned()],
+        ];
+        assert_eq!(
+            render(&["what", "sent"], &rows),
+            "what       sent\nv1         1200\nversion 2     7"
+        );
     }
 }
