@@ -1,16 +1,25 @@
-//! How it travels: one session with a broker for both binaries.
+//! How it travels: one session with a broker, the same for a node and for the coordinator.
 //!
-//! Owns connecting, backing off, subscribing again after every connect, and an outbox that outlives connections. Must not
-//! know what a message means: payloads are bytes, topics are [`protocol::topic`]'s. The MQTT client crate shows in no
-//! public item.
+//! Owns connecting, backing off, subscribing again, the outbox and the words the two sides see of it. It must not
+//! look into payloads, decide anything about releases, or keep state that matters: the broker is a lossy pipe, the
+//! databases on each side are the truth (DESIGN §6). The client library shows in no public item.
 //!
 //! ```text
-//!  Connecting --CONNACK, then every SUBACK--> Up --anything breaks--> Down { retry_in } --pause over--> Connecting
-//!      +------- refused, unreachable ----------------------------------^
+//! Handle::publish -> Outbox --(session task)--> link --(poll task)--> broker
+//! Receiver<Event> <-- Up, Down, Refused, Message <-- link
+//! FakeBroker (feature `testing`): the same Outbox and Backoff, virtual time, seeded faults, no runtime
 //! ```
 
 pub mod backoff;
+pub mod config;
+pub mod event;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
 pub mod outbox;
+mod random;
 pub mod session;
 
-pub use session::{Address, Config, Event, Handle, Login, Session, Stats, Will};
+pub use bytes::Bytes;
+pub use config::{BrokerAddress, Config, Credentials, InvalidBrokerAddress, Presence};
+pub use event::{DownReason, Event, Refusal};
+pub use session::{Closed, Handle, PublishError, Session, Stats};

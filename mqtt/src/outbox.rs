@@ -1,195 +1,233 @@
-//! What waits to be sent. Retained topics are state: only the newest is worth sending. Others are events: each is sent, up
-//! to a limit, oldest dropped first. Nothing leaves before the broker has acknowledged it.
+//! What waits to be sent, and what was sent and is not acknowledged yet.
+//!
+//! Pure; the real session and the simulated one run this same code. State (retained topics) and samples (QoS 0) keep
+//! only the newest payload of a topic; events are kept each, up to a limit, and then lose the oldest with a count.
+//!
+//! ```text
+//! push -> waiting --next, sent--> in flight --acked--> gone
+//!            ^------- disconnected -------|   (state that a newer payload has replaced is not sent again)
+//! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use protocol::topic::{Qos, Retain, Topic};
 
-/// Events kept while the broker is away.
-pub const MAX_EVENTS: usize = 256;
+/// How much an outbox holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// QoS 1 messages sent and not acknowledged, at most.
+    pub in_flight: usize,
+    /// Events kept, in flight or waiting.
+    pub events: usize,
+    /// Their payloads' bytes together.
+    pub event_bytes: usize,
+}
 
-/// One message of the outbox; ids rise with the order of publishing.
+impl Default for Limits {
+    fn default() -> Self {
+        Self { in_flight: 32, events: 256, event_bytes: 1024 * 1024 }
+    }
+}
+
+/// Names one message of one outbox; later ones are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(u64);
+
+/// A message on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Its place in the order.
-    pub id: u64,
+pub struct Outgoing {
+    /// Give it back to [`Outbox::sent`] and [`Outbox::acked`].
+    pub token: Token,
     /// Where to.
     pub topic: Topic,
     /// What.
     pub payload: Bytes,
 }
 
-#[derive(Debug, Clone)]
-struct Entry {
-    message: Message,
-    sent: bool,
+/// What became of a pushed message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits.
+    Queued,
+    /// It waits in the place of an older payload of its topic.
+    Replaced,
+    /// It waits, and the oldest events had to go.
+    DroppedOldest,
+    /// A sample while offline: it is gone.
+    DroppedOffline,
 }
 
-/// The outbox of one session.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Up,
+    Down,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    topic: Topic,
+    payload: Bytes,
+}
+
+/// The queue of one session.
+#[derive(Debug, Clone)]
 pub struct Outbox {
-    state: BTreeMap<Topic, Entry>,
-    events: VecDeque<Entry>,
-    passing: VecDeque<Message>,
-    next_id: u64,
-    connected: bool,
+    limits: Limits,
+    link: Link,
+    next_token: u64,
+    waiting: BTreeMap<Token, Entry>,
+    in_flight: BTreeMap<Token, Entry>,
+    /// The waiting message of each topic of which only the newest counts.
+    newest: BTreeMap<Topic, Token>,
     dropped: u64,
 }
 
 impl Outbox {
-    /// Takes a message. One at QoS 0 is dropped while there is no connection.
-    pub fn push(&mut self, topic: Topic, payload: Bytes) {
-        self.next_id += 1;
-        let (qos, retain) = (topic.subject.qos(), topic.subject.retain());
-        let message = Message { id: self.next_id, topic: topic.clone(), payload };
-        match (qos, retain) {
-            (Qos::AtMostOnce, _) if !self.connected => self.dropped += 1,
-            (Qos::AtMostOnce, _) => self.passing.push_back(message),
-            (Qos::AtLeastOnce, Retain::Kept) => {
-                self.state.insert(topic, Entry { message, sent: false });
-            }
-            (Qos::AtLeastOnce, Retain::Passing) => {
-                self.events.push_back(Entry { message, sent: false });
-                if self.events.len() > MAX_EVENTS {
-                    self.events.pop_front();
-                    self.dropped += 1;
-                }
-            }
+    /// Empty and offline.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            link: Link::Down,
+            next_token: 0,
+            waiting: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            dropped: 0,
         }
     }
 
-    /// The next message to hand to the connection, oldest first; it is not given again until [`Outbox::disconnected`].
-    pub fn next_to_send(&mut self) -> Option<Message> {
-        if !self.connected {
+    /// Takes a message. Its topic says by which rules it is kept.
+    pub fn push(&mut self, topic: Topic, payload: Bytes) -> Pushed {
+        if topic.subject.qos() == Qos::AtMostOnce && self.link == Link::Down {
+            self.dropped += 1;
+            return Pushed::DroppedOffline;
+        }
+        let newest_only = is_newest_only(&topic);
+        if newest_only && let Some(token) = self.newest.get(&topic) {
+            let entry = self.waiting.get_mut(token).expect("what `newest` names waits");
+            entry.payload = payload;
+            return Pushed::Replaced;
+        }
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        if newest_only {
+            self.newest.insert(topic.clone(), token);
+        }
+        self.waiting.insert(token, Entry { topic, payload });
+        if newest_only { Pushed::Queued } else { self.shed_events() }
+    }
+
+    /// The next message to send: none while offline, while the window is full, or when nothing waits. The same one
+    /// until [`Outbox::sent`] takes it, so that a full channel loses nothing.
+    #[must_use]
+    pub fn next(&self) -> Option<Outgoing> {
+        if self.link == Link::Down {
             return None;
         }
-        let oldest_of = |entry: &&mut Entry| entry.message.id;
-        let waiting = self.state.values_mut().chain(&mut self.events).filter(|entry| !entry.sent);
-        if let Some(entry) = waiting.min_by_key(oldest_of) {
-            entry.sent = true;
-            return Some(entry.message.clone());
+        let (token, entry) = self.waiting.first_key_value()?;
+        let acknowledged = entry.topic.subject.qos() == Qos::AtLeastOnce;
+        if acknowledged && self.in_flight.len() >= self.limits.in_flight {
+            return None;
         }
-        self.passing.pop_front()
+        Some(Outgoing { token: *token, topic: entry.topic.clone(), payload: entry.payload.clone() })
     }
 
-    /// The connection could not take it after all: it waits again.
-    pub fn give_back(&mut self, id: u64) {
-        let all = self.state.values_mut().chain(&mut self.events);
-        all.filter(|entry| entry.message.id == id).for_each(|entry| entry.sent = false);
+    /// The link took the message: QoS 0 is done with, QoS 1 waits for [`Outbox::acked`].
+    pub fn sent(&mut self, token: Token) {
+        let Some(entry) = self.waiting.remove(&token) else { return };
+        if self.newest.get(&entry.topic) == Some(&token) {
+            self.newest.remove(&entry.topic);
+        }
+        if entry.topic.subject.qos() == Qos::AtLeastOnce {
+            self.in_flight.insert(token, entry);
+        }
     }
 
-    /// The broker has it. One that was replaced meanwhile stays for its newer content.
-    pub fn acknowledged(&mut self, id: u64) {
-        self.state.retain(|_, entry| entry.message.id != id);
-        self.events.retain(|entry| entry.message.id != id);
+    /// The broker took the message; false for one that is not in flight, such as an answer of an older connection.
+    pub fn acked(&mut self, token: Token) -> bool {
+        self.in_flight.remove(&token).is_some()
     }
 
-    /// A connection stands.
+    /// The session stands and is subscribed.
     pub fn connected(&mut self) {
-        self.connected = true;
+        self.link = Link::Up;
     }
 
-    /// The connection is gone: whatever was not acknowledged is sent again.
+    /// The session is gone: what was in flight waits again, in its old order, unless newer state of its topic waits;
+    /// samples are dropped.
     pub fn disconnected(&mut self) {
-        self.connected = false;
-        self.dropped += u64::try_from(self.passing.len()).unwrap_or(0);
-        self.passing.clear();
-        self.state.values_mut().chain(&mut self.events).for_each(|entry| entry.sent = false);
+        self.link = Link::Down;
+        let mut newest_sent: BTreeMap<Topic, Token> = BTreeMap::new();
+        for (token, entry) in std::mem::take(&mut self.in_flight) {
+            if is_newest_only(&entry.topic) {
+                if self.newest.contains_key(&entry.topic) {
+                    continue;
+                }
+                if let Some(older) = newest_sent.insert(entry.topic.clone(), token) {
+                    self.waiting.remove(&older);
+                }
+            }
+            self.waiting.insert(token, entry);
+        }
+        self.newest.append(&mut newest_sent);
+        let before = self.waiting.len();
+        self.waiting.retain(|_, entry| entry.topic.subject.qos() == Qos::AtLeastOnce);
+        self.newest.retain(|topic, _| topic.subject.qos() == Qos::AtLeastOnce);
+        self.dropped += (before - self.waiting.len()) as u64;
     }
 
-    /// Messages that wait or are not acknowledged.
+    /// Messages waiting or in flight.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.state.len() + self.events.len() + self.passing.len()
+        self.waiting.len() + self.in_flight.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits and nothing is in flight.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Messages dropped so far.
+    /// QoS 1 messages in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Events and samples lost since the start.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
+
+    /// Drops the oldest waiting events until the limits hold; the newest always stays.
+    fn shed_events(&mut self) -> Pushed {
+        let mut pushed = Pushed::Queued;
+        loop {
+            let kept = self.waiting.iter().chain(&self.in_flight);
+            let events = kept.filter(|(_, entry)| !is_newest_only(&entry.topic));
+            let (count, bytes) =
+                events.fold((0, 0), |(n, sum), (_, entry)| (n + 1, sum + entry.payload.len()));
+            if count <= self.limits.events && bytes <= self.limits.event_bytes {
+                return pushed;
+            }
+            let mut waiting = self.waiting.iter().filter(|(_, e)| !is_newest_only(&e.topic));
+            let (Some((&oldest, _)), Some(_)) = (waiting.next(), waiting.next()) else {
+                return pushed;
+            };
+            self.waiting.remove(&oldest);
+            self.dropped += 1;
+            pushed = Pushed::DroppedOldest;
+        }
+    }
+}
+
+/// State and samples: an older payload of the topic is worth nothing once there is a newer one.
+fn is_newest_only(topic: &Topic) -> bool {
+    topic.subject.retain() == Retain::Kept || topic.subject.qos() == Qos::AtMostOnce
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::topic::{Subject, Up};
-
-    fn topic(up: Up) -> Topic {
-        Topic {
-            fleet: "a".repeat(32).parse().unwrap(),
-            node: "b".repeat(32).parse().unwrap(),
-            subject: Subject::Up(up),
-        }
-    }
-
-    fn sent(outbox: &mut Outbox) -> Vec<String> {
-        std::iter::from_fn(|| outbox.next_to_send())
-            .map(|m| String::from_utf8(m.payload.to_vec()).unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn of_state_only_the_newest_is_sent_and_of_events_each() {
-        let mut outbox = Outbox::default();
-        for n in 1..=3 {
-            outbox.push(topic(Up::Report), format!("report {n}").into());
-            outbox.push(topic(Up::Event), format!("event {n}").into());
-        }
-        outbox.connected();
-        assert_eq!(sent(&mut outbox), ["event 1", "event 2", "report 3", "event 3"]);
-    }
-
-    #[test]
-    fn what_was_not_acknowledged_is_sent_again_after_a_reconnect() {
-        let mut outbox = Outbox::default();
-        outbox.connected();
-        outbox.push(topic(Up::Event), "one".into());
-        outbox.push(topic(Up::Event), "two".into());
-        let first = outbox.next_to_send().unwrap();
-        outbox.next_to_send().unwrap();
-        outbox.acknowledged(first.id);
-        outbox.disconnected();
-        outbox.connected();
-        assert_eq!(sent(&mut outbox), ["two"]);
-    }
-
-    #[test]
-    fn state_that_changed_on_its_way_is_sent_once_more() {
-        let mut outbox = Outbox::default();
-        outbox.connected();
-        outbox.push(topic(Up::Report), "old".into());
-        let old = outbox.next_to_send().unwrap();
-        outbox.push(topic(Up::Report), "new".into());
-        outbox.acknowledged(old.id);
-        assert_eq!(sent(&mut outbox), ["new"]);
-    }
-
-    #[test]
-    fn samples_are_dropped_while_nobody_listens() {
-        let mut outbox = Outbox::default();
-        outbox.push(topic(Up::Load), "lost".into());
-        outbox.connected();
-        outbox.push(topic(Up::Load), "sent".into());
-        assert_eq!(sent(&mut outbox), ["sent"]);
-        assert_eq!(outbox.dropped(), 1);
-    }
-
-    #[test]
-    fn events_are_bounded_and_the_oldest_go_first() {
-        let mut outbox = Outbox::default();
-        for n in 0..=MAX_EVENTS {
-            outbox.push(topic(Up::Event), n.to_string().into());
-        }
-        outbox.connected();
-        assert_eq!(sent(&mut outbox).first().map(String::as_str), Some("1"));
-        assert_eq!(outbox.dropped(), 1);
-    }
-}
+mod tests;

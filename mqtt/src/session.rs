@@ -1,296 +1,211 @@
-//! A session: a task that connects, subscribes, moves the outbox, and tells its owner what happens.
+//! One session with a broker, and the handle its owner holds.
+//!
+//! Owns the public face: starting, publishing, counting, closing. The work is in `session/driver.rs` (the task) and
+//! `session/link.rs` (one connection). Publishing never waits; it puts a message into the outbox.
 
-mod connection;
-
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use protocol::topic::Topic;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
-use crate::backoff::{Backoff, Cause};
-use crate::outbox::Outbox;
-use connection::Ended;
+use crate::config::Config;
+use crate::event::Event;
+use crate::outbox::{Outbox, Pushed};
 
-/// Default pause between two pings; twice the usual, for metered links.
-pub const KEEPALIVE: Duration = Duration::from_secs(120);
-/// Larger packets are refused in both directions.
-pub const MAX_PACKET_BYTES: usize = 512 * 1024;
-/// Received messages not taken by the owner yet; more wait in the socket.
-const MAX_QUEUED_EVENTS: usize = 64;
+mod driver;
+mod link;
 
-/// `host:port` of a broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    /// A name or an address.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
+/// Events that wait for the owner. When it is full the session reads no more from the broker, so an owner that takes
+/// no events for a keepalive loses the connection, not messages unnoticed.
+const EVENTS_MAX: usize = 64;
+/// Bytes of an MQTT head beside topic and payload: type, length, topic length, packet id.
+const HEAD_BYTES: usize = 1 + 4 + 2 + 2;
 
-/// Why text is not an address that can be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidAddress {
-    /// Not `host:port`.
-    #[error("`{0}` is not host:port, such as 10.0.0.2:1883")]
-    Form(String),
-    /// A static binary has no multicast name resolution.
-    #[error("`{0}`: names in .local cannot be resolved here; use an address or a name in DNS")]
-    Local(String),
-}
+/// Starts sessions.
+#[derive(Debug, Clone, Copy)]
+pub struct Session;
 
-impl std::str::FromStr for Address {
-    type Err = InvalidAddress;
-    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
-        let form = || InvalidAddress::Form(text.to_owned());
-        let (host, port) = text.rsplit_once(':').ok_or_else(form)?;
-        let port = port.parse().map_err(|_| form())?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() {
-            return Err(form());
-        }
-        if host.trim_end_matches('.').to_ascii_lowercase().ends_with(".local") {
-            return Err(InvalidAddress::Local(host.to_owned()));
-        }
-        Ok(Self { host: host.to_owned(), port })
-    }
-}
-
-/// A user and a secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Login {
-    /// The user.
-    pub user: String,
-    /// The secret; never printed.
-    pub secret: String,
-}
-
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Login({}, …)", self.user)
-    }
-}
-
-/// What the broker publishes, retained where the topic is, when the session is gone without a goodbye.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Will {
-    /// Where to.
-    pub topic: Topic,
-    /// What.
-    pub payload: Vec<u8>,
-}
-
-/// Everything a session needs.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The broker.
-    pub address: Address,
-    /// The node's id, or the coordinator's.
-    pub client_id: String,
-    /// How it proves itself.
-    pub login: Option<Login>,
-    /// Exact filters, subscribed at every connect.
-    pub subscriptions: Vec<String>,
-    /// Said by the broker when the session is gone.
-    pub will: Option<Will>,
-    /// Between two pings.
-    pub keepalive: Duration,
-    /// First pause after a failure.
-    pub backoff_base: Duration,
-}
-
-impl Config {
-    /// A configuration with the defaults of a board.
+impl Session {
+    /// Starts a session in a task of the current tokio runtime. It connects, and connects again, until it is closed
+    /// or the receiver is dropped. `seed` makes the waits of this board differ from those of the others.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     #[must_use]
-    pub fn new(address: Address, client_id: &str) -> Self {
-        Self {
-            address,
-            client_id: client_id.to_owned(),
-            login: None,
-            subscriptions: Vec::new(),
-            will: None,
-            keepalive: KEEPALIVE,
-            backoff_base: Duration::from_secs(1),
-        }
+    pub fn start(config: Config, seed: u64) -> (Handle, mpsc::Receiver<Event>) {
+        let shared = Arc::new(Shared::new(&config));
+        let (events_in, events) = mpsc::channel(EVENTS_MAX);
+        let (wish, wishes) = watch::channel(Wish::default());
+        let (over_in, over) = watch::channel(None);
+        let driver = driver::Driver::new(config, seed, Arc::clone(&shared), events_in, wishes);
+        tokio::spawn(async move {
+            let left = driver.run().await;
+            over_in.send_replace(Some(Closed { left }));
+        });
+        (Handle { shared, wish: Arc::new(wish), over }, events)
     }
 }
 
-/// What happens to a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Connected, and every subscription was granted: say hello and bring everything up to date.
-    Up,
-    /// Not connected; tried again after the pause.
-    Down {
-        /// What broke, for a person.
-        reason: String,
-        /// Whether the credentials were refused.
-        refused: bool,
-        /// The pause.
-        retry_in: Duration,
-    },
-    /// A message on one of our topics.
-    Message {
-        /// Which.
-        topic: Topic,
-        /// What.
-        payload: Bytes,
-        /// Whether the broker had kept it.
-        retained: bool,
-    },
+/// What the owner wants of the running session.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wish {
+    close_by: Option<tokio::time::Instant>,
+    reconnects: u64,
 }
 
-/// Figures of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stats {
-    /// Whether it is up.
-    pub is_up: bool,
-    /// Messages handed to the broker.
-    pub sent: u64,
-    /// Messages received on topics of ours.
-    pub received: u64,
-    /// Messages received on other topics, which were dropped.
-    pub foreign: u64,
-    /// Messages dropped from the outbox.
-    pub dropped: u64,
-    /// Messages that wait or are not acknowledged.
-    pub waiting: usize,
-}
-
-#[derive(Debug, Default)]
+/// What the handle and the task both see.
+#[derive(Debug)]
 struct Shared {
     outbox: Mutex<Outbox>,
-    changed: Notify,
-    closing: AtomicBool,
-    is_up: AtomicBool,
+    pushed: Notify,
+    max_packet_bytes: usize,
+    connected: AtomicBool,
     sent: AtomicU64,
     received: AtomicU64,
-    foreign: AtomicU64,
+    unknown: AtomicU64,
+    connects: AtomicU64,
+    last_received: Mutex<Option<Instant>>,
 }
 
 impl Shared {
-    /// Held for a moment and never across an await; a panic while it is held leaves the outbox usable.
+    fn new(config: &Config) -> Self {
+        Self {
+            outbox: Mutex::new(Outbox::new(config.outbox)),
+            pushed: Notify::new(),
+            max_packet_bytes: config.max_packet_bytes,
+            connected: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
+            connects: AtomicU64::new(0),
+            last_received: Mutex::new(None),
+        }
+    }
+
+    /// Never held across an await. A panic elsewhere leaves an outbox that is whole.
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_received(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.last_received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The owner's side of a session. Dropping every handle does not end it; [`Session`] does.
+/// Why a message was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// It would be cut off by the broker, and again after every reconnect.
+    #[error("{bytes} bytes for {topic} are above the packet limit of {limit_bytes}")]
+    TooLarge {
+        /// Where to.
+        topic: Topic,
+        /// The packet's size.
+        bytes: usize,
+        /// The configured limit.
+        limit_bytes: usize,
+    },
+    /// The session was closed.
+    #[error("the session is closed")]
+    Closed,
+}
+
+/// What a closed session leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
+    /// Messages that the broker has not acknowledged.
+    pub left: usize,
+}
+
+/// Counters of a session since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Whether it stands and is subscribed.
+    pub connected: bool,
+    /// How often it came up.
+    pub connects: u64,
+    /// Messages the broker acknowledged, and samples written.
+    pub sent: u64,
+    /// Messages taken from our topics.
+    pub received: u64,
+    /// Messages on topics that are not ours, dropped.
+    pub unknown: u64,
+    /// Events and samples the outbox lost.
+    pub dropped: u64,
+    /// Messages waiting or in flight.
+    pub outbox: usize,
+    /// When the broker last sent anything, a ping's answer included.
+    pub last_received: Option<Instant>,
+}
+
+/// The owner's side of a session; clones are the same session.
 #[derive(Debug, Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
+    wish: Arc<watch::Sender<Wish>>,
+    over: watch::Receiver<Option<Closed>>,
 }
 
 impl Handle {
-    /// Takes a message into the outbox; never waits.
-    pub fn publish(&self, topic: Topic, payload: impl Into<Bytes>) {
-        self.shared.outbox().push(topic, payload.into());
-        self.shared.changed.notify_one();
+    /// Puts a message into the outbox and returns at once; the topic says with which promise it is sent and kept.
+    ///
+    /// # Errors
+    /// When it can never be sent: above the packet limit, or the session is closed.
+    pub fn publish(&self, topic: Topic, payload: impl Into<Bytes>) -> Result<Pushed, PublishError> {
+        let payload = payload.into();
+        let bytes = HEAD_BYTES + topic.to_string().len() + payload.len();
+        let limit_bytes = self.shared.max_packet_bytes;
+        if bytes > limit_bytes {
+            return Err(PublishError::TooLarge { topic, bytes, limit_bytes });
+        }
+        if self.over.borrow().is_some() || self.wish.is_closed() {
+            return Err(PublishError::Closed);
+        }
+        let pushed = self.shared.outbox().push(topic, payload);
+        self.shared.pushed.notify_one();
+        Ok(pushed)
     }
 
-    /// The session's figures.
+    /// The counters now.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let outbox = self.shared.outbox();
-        Stats {
-            is_up: self.shared.is_up.load(Ordering::Relaxed),
-            sent: self.shared.sent.load(Ordering::Relaxed),
-            received: self.shared.received.load(Ordering::Relaxed),
-            foreign: self.shared.foreign.load(Ordering::Relaxed),
-            dropped: outbox.dropped(),
-            waiting: outbox.len(),
-        }
-    }
-}
-
-/// A running session: its events, and its end when dropped.
-#[derive(Debug)]
-pub struct Session {
-    events: mpsc::Receiver<Event>,
-    handle: Handle,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Session {
-    /// Starts a session in a task of its own.
-    #[must_use]
-    pub fn start(config: Config) -> Self {
-        let (sender, events) = mpsc::channel(MAX_QUEUED_EVENTS);
-        let shared = Arc::new(Shared::default());
-        let handle = Handle { shared: Arc::clone(&shared) };
-        let task = tokio::spawn(run(config, shared, sender));
-        Self { events, handle, task }
-    }
-
-    /// A handle to publish with.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        self.handle.clone()
-    }
-
-    /// The next event; `None` only after the session has ended. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
-    }
-
-    /// Sends what waits, says goodbye (so that no will is published) and ends, within `limit`.
-    pub async fn close(mut self, limit: Duration) {
-        self.handle.shared.closing.store(true, Ordering::Relaxed);
-        self.handle.shared.changed.notify_one();
-        let task = &mut self.task;
-        let drained = async { while self.events.recv().await.is_some() {} };
-        // Whatever was not sent within the limit is lost with the process; state is said again at the next hello.
-        let _ = tokio::time::timeout(limit, async { tokio::join!(task, drained) }).await;
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// Connects again and again until the owner is gone or closes.
-async fn run(config: Config, shared: Arc<Shared>, events: mpsc::Sender<Event>) {
-    let mut backoff = Backoff::new(config.backoff_base);
-    loop {
-        let (ended, stood) = connection::run(&config, &shared, &events).await;
-        shared.is_up.store(false, Ordering::Relaxed);
-        shared.outbox().disconnected();
-        let (reason, cause) = match ended {
-            Ended::Closed | Ended::OwnerGone => return,
-            Ended::Refused(reason) => (reason, Cause::Refused),
-            Ended::Broken(reason) => (reason, Cause::Network),
+        let shared = &self.shared;
+        let (dropped, outbox) = {
+            let outbox = shared.outbox();
+            (outbox.dropped(), outbox.len())
         };
-        if shared.closing.load(Ordering::Relaxed) {
-            return;
+        Stats {
+            connected: shared.connected.load(Relaxed),
+            connects: shared.connects.load(Relaxed),
+            sent: shared.sent.load(Relaxed),
+            received: shared.received.load(Relaxed),
+            unknown: shared.unknown.load(Relaxed),
+            dropped,
+            outbox,
+            last_received: *shared.last_received(),
         }
-        let retry_in = backoff.next(cause, stood, random());
-        let refused = cause == Cause::Refused;
-        if events.send(Event::Down { reason, refused, retry_in }).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(retry_in).await;
     }
-}
 
-fn random() -> u64 {
-    // Without randomness the pauses are equal, which is worse for a fleet and no reason to stop.
-    getrandom::u64().unwrap_or(u64::MAX / 2)
-}
+    /// Drops the connection and makes a new one, for an owner whose hello stays unanswered. Nothing happens while the
+    /// session is down anyway.
+    pub fn reconnect(&self) {
+        self.wish.send_modify(|wish| wish.reconnects += 1);
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_name_host_and_port_and_never_local_names() {
-        let parse = |text: &str| text.parse::<Address>().map(|a| format!("{} {}", a.host, a.port));
-        assert_eq!(parse("10.0.0.2:1883").unwrap(), "10.0.0.2 1883");
-        assert_eq!(parse("[::1]:1883").unwrap(), "::1 1883");
-        assert!(matches!(parse("broker"), Err(InvalidAddress::Form(_))));
-        assert!(matches!(parse("opi.local:1883"), Err(InvalidAddress::Local(_))));
+    /// Says that the session is offline, sends what waits until `patience` is over, and disconnects. The events end.
+    /// Events that nobody takes meanwhile are dropped.
+    pub async fn close(&self, patience: Duration) -> Closed {
+        let close_by = tokio::time::Instant::now() + patience;
+        self.wish.send_modify(|wish| wish.close_by = wish.close_by.or(Some(close_by)));
+        let mut over = self.over.clone();
+        match over.wait_for(Option::is_some).await {
+            Ok(closed) => closed.unwrap_or(Closed { left: 0 }),
+            // The task is gone without a word: the runtime is shutting down.
+            Err(_) => Closed { left: self.shared.outbox().len() },
+        }
     }
 }
