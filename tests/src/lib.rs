@@ -3,6 +3,7 @@
 //!
 //! Nothing here reaches into a crate of the product; what cannot be seen from outside is not asserted here.
 
+pub mod bench;
 pub mod demo;
 pub mod docker;
 pub mod fleet;

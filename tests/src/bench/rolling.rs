@@ -1,0 +1,155 @@
+//! A rolling replacement under an open-loop load, against the physical floor of the same run.
+//!
+//! The floor is what no orchestrator can beat one by one: for each replica creating and starting a container (timed in the
+//! same run with the plain Docker command line) and the application's own start, then the drain of the last request.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use load::{Config, Load};
+
+use crate::bench::sample::{Line, RUNS, Samples};
+use crate::fleet::Fleet;
+use crate::http::free_port;
+use crate::services::Service;
+
+const REPLICAS: u32 = 4;
+const START_MS: u32 = 500;
+const RATE: u32 = 500;
+const WORK_MS: u32 = 20;
+const BEFORE: Duration = Duration::from_secs(3);
+
+/// How clients connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clients {
+    New,
+    Kept,
+}
+
+/// How the application takes SIGTERM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Application {
+    Graceful,
+    Abrupt,
+}
+
+/// One replacement.
+struct Run {
+    sent: u64,
+    failed: u64,
+    all_new_s: f64,
+    p99_ratio: f64,
+}
+
+/// Measures the four cells, and one replica; about five minutes.
+#[must_use]
+pub fn measure() -> Vec<Line> {
+    let fleet = Fleet::start(1);
+    let create_s = create_and_start_s();
+    let mut lines = Vec::new();
+    for clients in [Clients::New, Clients::Kept] {
+        for application in [Application::Graceful, Application::Abrupt] {
+            lines.extend(cell(&fleet, clients, application, REPLICAS, create_s));
+        }
+    }
+    lines.extend(cell(&fleet, Clients::Kept, Application::Abrupt, 1, create_s));
+    let _ = fleet.stop();
+    lines
+}
+
+fn cell(
+    fleet: &Fleet,
+    clients: Clients,
+    application: Application,
+    replicas: u32,
+    create_s: f64,
+) -> Vec<Line> {
+    let name = format!("{clients:?}-{application:?}-{replicas}").to_lowercase();
+    let runs: Vec<Run> = replacements(fleet, &name, clients, application, replicas);
+    let sent: u64 = runs.iter().map(|run| run.sent).sum();
+    let failed: u64 = runs.iter().map(|run| run.failed).sum();
+    let work_s = if application == Application::Abrupt { f64::from(WORK_MS) / 1000.0 } else { 0.0 };
+    let floor_s = f64::from(replicas) * (create_s + f64::from(START_MS) / 1000.0) + work_s;
+    let ratio = Samples::new(runs.iter().map(|run| run.all_new_s / floor_s).collect());
+    let p99 = Samples::new(runs.iter().map(|run| run.p99_ratio).collect());
+    let what = format!("rolling {replicas}x, {clients:?} connections, {application:?} application")
+        .to_lowercase();
+    vec![
+        Line::checked(&format!("{what}: failed"), format!("{failed} of {sent}"), "0", failed == 0),
+        Line::checked(
+            &format!("{what}: time / floor of {floor_s:.2} s"),
+            ratio.to_string(),
+            "at most 1.15",
+            ratio.median() <= 1.15,
+        ),
+        Line::checked(
+            &format!("{what}: p99 during / before"),
+            p99.to_string(),
+            "at most 1.2",
+            p99.median() <= 1.2,
+        ),
+    ]
+}
+
+fn replacements(
+    fleet: &Fleet,
+    name: &str,
+    clients: Clients,
+    application: Application,
+    replicas: u32,
+) -> Vec<Run> {
+    let port = free_port();
+    let mut service = Service::new(name, port)
+        .scheduling(&format!("replicas = {replicas}"))
+        .env("START_DELAY_MS", &START_MS.to_string());
+    if application == Application::Abrupt {
+        service = service.env("ABRUPT", "1").env("WORK_MS", &WORK_MS.to_string());
+    }
+    let _ = fleet.deploy(&service).expect_code(0);
+    let (kept_rate, new_rate) = if clients == Clients::Kept { (RATE, 0) } else { (0, RATE) };
+    let load = Load::start(Config {
+        targets: vec![fleet.address(1, port)],
+        path: "/".to_owned(),
+        kept_connections: 32,
+        kept_rate,
+        new_rate,
+        websockets: 0,
+    });
+    let mut runs = Vec::new();
+    for n in 0..RUNS {
+        let (old, new) = if n % 2 == 0 { ("v1", "v2") } else { ("v2", "v1") };
+        let quiet = Instant::now();
+        std::thread::sleep(BEFORE);
+        let begun = Instant::now();
+        let _ = fleet.deploy(&service.clone().image(&format!("pith-demo:{new}"))).expect_code(0);
+        let ended = Instant::now();
+        let all_new = load.last_answer_of(old).unwrap_or(begun).max(begun).duration_since(begun);
+        let (before, during) = (load.summary(quiet, begun), load.summary(begun, ended));
+        for error in &during.errors {
+            eprintln!("  {name}: {error}");
+        }
+        let p99_ratio = during.p99.as_secs_f64() / before.p99.as_secs_f64();
+        let (sent, failed) = (before.sent + during.sent, before.failed + during.failed);
+        runs.push(Run { sent, failed, all_new_s: all_new.as_secs_f64(), p99_ratio });
+    }
+    drop(load);
+    let _ = fleet.pith(&["rm", name, "--yes"]);
+    runs
+}
+
+/// Seconds that `docker create` and `docker start` take through the API, median; the command line's own start is taken off.
+fn create_and_start_s() -> f64 {
+    let timed = |args: &[&str]| {
+        let begun = Instant::now();
+        let output = Command::new("docker").args(args).output().expect("docker can be run");
+        (begun.elapsed().as_secs_f64(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let once = |_| {
+        let (nothing, _) = timed(&["version"]);
+        let (create, id) = timed(&["create", "--label", "io.pith.fixture=1", "pith-demo:v1"]);
+        let (start, _) = timed(&["start", &id]);
+        let _ = timed(&["rm", "-f", &id]);
+        (create + start - 2.0 * nothing).max(0.0)
+    };
+    Samples::new((0..RUNS).map(once).collect()).median()
+}
