@@ -1,0 +1,250 @@
+//! The fake behind the trait, with its networks; calls that take time wait for the fake's clock.
+
+use std::cell::{RefCell, RefMut};
+use std::rc::Rc;
+
+use protocol::release::Image;
+use tokio::sync::{Notify, mpsc};
+
+use super::{Call, FakeDocker, PullOutcome};
+use crate::engine::container::{Container, ContainerSpec};
+use crate::engine::error::EngineError;
+use crate::engine::identity::Ours;
+use crate::engine::pull::{Pull, PullUpdate};
+use crate::engine::{
+    Engine, EngineEvent, EngineInfo, Events, ExecOutcome, ImageFacts, MAX_QUEUED_EVENTS, Network,
+    NetworkSpec, Signal,
+};
+use crate::network::Ipv4Net;
+use crate::registries::Credentials;
+
+/// Parts in which a pull tells its progress.
+const PULL_PARTS: u64 = 4;
+
+/// A [`FakeDocker`] that several hold.
+#[derive(Debug, Clone, Default)]
+pub struct FakeEngine {
+    docker: Rc<RefCell<FakeDocker>>,
+    moved: Rc<Notify>,
+    listeners: Rc<RefCell<Vec<mpsc::Sender<EngineEvent>>>>,
+}
+
+impl FakeEngine {
+    /// Works on the fake directly; what happened in it is told to those who listen.
+    pub fn with<T>(&self, work: impl FnOnce(&mut FakeDocker) -> T) -> T {
+        let (result, events) = {
+            let mut docker: RefMut<'_, FakeDocker> = self.docker.borrow_mut();
+            let result = work(&mut docker);
+            (result, docker.take_events())
+        };
+        for event in events {
+            // A listener whose queue is full misses events, as with Docker.
+            self.listeners.borrow_mut().retain(|listener| {
+                !matches!(
+                    listener.try_send(event.clone()),
+                    Err(mpsc::error::TrySendError::Closed(_))
+                )
+            });
+        }
+        result
+    }
+
+    /// Lets time pass and wakes whoever waits for it.
+    pub fn advance(&self, ms: u64) {
+        self.with(|docker| docker.advance(ms));
+        self.moved.notify_waiters();
+    }
+
+    async fn wait_until(&self, at_ms: u64) {
+        loop {
+            let moved = self.moved.notified();
+            if self.with(|docker| docker.now_ms()) >= at_ms {
+                return;
+            }
+            moved.await;
+        }
+    }
+}
+
+impl Engine for FakeEngine {
+    async fn info(&self) -> Result<EngineInfo, EngineError> {
+        self.with(FakeDocker::info)
+    }
+
+    async fn containers(&self, ours: &Ours) -> Result<Vec<Container>, EngineError> {
+        self.with(|docker| docker.containers(ours))
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        self.with(|docker| docker.create(spec))
+    }
+
+    async fn start(&self, id: &str) -> Result<(), EngineError> {
+        let runs_at_ms = self.with(|docker| docker.start(id))?;
+        self.wait_until(runs_at_ms).await;
+        Ok(())
+    }
+
+    async fn signal(&self, id: &str, signal: Signal) -> Result<(), EngineError> {
+        self.with(|docker| docker.signal(id, signal))
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        self.with(|docker| docker.remove(id))
+    }
+
+    async fn image(&self, image: &Image) -> Result<Option<ImageFacts>, EngineError> {
+        self.with(|docker| docker.image(image))
+    }
+
+    fn pull(&self, image: &Image, _credentials: Option<&Credentials>) -> Pull {
+        let (engine, image) = (self.clone(), image.clone());
+        Pull::spawn(move |updates| async move {
+            let (begun_ms, outcome) =
+                engine.with(|docker| (docker.now_ms(), docker.pull_outcome(&image)));
+            match outcome {
+                PullOutcome::Comes { takes_ms, bytes } => {
+                    for part in 1..=PULL_PARTS {
+                        engine.wait_until(begun_ms + takes_ms * part / PULL_PARTS).await;
+                        let bytes_now = bytes * part / PULL_PARTS;
+                        let progress = PullUpdate::Progress { bytes: bytes_now, total: bytes };
+                        // Nobody listens: this task is being ended.
+                        let _ = updates.send(progress).await;
+                    }
+                    engine.with(|docker| docker.image_comes(&image));
+                    PullUpdate::Done
+                }
+                PullOutcome::Fails { after_ms, error } => {
+                    engine.wait_until(begun_ms + after_ms).await;
+                    PullUpdate::Failed { error, message: format!("{error:?}") }
+                }
+                PullOutcome::Hangs => std::future::pending().await,
+            }
+        })
+    }
+
+    async fn remove_image(&self, image: &Image) -> Result<(), EngineError> {
+        self.with(|docker| docker.remove_image(image))
+    }
+
+    async fn networks(&self, ours: &Ours) -> Result<Vec<Network>, EngineError> {
+        self.with(|docker| docker.networks(ours))
+    }
+
+    async fn all_subnets(&self) -> Result<Vec<Ipv4Net>, EngineError> {
+        self.with(|docker| {
+            docker.check(Call::Observe)?;
+            Ok(docker.networks.values().map(|network| network.subnet).collect())
+        })
+    }
+
+    async fn create_network(&self, spec: &NetworkSpec) -> Result<Network, EngineError> {
+        self.with(|docker| docker.create_network(spec))
+    }
+
+    async fn remove_network(&self, id: &str) -> Result<(), EngineError> {
+        self.with(|docker| docker.remove_network(id))
+    }
+
+    async fn logs_tail(&self, id: &str, lines: usize) -> Result<Vec<String>, EngineError> {
+        self.with(|docker| {
+            docker.check(Call::Observe)?;
+            let Some(kept) = docker.containers.get(id) else {
+                return Err(EngineError::NotFound(format!("No such container: {id}")));
+            };
+            let logs = docker.behaviour(&kept.spec.image).logs;
+            Ok(logs[logs.len().saturating_sub(lines)..].to_vec())
+        })
+    }
+
+    async fn exec(
+        &self,
+        id: &str,
+        _command: &[String],
+        _deadline_ms: u64,
+    ) -> Result<ExecOutcome, EngineError> {
+        self.with(|docker| {
+            docker.check(Call::Observe)?;
+            let Some(kept) = docker.containers.get(id) else {
+                return Err(EngineError::NotFound(format!("No such container: {id}")));
+            };
+            let code = docker.behaviour(&kept.spec.image).exec_code;
+            Ok(ExecOutcome::Exited { code, output: String::new() })
+        })
+    }
+
+    fn events(&self, _ours: &Ours) -> Events {
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_EVENTS);
+        // The queue is empty.
+        let _ = sender.try_send(EngineEvent::Restored);
+        self.listeners.borrow_mut().push(sender);
+        Events { receiver, _task: None }
+    }
+}
+
+/// Networks; see [`Engine`].
+impl FakeDocker {
+    /// See [`Engine::networks`].
+    ///
+    /// # Errors
+    /// As [`FakeDocker::info`].
+    pub fn networks(&mut self, ours: &Ours) -> Result<Vec<Network>, EngineError> {
+        self.check(Call::Observe)?;
+        let is_mine = |network: &&Network| self.network_owners.get(&network.id) == Some(ours);
+        let mut networks: Vec<Network> = self.networks.values().filter(is_mine).cloned().collect();
+        networks.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(networks)
+    }
+
+    /// See [`Engine::create_network`].
+    ///
+    /// # Errors
+    /// As [`Engine::create_network`].
+    pub fn create_network(&mut self, spec: &NetworkSpec) -> Result<Network, EngineError> {
+        self.check(Call::CreateNetwork)?;
+        let name = spec.ours.network_name(&spec.environment, &spec.service);
+        if let Some(network) = self.networks.values().find(|network| network.name == name) {
+            return Ok(network.clone());
+        }
+        if self.networks.values().any(|network| network.subnet.overlaps(spec.subnet)) {
+            let text = "Pool overlaps with other one on this address space".to_owned();
+            return Err(EngineError::AddressTaken(text));
+        }
+        self.next_id += 1;
+        let network = Network {
+            id: format!("{:064x}", self.next_id),
+            name,
+            environment: spec.environment.clone(),
+            service: spec.service.clone(),
+            subnet: spec.subnet,
+            gateway: spec.subnet.gateway(),
+        };
+        self.networks.insert(network.id.clone(), network.clone());
+        self.network_owners.insert(network.id.clone(), spec.ours.clone());
+        self.changes.push(format!("create-network {}", network.name));
+        Ok(network)
+    }
+
+    /// See [`Engine::remove_network`].
+    ///
+    /// # Errors
+    /// As [`Engine::remove_network`].
+    pub fn remove_network(&mut self, id: &str) -> Result<(), EngineError> {
+        self.check(Call::RemoveNetwork)?;
+        let Some(network) = self.networks.get(id) else { return Ok(()) };
+        let name = network.name.clone();
+        let is_user = |kept: &super::Kept| {
+            kept.spec.network() == name && matches!(kept.life, super::Life::Running { .. })
+        };
+        if self.containers.values().any(is_user) {
+            return Err(EngineError::Conflict(format!("network {name} has active endpoints")));
+        }
+        self.networks.remove(id);
+        self.network_owners.remove(id);
+        self.changes.push(format!("remove-network {name}"));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
