@@ -21,18 +21,22 @@ pub(crate) async fn run(config: Config, shared: Arc<Shared>, stopped: oneshot::R
         sockets.spawn(websocket::hold(target, Arc::clone(&shared)));
     }
     let mut asking = JoinSet::new();
+    let mut anew = JoinSet::new();
     let queues = keep(&config, &shared, &mut asking);
     tokio::select! {
-        // Both arms own nothing that is lost: schedules are dropped, requests in flight live in `asking`.
+        // The arms own nothing that is lost: schedules are dropped, requests in flight live in `asking` and `anew`.
         () = schedule(config.kept_rate, |due, n| {
             let _ = queues[usize::try_from(n).unwrap_or(0) % queues.len()].send(due);
         }) => {}
-        () = ask_anew(&config, &shared) => {}
+        () = ask_anew(&config, &shared, &mut anew) => {}
         _ = stopped => {}
     }
     drop(queues);
-    let _ =
-        tokio::time::timeout(GRACE, async { while asking.join_next().await.is_some() {} }).await;
+    let in_flight = async {
+        while asking.join_next().await.is_some() {}
+        while anew.join_next().await.is_some() {}
+    };
+    let _ = tokio::time::timeout(GRACE, in_flight).await;
 }
 
 /// Calls `start` at every moment of an even schedule; for ever, or never at rate 0.
@@ -100,8 +104,8 @@ async fn ask_kept(
     }
 }
 
-async fn ask_anew(config: &Config, shared: &Arc<Shared>) {
-    let mut asking = JoinSet::new();
+/// Requests on a connection each, spawned into `asking`, which outlives this: at the end what is in flight still counts.
+async fn ask_anew(config: &Config, shared: &Arc<Shared>, asking: &mut JoinSet<()>) {
     schedule(config.new_rate, |due, n| {
         let target = config.targets[usize::try_from(n).unwrap_or(0) % config.targets.len()];
         let (path, shared) = (config.path.clone(), Arc::clone(shared));
