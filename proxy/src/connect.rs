@@ -45,6 +45,12 @@ pub(crate) async fn connect(
     if let Some(connected) = pass(route, work, reuse).await {
         return Ok(connected);
     }
+    if route.is_retired() {
+        return Err(Unavailable::Retired);
+    }
+    if route.hold_time().is_zero() {
+        return Err(Unavailable::NoBackend);
+    }
     let Some(_held) = route.hold() else {
         return Err(Unavailable::NoBackend);
     };

@@ -41,6 +41,11 @@ impl Counters {
         self.errors_5xx.fetch_add(1, Relaxed);
     }
 
+    /// An answer that began did not end.
+    pub(crate) fn truncated(&self) {
+        self.errors_5xx.fetch_add(1, Relaxed);
+    }
+
     /// A connect failed.
     pub(crate) fn connect_failed(&self) {
         self.errors_connect.fetch_add(1, Relaxed);

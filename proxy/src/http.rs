@@ -89,10 +89,11 @@ impl Session {
         let mut deadline = None;
         loop {
             // Parsing again only when a line ended keeps a slow sender cheap.
-            if seen == 0 || self.inbound[seen.saturating_sub(1)..].contains(&b'\n') {
-                if let Some(request) = self.parse()? {
-                    return Ok(request);
-                }
+            let line_ended = self.inbound[seen..].contains(&b'\n');
+            if (seen == 0 || line_ended)
+                && let Some(request) = self.parse()?
+            {
+                return Ok(request);
             }
             seen = self.inbound.len();
             if seen >= HEAD_MAX_BYTES {

@@ -60,7 +60,7 @@ pub(crate) const LINE_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// A control call of the agent, retries included.
 pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// What an older proxy gets to answer.
-pub(crate) const PREDECESSOR_DEADLINE: Duration = Duration::from_millis(500);
+pub(crate) const PREDECESSOR_DEADLINE: Duration = Duration::from_secs(2);
 /// A retired proxy ends after this at the latest.
 pub(crate) const RETIRED_MAX: Duration = Duration::from_secs(3600);
 /// A proxy told to end waits this long for requests in flight.

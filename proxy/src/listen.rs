@@ -150,6 +150,7 @@ impl Strangers {
     }
 
     fn explain(&mut self, address: SocketAddr, error: &io::Error) -> RefusedReason {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the system has dozens of kinds")]
         match error.kind() {
             io::ErrorKind::AddrInUse => {
                 let (all, ours) = self.look();

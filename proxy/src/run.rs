@@ -92,8 +92,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         // Either ends our service; the other one is not needed after it.
         () = control.retired() => {
             tracing::info!("a newer proxy took over");
-            // An accept loop holds a permit too, but ended with its listener.
-            let _ = timeout(RETIRED_MAX, live.connections.acquire_many(live.connections_max)).await;
+            let _ = timeout(RETIRED_MAX, until_unused(&live, &control)).await;
             // The newer one asks once more for what was counted last.
             sleep(takeover::ASK_QUIET * 2).await;
         }
@@ -107,6 +106,13 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         }
     }
     Ok(())
+}
+
+/// An accept loop holds a permit too, but ended with its listener. A proxy that we took over from ourselves
+/// reports through us, so it must end first.
+async fn until_unused(live: &Live, control: &Control) {
+    let _ = live.connections.acquire_many(live.connections_max).await;
+    control.follow_predecessor().await;
 }
 
 fn restore(live: &Arc<Live>, state_file: &Path) {

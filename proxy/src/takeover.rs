@@ -71,7 +71,7 @@ pub(crate) async fn from_running(
     }
     lines.send(&Request::SendListeners).await?;
     let receiving = receive(lines.stream(), offer.listeners.len());
-    let sockets = timeout(PREDECESSOR_DEADLINE * 4, receiving).await??;
+    let sockets = timeout(PREDECESSOR_DEADLINE, receiving).await??;
     let listeners = offer.listeners.into_iter().zip(sockets);
     let listener =
         |(address, socket)| Listener { address, socket: std::net::TcpListener::from(socket) };
@@ -89,7 +89,7 @@ async fn call(lines: &mut Lines, request: &Request) -> Result<Reply, TakeOverErr
         lines.send(request).await?;
         lines.next().await?.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))
     };
-    Ok(timeout(PREDECESSOR_DEADLINE * 4, conversation).await??)
+    Ok(timeout(PREDECESSOR_DEADLINE, conversation).await??)
 }
 
 impl Predecessor {

@@ -78,10 +78,11 @@ impl Client {
     /// # Errors
     /// Every [`ClientError`]; addresses that could not be bound are in [`Applied::refused`] instead.
     pub async fn set(&self, table: &Table) -> Result<Applied, ClientError> {
-        match self.call(&Request::Set { table: table.clone() }).await? {
-            Reply::Applied(applied) => Ok(applied),
-            other => Err(unexpected(other)),
+        let reply = self.call(&Request::Set { table: table.clone() }).await?;
+        if let Reply::Applied(applied) = reply {
+            return Ok(applied);
         }
+        Err(unexpected(reply))
     }
 
     /// Everything the proxy knows.
@@ -89,10 +90,11 @@ impl Client {
     /// # Errors
     /// Every [`ClientError`].
     pub async fn get(&self) -> Result<Snapshot, ClientError> {
-        match self.call(&Request::Get).await? {
-            Reply::Snapshot(snapshot) => Ok(snapshot),
-            other => Err(unexpected(other)),
+        let reply = self.call(&Request::Get).await?;
+        if let Reply::Snapshot(snapshot) = reply {
+            return Ok(snapshot);
         }
+        Err(unexpected(reply))
     }
 
     /// Events, across restarts and take-overs of the proxy.

@@ -1,7 +1,8 @@
 //! One request to its end: which backend, whether again, what the client gets when none answers.
 
 use super::head::{RequestHead, Version};
-use super::relay::{Attempt, Relay, Upload, poll_client};
+use super::relay::{Answer, Attempt, Relay, Upload, poll_client};
+use super::rewrite::Then;
 use super::{Session, reply};
 use crate::connect::{Connected, Unavailable, connect};
 use crate::framing::Framing;
@@ -97,18 +98,21 @@ impl Session {
                 upload_broken: false,
                 sent: &mut self.upstream_head,
                 inbound: &mut self.inbound,
-                download: Framing::Done,
-                outbound: &mut self.outbound,
-                partial: Vec::new(),
-                stray: false,
-                answered: false,
+                answer: Answer {
+                    rest: Framing::Done,
+                    outbound: &mut self.outbound,
+                    partial: Vec::new(),
+                    stray: false,
+                    began: false,
+                    then: Then::Close,
+                },
             };
             tokio::select! {
                 biased;
                 // Cut, both connections are closed below, as a dropped relay needs.
                 attempt = relay.run(request, age, &lease, &self.live) => attempt,
-                () = lease.backend().gone() => match relay.answered {
-                    true => Attempt::Abandoned,
+                () = lease.backend().gone() => match relay.answer.began {
+                    true => Attempt::Truncated,
                     false => Attempt::Broken,
                 },
             }
@@ -138,6 +142,10 @@ impl Session {
                 drop(stream);
                 reply::broken(&mut self.client, request, &route.id).await;
                 Some(Outcome::Closed)
+            }
+            Attempt::Truncated => {
+                lease.backend().counters.truncated();
+                Some(Outcome::Abandoned)
             }
             Attempt::Abandoned => Some(Outcome::Abandoned),
         }

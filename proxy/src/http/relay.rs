@@ -30,7 +30,9 @@ pub(crate) enum Attempt {
     Again,
     /// Nothing was delivered and the request may not be repeated.
     Broken,
-    /// Part of the answer was delivered, or the client left.
+    /// Part of the answer was delivered, then the backend broke off.
+    Truncated,
+    /// The client left.
     Abandoned,
 }
 
@@ -47,14 +49,24 @@ pub(crate) struct Relay<'a> {
     /// The head for the backend and the body so far.
     pub(crate) sent: &'a mut Vec<u8>,
     pub(crate) inbound: &'a mut Vec<u8>,
-    pub(crate) download: Framing,
+    pub(crate) answer: Answer<'a>,
+}
+
+/// The answer as far as it came.
+#[derive(Debug)]
+pub(crate) struct Answer<'a> {
+    /// The body's rest.
+    pub(crate) rest: Framing,
+    /// For the client.
     pub(crate) outbound: &'a mut Pending,
-    /// Bytes of an incomplete head of the answer.
+    /// Bytes of an incomplete head.
     pub(crate) partial: Vec<u8>,
     /// The backend sent more than its answer.
     pub(crate) stray: bool,
-    /// Anything of an answer came.
-    pub(crate) answered: bool,
+    /// Anything came at all.
+    pub(crate) began: bool,
+    /// What the head said to the client.
+    pub(crate) then: Then,
 }
 
 /// The request's body: what is still to come, and whether all that came is kept.
@@ -89,12 +101,12 @@ impl Relay<'_> {
             // Not one byte left this host: it may go elsewhere, whatever the method.
             Err(_) => return Attempt::Again,
         }
-        let head = match self.answer(request, live).await {
+        let head = match self.await_answer(request, live).await {
             Ok(head) => head,
             Err(NoAnswer::ClientLeft) => return Attempt::Abandoned,
             Err(NoAnswer::BackendEnded)
                 if age == Age::Reused
-                    && !self.answered
+                    && !self.answer.began
                     && request.method.is_idempotent()
                     && self.upload.kept_whole =>
             {
@@ -106,12 +118,12 @@ impl Relay<'_> {
         if head.status == 101 {
             return Attempt::Upgraded;
         }
-        let closes = !request.keeps || head.framing == Framing::UntilClose || live.is_closing();
-        if poll_fn(|cx| self.poll_deliver(cx)).await.is_err() {
-            return Attempt::Abandoned;
+        if let Err(attempt) = poll_fn(|cx| self.poll_deliver(cx)).await {
+            return attempt;
         }
+        let closes = self.answer.then == Then::Close || head.framing == Framing::UntilClose;
         let uploaded = self.upload.rest.is_done() && !self.upload_broken;
-        let reusable = head.keeps && uploaded && !self.stray;
+        let reusable = head.keeps && uploaded && !self.answer.stray;
         Attempt::Answered {
             client_keeps: !closes && uploaded,
             reuse: reusable.then_some(head.keep_for),
@@ -119,16 +131,21 @@ impl Relay<'_> {
     }
 
     /// Awaits the final answer's head; informational ones are passed on at once.
-    async fn answer(&mut self, request: &RequestHead, live: &Live) -> Result<AnswerHead, NoAnswer> {
+    async fn await_answer(
+        &mut self,
+        request: &RequestHead,
+        live: &Live,
+    ) -> Result<AnswerHead, NoAnswer> {
         for _ in 0..INTERIM_MAX {
             let head = poll_fn(|cx| self.poll_answer(cx, request, live)).await?;
             if !head.is_interim() {
                 return Ok(head);
             }
             if request.version == Version::Http10 {
-                self.outbound.compose().clear();
+                self.answer.outbound.compose().clear();
             }
-            let flushed = poll_fn(|cx| self.outbound.poll_flush(cx, &mut self.client_write)).await;
+            let (outbound, client) = (&mut self.answer.outbound, &mut self.client_write);
+            let flushed = poll_fn(|cx| outbound.poll_flush(cx, client)).await;
             flushed.map_err(|_| NoAnswer::ClientLeft)?;
         }
         Err(NoAnswer::Bad)
@@ -140,77 +157,43 @@ impl Relay<'_> {
         request: &RequestHead,
         live: &Live,
     ) -> Poll<Result<AnswerHead, NoAnswer>> {
-        // What followed an informational answer may be the final one.
-        if !self.partial.is_empty() && self.answered {
-            let partial = std::mem::take(&mut self.partial);
-            if let Some(head) = self.absorb(&partial, request, live).map_err(|_| NoAnswer::Bad)? {
-                return Poll::Ready(Ok(head));
-            }
-        }
         if self.poll_upload(cx).is_ready() {
             return Poll::Ready(Err(NoAnswer::ClientLeft));
         }
+        let Self { backend_read, answer, .. } = self;
+        // What followed an informational answer may be the final one already.
+        let mut absorbed = answer.absorb(&[], request, live);
         loop {
-            // The bytes are copied once here, because the whole relay absorbs them.
-            let read = poll_read_once(cx, &mut self.backend_read, |bytes| bytes.to_vec());
-            let bytes = match read {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => bytes,
-                Poll::Ready(Ok(_) | Err(_)) => {
-                    return Poll::Ready(Err(NoAnswer::BackendEnded));
-                }
-            };
-            self.answered = true;
-            match self.absorb(&bytes, request, live) {
+            match absorbed {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
                 Ok(None) => (),
                 Err(BadAnswer) => return Poll::Ready(Err(NoAnswer::Bad)),
             }
+            let take = |bytes: &[u8]| match bytes.is_empty() {
+                true => None,
+                false => Some(answer.absorb(bytes, request, live)),
+            };
+            absorbed = match poll_read_once(cx, backend_read, take) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Some(absorbed))) => absorbed,
+                Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(Err(NoAnswer::BackendEnded)),
+            };
         }
     }
 
-    /// Composes the head for the client once it is complete, and takes what follows it.
-    fn absorb(
-        &mut self,
-        bytes: &[u8],
-        request: &RequestHead,
-        live: &Live,
-    ) -> Result<Option<AnswerHead>, BadAnswer> {
-        let joined;
-        let whole = if self.partial.is_empty() {
-            bytes
-        } else {
-            self.partial.extend_from_slice(bytes);
-            joined = std::mem::take(&mut self.partial);
-            &joined
-        };
-        let then = if request.keeps && !live.is_closing() { Then::Keep } else { Then::Close };
-        let out = self.outbound.compose();
-        let Some(head) = rewrite::answer(whole, request, then, out)? else {
-            self.partial = whole.to_vec();
-            return Ok(None);
-        };
-        let rest = &whole[head.bytes..];
-        if head.is_interim() {
-            self.partial = rest.to_vec();
-        } else if head.status == 101 {
-            out.extend_from_slice(rest);
-        } else {
-            self.download = head.framing;
-            let used = self.download.advance(rest).map_err(|_| BadAnswer)?;
-            out.extend_from_slice(&rest[..used]);
-            self.stray = used < rest.len();
-        }
-        Ok(Some(head))
-    }
-
-    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
-        let Self { backend_read, client_write, download, outbound, stray, .. } = self;
+    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Attempt>> {
+        let Self { backend_read, client_write, answer, .. } = self;
+        let Answer { rest, outbound, stray, .. } = answer;
         let beyond = |bytes: &[u8]| *stray |= !bytes.is_empty();
-        let body = (download, &mut **outbound);
-        match poll_pump(cx, backend_read, client_write, body, |_| (), beyond) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending if self.poll_upload(cx).is_ready() => Poll::Ready(Err(PumpError::Read)),
+        match poll_pump(cx, backend_read, client_write, (rest, outbound), |_| (), beyond) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(PumpError::Read | PumpError::Malformed)) => {
+                Poll::Ready(Err(Attempt::Truncated))
+            }
+            Poll::Ready(Err(PumpError::Write)) => Poll::Ready(Err(Attempt::Abandoned)),
+            Poll::Pending if self.poll_upload(cx).is_ready() => {
+                Poll::Ready(Err(Attempt::Abandoned))
+            }
             Poll::Pending => Poll::Pending,
         }
     }
@@ -240,6 +223,48 @@ impl Relay<'_> {
             Poll::Pending => return Poll::Pending,
         }
         poll_client(cx, &mut self.client_read, self.inbound)
+    }
+}
+
+impl Answer<'_> {
+    /// Composes the head for the client once it is complete, and takes what follows it.
+    fn absorb(
+        &mut self,
+        bytes: &[u8],
+        request: &RequestHead,
+        live: &Live,
+    ) -> Result<Option<AnswerHead>, BadAnswer> {
+        let joined;
+        let whole = if self.partial.is_empty() {
+            bytes
+        } else {
+            self.partial.extend_from_slice(bytes);
+            joined = std::mem::take(&mut self.partial);
+            &joined
+        };
+        if whole.is_empty() {
+            return Ok(None);
+        }
+        self.began = true;
+        let keeps = request.keeps && !live.is_closing();
+        self.then = if keeps { Then::Keep } else { Then::Close };
+        let out = self.outbound.compose();
+        let Some(head) = rewrite::answer(whole, request, self.then, out)? else {
+            self.partial = whole.to_vec();
+            return Ok(None);
+        };
+        let rest = &whole[head.bytes..];
+        if head.is_interim() {
+            self.partial = rest.to_vec();
+        } else if head.status == 101 {
+            out.extend_from_slice(rest);
+        } else {
+            self.rest = head.framing;
+            let used = self.rest.advance(rest).map_err(|_| BadAnswer)?;
+            out.extend_from_slice(&rest[..used]);
+            self.stray = used < rest.len();
+        }
+        Ok(Some(head))
     }
 }
 

@@ -6,6 +6,9 @@
 use crate::counters::Counters;
 use crate::limits::{POOL_IDLE_MAX, POOL_IDLE_UNREPEATABLE_MAX, POOL_MAX};
 use crate::table::BackendState;
+use socket2::SockRef;
+use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -149,9 +152,16 @@ impl Backend {
                 idle.push(candidate);
                 return None;
             }
-            // Without readiness this costs no system call; an end or stray bytes make it unfit.
-            let quiet = matches!(candidate.stream.try_read(&mut [0]),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+            let quiet = match reuse {
+                // Without readiness this costs no system call; an end or stray bytes make it unfit.
+                Reuse::Any => would_block(candidate.stream.try_read(&mut [0])),
+                // Readiness may lag behind, and this request cannot be repeated: the system is asked.
+                Reuse::Recent => {
+                    let socket = SockRef::from(&candidate.stream);
+                    would_block(socket.peek(&mut [MaybeUninit::uninit()]))
+                }
+                Reuse::Never => false,
+            };
             if quiet && candidate.until > now {
                 return Some(candidate.stream);
             }
@@ -191,6 +201,10 @@ impl Backend {
             Work::Connection => &self.connections,
         }
     }
+}
+
+fn would_block(read: io::Result<usize>) -> bool {
+    read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// The right to use a backend; while it lives the backend is not idle.

@@ -1,0 +1,11 @@
+//! The proxy over real sockets on loopback.
+
+#![expect(clippy::unwrap_used, reason = "the whole crate is tests")]
+
+mod balancing;
+mod framing;
+mod lab;
+mod lifecycle;
+mod retries;
+mod streams;
+mod tcp;
