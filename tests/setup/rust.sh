@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # CI runners may start without a usable HOME, and rustup finds its toolchains by it.
-if [ ! -d "${HOME:-/nonexistent}" ]; then
+if [ -z "${HOME:-}" ] || [ ! -d "$HOME" ]; then
   HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
   export HOME
 fi
