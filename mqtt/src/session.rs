@@ -31,7 +31,7 @@ pub struct Session;
 
 impl Session {
     /// Starts a session in a task of the current tokio runtime. It connects, and connects again, until it is closed
-    /// or the receiver is dropped. `seed` makes the waits of this board differ from those of the others.
+    /// or the receiver is dropped, after which the broker tells the will. `seed` makes the waits of this board differ from those of the others.
     ///
     /// # Panics
     /// Outside a tokio runtime.

@@ -123,7 +123,7 @@ async fn a_refused_subscription_is_named_and_tried_again() {
     peer.answer_subscription([1, 0x80]).await;
     let Event::Refused { reason, .. } = next(&mut events).await else { panic!("not refused") };
     assert_eq!(reason, Refusal::Subscription { filter: "a/c".into() });
-    broker.accept_up().await;
+    let _peer = broker.accept_up().await;
     assert_eq!(next(&mut events).await, Event::Up);
 }
 
@@ -206,7 +206,7 @@ async fn garbage_ends_the_connection_and_not_the_session() {
     assert_eq!(next(&mut events).await, Event::Up);
     peer.write(&[0x00, 0x00, 0xff, 0xff]).await;
     assert!(matches!(next(&mut events).await, Event::Down { .. }));
-    broker.accept_up().await;
+    let _peer = broker.accept_up().await;
     assert_eq!(next(&mut events).await, Event::Up);
 }
 
@@ -236,7 +236,7 @@ async fn the_owner_can_ask_for_a_new_connection() {
     handle.reconnect();
     let Event::Down { reason, .. } = next(&mut events).await else { panic!("still up") };
     assert_eq!(reason, DownReason::Asked);
-    broker.accept_up().await;
+    let _peer = broker.accept_up().await;
     assert_eq!(next(&mut events).await, Event::Up);
 }
 

@@ -128,14 +128,12 @@ impl Driver {
             if wish.reconnects != reconnects {
                 break Next::Retry(Failure::Down(DownReason::Asked));
             }
-            if let Some(close_by) = wish.close_by {
+            if wish.close_by.is_some() {
                 if connection.phase == Phase::Up {
                     self.farewell(&mut connection);
                     continue;
                 }
                 if self.shared.outbox().is_empty() {
-                    let patience = close_by.saturating_duration_since(Instant::now());
-                    connection.link.disconnect(patience).await;
                     break Next::Over;
                 }
             }
@@ -143,7 +141,26 @@ impl Driver {
                 break next;
             }
         };
+        self.part(connection).await;
         if self.wishes.borrow().close_by.is_some() { Next::Over } else { ended }
+    }
+
+    /// Ends a connection. A goodbye is said only when all is sent: otherwise the broker shall tell the will.
+    async fn part(&self, connection: Connection) {
+        let Connection { link, phase, mut acks, .. } = connection;
+        let close_by = self.wishes.borrow().close_by;
+        match close_by {
+            Some(close_by) if phase == Phase::Parting && self.shared.outbox().is_empty() => {
+                link.disconnect(close_by.saturating_duration_since(Instant::now())).await;
+            }
+            _ => drop(link),
+        }
+        // What was acknowledged up to the end is done with; the others resolve now, without an answer.
+        while let Some(done) = acks.join_next().await {
+            if let Ok((token, true)) = done {
+                self.settle(token);
+            }
+        }
     }
 
     /// Waits for one thing to happen and deals with it; the end of the connection if that was it.
