@@ -30,3 +30,4 @@ pub use control::{
 };
 pub use run::{Options, RunError, TakeOver, run};
 pub use table::{Backend, BackendState, Protocol, Route, Table};
+pub use takeover::TakeOverError;
