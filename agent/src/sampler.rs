@@ -70,9 +70,9 @@ impl Sampler {
     #[must_use]
     pub fn disk(&self) -> Option<Disk> {
         let seen = nix::sys::statvfs::statvfs(&self.disk).ok()?;
-        let block = u64::from(seen.fragment_size());
-        let used = u64::from(seen.blocks()).saturating_sub(u64::from(seen.blocks_free()));
-        let usable = used + u64::from(seen.blocks_available());
+        let block = seen.fragment_size();
+        let used = seen.blocks().saturating_sub(seen.blocks_free());
+        let usable = used + seen.blocks_available();
         Some(Disk { used_bytes: used * block, total_bytes: usable * block })
     }
 

@@ -48,6 +48,15 @@ const REGISTRY_AUTH: &str = "x-registry-auth";
 pub struct Docker {
     socket: Rc<str>,
     client: Rc<OnceCell<Client>>,
+    host: Rc<OnceCell<Host>>,
+}
+
+/// What never changes while a machine runs; asked once, since Docker runs a process for each asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Host {
+    /// As images name it.
+    architecture: String,
+    cores: u32,
 }
 
 impl Docker {
@@ -55,7 +64,7 @@ impl Docker {
     #[must_use]
     pub fn at(socket: &str) -> Self {
         let path = socket.strip_prefix("unix://").unwrap_or(socket);
-        Self { socket: path.into(), client: Rc::default() }
+        Self { socket: path.into(), client: Rc::default(), host: Rc::default() }
     }
 
     fn client(&self) -> Result<&Client, EngineError> {
@@ -67,6 +76,15 @@ impl Docker {
             .map_err(|error| classify::engine_error(&error))?
             .with_request_modifier(make_auth_url_safe);
         Ok(self.client.get_or_init(|| client))
+    }
+
+    async fn host(&self) -> Result<&Host, EngineError> {
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
+        let info = self.info().await?;
+        let host = Host { architecture: info.architecture, cores: info.cores };
+        Ok(self.host.get_or_init(|| host))
     }
 }
 
@@ -114,6 +132,8 @@ impl Engine for Docker {
         let client = self.client()?;
         let version = within(QUERY_DEADLINE_MS, client.version()).await?;
         let info = within(QUERY_DEADLINE_MS, client.info()).await?;
+        let architecture = observe::architecture(&version.arch.unwrap_or_default()).to_owned();
+        let cores = info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         let security = info.security_options.unwrap_or_default();
         let is_desktop = info.operating_system.as_deref().is_some_and(|s| s.contains("Desktop"));
         let placement = match security.iter().any(|option| option.starts_with("name=rootless")) {
@@ -124,10 +144,10 @@ impl Engine for Docker {
         Ok(EngineInfo {
             version: version.version.unwrap_or_default(),
             api: version.api_version.unwrap_or_default(),
-            architecture: observe::architecture(&version.arch.unwrap_or_default()).to_owned(),
+            architecture,
             os: version.os.unwrap_or_default(),
             root_dir: info.docker_root_dir.unwrap_or_default(),
-            cores: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            cores,
             memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
             placement,
             limits_memory: info.memory_limit.unwrap_or(false),
@@ -141,7 +161,7 @@ impl Engine for Docker {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
-        create::create(self.client()?, spec).await
+        create::create(self.client()?, self.host().await?, spec).await
     }
 
     async fn start(&self, id: &str) -> Result<(), EngineError> {

@@ -11,6 +11,10 @@ use crate::registries::registry_of;
 const MAX_MESSAGE_BYTES: usize = 512;
 
 /// A failed call.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "nothing is decided by the client's other kinds"
+)]
 pub(super) fn engine_error(error: &ClientError) -> EngineError {
     match error {
         ClientError::DockerResponseServerError { status_code, message } => {
@@ -47,6 +51,11 @@ pub(super) fn by_answer(status: u16, message: &str) -> EngineError {
     if says("address already in use") || says("pool overlaps with other one") {
         return EngineError::AddressTaken(text);
     }
+    // The program or the user is not in the image.
+    let is_missing = says("no such file or directory") || says("not found") || says("denied");
+    if (says("exec:") && is_missing) || says("unable to find user") {
+        return EngineError::BadRequest(text);
+    }
     if says("has active endpoints") {
         return EngineError::Conflict(text);
     }
@@ -64,6 +73,10 @@ pub(super) fn by_answer(status: u16, message: &str) -> EngineError {
 }
 
 /// A failed pull, and the sentence a person reads.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "nothing is decided by the client's other kinds"
+)]
 pub(super) fn pull_error(reference: &str, error: &ClientError) -> (PullError, String) {
     let text = match error {
         ClientError::DockerResponseServerError { message, .. } => message.clone(),

@@ -11,7 +11,7 @@ use bollard::models::{
 use bollard::query_parameters as query;
 use protocol::spec::Resources;
 
-use super::{CHANGE_DEADLINE_MS, QUERY_DEADLINE_MS, observe, within};
+use super::{CHANGE_DEADLINE_MS, Host, QUERY_DEADLINE_MS, observe, within};
 use crate::engine::container::{ContainerSpec, Mount};
 use crate::engine::error::EngineError;
 
@@ -26,14 +26,18 @@ const SHARES_PER_CORE: u64 = 1024;
 /// The least the kernel takes.
 const MIN_SHARES: i64 = 2;
 
-pub(super) async fn create(client: &Client, spec: &ContainerSpec) -> Result<String, EngineError> {
-    observe::refuse_wrong_platform(client, &spec.image).await?;
+pub(super) async fn create(
+    client: &Client,
+    host: &Host,
+    spec: &ContainerSpec,
+) -> Result<String, EngineError> {
+    observe::refuse_wrong_platform(client, host, &spec.image).await?;
     for mount in &spec.mounts {
         ensure_volume(client, spec, mount).await?;
     }
     let name = spec.name();
     let options = query::CreateContainerOptionsBuilder::new().name(&name).build();
-    let call = client.create_container(Some(options), body(spec));
+    let call = client.create_container(Some(options), body(host, spec));
     match within(CHANGE_DEADLINE_MS, call).await {
         Ok(created) => Ok(created.id),
         Err(EngineError::Conflict(text)) => existing(client, spec, &name, text).await,
@@ -80,7 +84,7 @@ async fn ensure_volume(
     Ok(())
 }
 
-fn body(spec: &ContainerSpec) -> ContainerCreateBody {
+fn body(host: &Host, spec: &ContainerSpec) -> ContainerCreateBody {
     let process = &spec.process;
     ContainerCreateBody {
         image: Some(spec.image.pinned_reference()),
@@ -95,7 +99,7 @@ fn body(spec: &ContainerSpec) -> ContainerCreateBody {
             test: Some(vec!["NONE".to_owned()]),
             ..Default::default()
         }),
-        host_config: Some(host_config(spec)),
+        host_config: Some(host_config(host, spec)),
         networking_config: Some(networking(spec)),
         ..Default::default()
     }
@@ -112,7 +116,7 @@ fn networking(spec: &ContainerSpec) -> NetworkingConfig {
     NetworkingConfig { endpoints_config: Some(HashMap::from([(spec.network(), endpoint)])) }
 }
 
-fn host_config(spec: &ContainerSpec) -> HostConfig {
+fn host_config(host: &Host, spec: &ContainerSpec) -> HostConfig {
     let process = &spec.process;
     let log = [("max-size", LOG_FILE_SIZE), ("max-file", LOG_FILES)];
     let ulimit = |(name, limit): (&String, &protocol::spec::Ulimit)| ResourcesUlimits {
@@ -123,7 +127,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
     let tmpfs = |(path, size): (&String, &Option<protocol::units::Bytes>)| {
         (path.clone(), size.map(|bytes| format!("size={}", bytes.0)).unwrap_or_default())
     };
-    let limits = limits(&spec.resources);
+    let limits = limits(host, &spec.resources);
     HostConfig {
         network_mode: Some(spec.network()),
         restart_policy: Some(RestartPolicy {
@@ -164,8 +168,9 @@ fn mounts(spec: &ContainerSpec) -> Vec<bollard::models::Mount> {
 }
 
 /// What was asked for is a weight under pressure, what is allowed is a bound. A memory limit holds without swap, as in
-/// Kubernetes: a leak ends in a kill instead of wearing out a card.
-fn limits(resources: &Resources) -> HostConfig {
+/// Kubernetes: a leak ends in a kill instead of wearing out a card. Docker refuses more processor than there is, which is
+/// no bound at all, so a release may be written for bigger boards too.
+fn limits(host: &Host, resources: &Resources) -> HostConfig {
     let bytes = |amount: protocol::units::Bytes| i64::try_from(amount.0).unwrap_or(i64::MAX);
     let memory = resources.limits.memory.map(bytes);
     let shares = |cpu: protocol::units::MilliCpu| {
@@ -174,7 +179,8 @@ fn limits(resources: &Resources) -> HostConfig {
             .max(MIN_SHARES)
     };
     let nanos = |cpu: protocol::units::MilliCpu| {
-        i64::try_from(cpu.0).unwrap_or(i64::MAX).saturating_mul(NANOS_PER_MILLI_CPU)
+        let all = u64::from(host.cores) * 1000;
+        i64::try_from(cpu.0.min(all)).unwrap_or(i64::MAX).saturating_mul(NANOS_PER_MILLI_CPU)
     };
     HostConfig {
         memory,

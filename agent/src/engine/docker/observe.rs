@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use protocol::id::Digest;
 use protocol::release::{Image, Pin};
 
-use super::{QUERY_DEADLINE_MS, within};
+use super::{Host, QUERY_DEADLINE_MS, within};
 use crate::clock;
 use crate::engine::ImageFacts;
 use crate::engine::container::{Container, ContainerState};
@@ -137,15 +137,14 @@ fn is_pinned(pin: &Pin, id: &str, repo_digests: &[String]) -> bool {
 /// An image for another processor would start and end at once with "exec format error"; found before anything starts.
 pub(super) async fn refuse_wrong_platform(
     client: &Client,
+    host: &Host,
     wanted: &Image,
 ) -> Result<(), EngineError> {
     let reference = &wanted.reference;
     let Some(facts) = image(client, wanted).await? else {
         return Err(EngineError::NotFound(format!("the image {reference} is not on this node")));
     };
-    let version = within(QUERY_DEADLINE_MS, client.version()).await?;
-    let host = version.arch.unwrap_or_default();
-    let host = architecture(&host);
+    let host = host.architecture.as_str();
     if runs_on(host, &facts.architecture) {
         return Ok(());
     }

@@ -57,7 +57,8 @@ pub(super) async fn pull(
 /// Whether the image is there for this processor.
 async fn present(docker: &Docker, image: &Image) -> Result<bool, PullUpdate> {
     let client = docker.client().map_err(|error| failed(&error))?;
-    match observe::refuse_wrong_platform(client, image).await {
+    let host = docker.host().await.map_err(|error| failed(&error))?;
+    match observe::refuse_wrong_platform(client, host, image).await {
         Ok(()) => Ok(true),
         Err(EngineError::NotFound(_)) => Ok(false),
         Err(error) => Err(failed(&error)),
