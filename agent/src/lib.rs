@@ -1,1 +1,32 @@
-//! Under construction.
+//! The board: verifies what it is told, decides with `planner`, swaps containers, reports.
+//!
+//! ```text
+//! broker --> inbox (verify) --> ledger (durable) --> event_loop: observe -> planner::node::decide -> execute | routes
+//!                                                        |                                             |        |
+//! broker <-- report <------------------------------------+                                          engine   proxy
+//! ```
+//!
+//! One task owns the state; everything that waits runs in a local task and comes back as an event.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod event_loop;
+pub mod execute;
+pub mod failpoint;
+pub mod identity;
+pub mod inbox;
+pub mod ledger;
+pub mod link;
+pub mod network;
+pub mod observe;
+pub mod probe;
+pub mod registries;
+pub mod report;
+pub mod routes;
+pub mod run;
+pub mod sampler;
+#[cfg(test)]
+mod testing;
+pub mod trust;

@@ -1,1 +1,92 @@
-fn main() {}
+//! `pith-agent`: reads its arguments and runs the agent or the proxy.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::str::FromStr as _;
+
+use agent::cli::{self, Command};
+use agent::config::Config;
+use agent::run;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// As everywhere: the arguments or the configuration are off.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("pith-agent: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match command {
+        Command::Version => {
+            println!("pith-agent {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Command::Help => {
+            print!("{}", cli::HELP);
+            ExitCode::SUCCESS
+        }
+        Command::Run { config } => {
+            with_config(&config, |config| serve(async { run::agent(config, terminated()?).await }))
+        }
+        Command::Proxy { config, take_over } => with_config(&config, |config| {
+            serve(async { run::proxy(config, take_over, terminated()?).await })
+        }),
+    }
+}
+
+fn with_config(
+    path: &std::path::Path,
+    serve: impl FnOnce(Config) -> anyhow::Result<()>,
+) -> ExitCode {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("pith-agent: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    log();
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pith-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One thread: a board has better uses for the others.
+fn serve(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Resolves at SIGTERM or SIGINT.
+fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        // Both arms are cancel-safe: a signal that was not taken stays pending.
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+fn log() {
+    let wanted = std::env::var("PITH_LOG").unwrap_or_default();
+    let targets = Targets::from_str(&wanted)
+        .ok()
+        .filter(|_| !wanted.is_empty())
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let to_stderr = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    tracing_subscriber::registry().with(targets).with(to_stderr).init();
+}

@@ -1,0 +1,292 @@
+//! From what is seen to what is done: asks the planner, sets the table where a route differs, else begins one step per
+//! service.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use planner::Now;
+use planner::node::{Decision, LedgerChange, Probed, Step, Verdict, decide};
+use protocol::id::ServiceName;
+use protocol::release::Image;
+use proxy::{Applied, ClientError, Route, Snapshot, Table};
+use tracing::{debug, info, warn};
+
+use super::agent::Agent;
+use super::{Event, tell};
+use crate::engine::{ContainerState, Engine};
+use crate::failpoint;
+use crate::observe::gather::Scope;
+use crate::observe::{self};
+use crate::probe::ProbeTarget;
+use crate::routes::{self, Addresses, Reach};
+
+/// A verdict that gives up on a release is taken only on facts this fresh: an engine that hangs must not look like an
+/// application that does not start.
+const FRESH_MS: u64 = 1_000;
+/// Between two tries to listen on an address that was refused, and after a proxy that did not answer.
+const ROUTE_RETRY_MS: u64 = 5_000;
+/// See [`ROUTE_RETRY_MS`].
+const PROXY_RETRY_MS: u64 = 250;
+/// A moment that the planner names and that is over already is looked at again after this.
+const OVERDUE_PAUSE_MS: u64 = 100;
+
+impl<E: Engine> Agent<E> {
+    /// Images that assignments and history need on this node.
+    pub(super) fn needed_images(&self) -> Vec<Image> {
+        let Some(wanted) = &self.wanted else { return Vec::new() };
+        let assigned = wanted.assignments.values().map(|a| &a.release);
+        let kept = self.histories.values().flat_map(|h| [&h.running, &h.last_good]);
+        let ids: BTreeSet<_> = assigned.chain(kept.flatten().map(|k| &k.release)).collect();
+        ids.into_iter().filter_map(|id| wanted.releases.get(id)).map(|r| r.image.clone()).collect()
+    }
+
+    /// After a gathering: notes what happened since the last one and tells the prober whom to ask.
+    pub(super) fn remember(&mut self, now: Now) {
+        let probed = |id: &str| self.prober.probed(id).unwrap_or_default();
+        for (service, ended) in self.memory.see(&self.facts, probed, now) {
+            let why = if ended.oom { "killed for its memory" } else { "ended by itself" };
+            warn!(%service, container = ended.name, code = ended.code, oom = ended.oom, "instance ended");
+            let message = format!("{} {why}, code {}", ended.name, ended.code);
+            self.voice.event(Some(service), None, &message);
+        }
+        let services = self.facts.containers.iter().flatten().map(|c| c.identity.service.clone());
+        for name in services.collect::<BTreeSet<_>>() {
+            self.memory.service(&name, now);
+        }
+        let containers = self.facts.containers.iter().flatten();
+        let targets = containers.filter_map(|container| {
+            let ContainerState::Running { .. } = container.state else { return None };
+            let release = self.wanted.as_ref()?.releases.get(&container.identity.release)?;
+            Some(ProbeTarget {
+                container: container.id.clone(),
+                address: container.address?,
+                started: self.memory.containers.get(&container.id)?.started,
+                health: Arc::new(release.spec.health.clone()),
+                targets: release.spec.ports.iter().map(|port| port.target).collect(),
+            })
+        });
+        self.prober.set(targets.collect());
+    }
+
+    /// Decides, and begins what was decided. Without a manifest nothing is decided: what runs goes on.
+    pub(super) fn decide(&mut self, now: Now) {
+        if self.gathering.away_since.is_some() || !self.is_everything_known() {
+            return;
+        }
+        self.look_at_progress(now);
+        self.look_at_pulls(now);
+        let Some(wanted) = &self.wanted else { return };
+        let probed = |id: &str| -> Probed { self.prober.probed(id).unwrap_or_default() };
+        let pulled = self.writing.images_pulled().iter().map(|image| image.pin.clone());
+        let pulled = if self.settings.remove_images { pulled.collect() } else { BTreeSet::new() };
+        let environment = &self.node.environment;
+        self.observed = observe::assemble(&self.facts, &self.memory, environment, probed, pulled);
+        let decisions = decide(wanted, &self.observed, &self.histories, now);
+        let names: BTreeSet<&ServiceName> = decisions.services.keys().collect();
+        self.verdicts.retain(|name, _| names.contains(name));
+        self.plans.retain(|name, _| names.contains(name));
+        for (service, verdict) in decisions.services {
+            self.note(service, verdict);
+        }
+        let rerouted = self.set_routes(now);
+        for service in self.verdicts.keys().cloned().collect::<Vec<_>>() {
+            if !rerouted.contains(&service) && !self.is_busy(&service) {
+                self.follow(&service, now);
+            }
+        }
+        for step in decisions.images {
+            self.image_step(step, now);
+        }
+    }
+
+    /// Whether every fact that a decision needs was gathered at least once, and every image that is needed was looked for.
+    fn is_everything_known(&mut self) -> bool {
+        let facts = &self.facts;
+        if facts.containers.is_none() || facts.networks.is_none() || facts.proxy.is_none() {
+            return false;
+        }
+        let is_known = |image: &Image| facts.images.contains_key(&image.pin);
+        if self.needed_images().iter().all(is_known) {
+            return true;
+        }
+        let scope = Scope { images: true, ..Scope::NOTHING };
+        self.gathering.want(scope, Now::default());
+        false
+    }
+
+    /// What of the verdict holds although a step may be under way.
+    fn note(&mut self, service: ServiceName, verdict: Verdict) {
+        let before = self.verdicts.get(&service).map(|verdict| verdict.phase);
+        if before != Some(verdict.phase) {
+            info!(%service, phase = ?verdict.phase, "phase");
+        }
+        if !self.is_busy(&service) {
+            match &verdict.route {
+                Some(route) => drop(self.plans.insert(service.clone(), route.clone())),
+                None => drop(self.plans.remove(&service)),
+            }
+        }
+        self.verdicts.insert(service, verdict);
+    }
+
+    /// A step of the service is under way, or was and is not seen yet.
+    fn is_busy(&self, service: &ServiceName) -> bool {
+        let is_unseen = |from: &u64| self.gathering.number < *from;
+        self.busy.contains(service) || self.seen_from.get(service).is_some_and(is_unseen)
+    }
+
+    /// The last instance that became available moves a rollout's clock.
+    fn look_at_progress(&mut self, now: Now) {
+        let Some(wanted) = &self.wanted else { return };
+        for (name, history) in &self.histories {
+            let Some(running) = &history.running else { continue };
+            let Some(release) = wanted.releases.get(&running.release) else { continue };
+            let min_ready_ms = release.spec.rollout.min_ready.0;
+            let containers = self.facts.containers.iter().flatten();
+            let of_running = containers
+                .filter(|c| c.identity.service == *name && c.identity.template == running.template);
+            let available = of_running
+                .filter_map(|c| self.prober.probed(&c.id)?.ready_since)
+                .map(|since| since.plus(min_ready_ms))
+                .filter(|at| *at <= now)
+                .max();
+            let service = self.memory.service(name, now);
+            service.progress_at = service.progress_at.max(available.unwrap_or_default());
+        }
+    }
+
+    /// Sets the table where it is not what the plans say; returns the services that must wait for it.
+    fn set_routes(&mut self, now: Now) -> BTreeSet<ServiceName> {
+        let Some(snapshot) = &self.facts.proxy else { return BTreeSet::new() };
+        let environment = &self.node.environment;
+        let (gateways, containers) = (self.facts.gateways(environment), self.facts.addresses());
+        let addresses = Addresses {
+            environment,
+            listen: &self.settings.listen,
+            gateways: &gateways,
+            containers: &containers,
+        };
+        let wanted = routes::routes(&self.plans, addresses);
+        let mut differing = routes::differing(environment, &wanted, &snapshot.table);
+        let is_foreign = |route: &Route| routes::parse_route_id(environment, &route.id).is_none();
+        let has_foreign = snapshot.table.routes.iter().any(is_foreign);
+        let unheard: BTreeSet<ServiceName> = routes::unheard(snapshot)
+            .iter()
+            .filter_map(|(id, _)| routes::parse_route_id(environment, id))
+            .map(|(service, _)| service)
+            .collect();
+        if differing.is_empty() && unheard.is_empty() && !has_foreign {
+            return BTreeSet::new();
+        }
+        // A table that could not be listened on as a whole is tried again after a while, and at the start at once: the
+        // planner must know who holds a port before it begins anything.
+        let is_known = |name: &ServiceName| {
+            let remembered = self.memory.services.get(name);
+            remembered.is_some_and(|r| !r.refused.is_empty() || r.unreachable_inside.is_some())
+        };
+        differing.extend(unheard.into_iter().filter(|name| !is_known(name)));
+        if self.routing.is_some() || now < self.route_at {
+            if self.routing.is_none() {
+                self.decide_by(self.route_at);
+            }
+            return differing;
+        }
+        self.begin_routing(wanted, differing.clone(), now);
+        differing
+    }
+
+    fn begin_routing(&mut self, routes: Vec<Route>, services: BTreeSet<ServiceName>, now: Now) {
+        let snapshot_version = self.facts.proxy.as_ref().map_or(0, |s| s.table.version);
+        self.table_version = self.table_version.max(snapshot_version) + 1;
+        let table = Table { version: self.table_version, routes };
+        let names = services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(" ");
+        debug!(services = names, version = table.version, "table set");
+        self.routing = Some(services);
+        self.route_at = now.plus(ROUTE_RETRY_MS);
+        let number = failpoint::before(&format!("route {names}"));
+        let (events, proxy) = (self.events.clone(), self.proxy.clone());
+        tokio::task::spawn_local(async move {
+            let result = set(&proxy, &table).await;
+            tell(&events, Event::TableSet { number, result }).await;
+        });
+    }
+
+    pub(super) fn table_set(
+        &mut self,
+        number: u64,
+        result: Result<(Applied, Snapshot), ClientError>,
+        now: Now,
+    ) {
+        failpoint::after(number);
+        let services = self.routing.take().unwrap_or_default();
+        self.decide_by(now);
+        let (applied, snapshot) = match result {
+            Ok(done) => done,
+            Err(error) => {
+                warn!(%error, "the table could not be set");
+                self.route_at = now.plus(PROXY_RETRY_MS);
+                self.gathering.want(Scope { proxy: true, ..Scope::NOTHING }, self.route_at);
+                return;
+            }
+        };
+        self.facts.proxy = Some(snapshot);
+        let gateways = self.facts.gateways(&self.node.environment);
+        let troubles = routes::troubles(&self.node.environment, &gateways, &applied.refused);
+        for service in self.memory.services.values_mut() {
+            service.refused.clear();
+            service.unreachable_inside = None;
+        }
+        // Without trouble the next change need not wait.
+        self.route_at = if troubles.is_empty() { now } else { self.route_at };
+        for trouble in troubles {
+            let routes::Trouble { service, refusal, reach } = trouble;
+            if services.contains(&service) {
+                warn!(%service, reason = %refusal.reason, message = refusal.message, "port not open");
+            }
+            let remembered = self.memory.service(&service, now);
+            match reach {
+                Reach::Node => remembered.refused.push(refusal),
+                Reach::Containers => remembered.unreachable_inside = Some(refusal),
+            }
+        }
+    }
+
+    /// Begins the step of a service's verdict, or notes when to decide anew.
+    fn follow(&mut self, service: &ServiceName, now: Now) {
+        let pause = self.memory.services.get(service).and_then(|s| s.pause_until);
+        if let Some(until) = pause.filter(|until| now < *until) {
+            self.decide_by(until);
+            return;
+        }
+        let Some(verdict) = self.verdicts.get(service) else { return };
+        match &verdict.decision {
+            Decision::Settled | Decision::GaveUp(_) => {}
+            Decision::Wait { until: None } => {}
+            Decision::Wait { until: Some(until) } => {
+                self.decide_by((*until).max(now.plus(OVERDUE_PAUSE_MS)));
+            }
+            Decision::Do(step) => {
+                let step = step.clone();
+                if is_final(&step) && !self.is_fresh(now) {
+                    self.gathering.want(Scope { containers: true, ..Scope::NOTHING }, now);
+                    return;
+                }
+                self.begin(service, step, now);
+            }
+        }
+    }
+
+    fn is_fresh(&self, now: Now) -> bool {
+        self.gathering.fresh_at.is_some_and(|at| now.since(at) <= FRESH_MS)
+    }
+}
+
+/// Gives a release up.
+fn is_final(step: &Step) -> bool {
+    matches!(step, Step::Record(LedgerChange::GiveUp { .. }))
+}
+
+async fn set(proxy: &proxy::Client, table: &Table) -> Result<(Applied, Snapshot), ClientError> {
+    let applied = proxy.set(table).await?;
+    Ok((applied, proxy.get().await?))
+}

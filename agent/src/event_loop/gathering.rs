@@ -1,0 +1,206 @@
+//! When to look: after each step, on every hint, and at least every 15 seconds. And what an engine that is away means.
+
+use planner::Now;
+use protocol::reason::Reason;
+use tokio::task::AbortHandle;
+use tracing::{info, warn};
+
+use super::agent::{Agent, COALESCE_MS};
+use super::{Event, Shared, tell};
+use crate::engine::{Engine, EngineError};
+use crate::observe::gather::{Gathered, Inquiry, Scope, gather};
+use crate::probe::{Counting, Prober};
+use proxy::Client;
+use tokio::sync::mpsc;
+
+/// Hints may be lost: everything is looked at this often.
+const FULL_INTERVAL_MS: u64 = 15_000;
+/// Between two looks at an engine that does not answer.
+const AWAY_PAUSE_MS: u64 = 500;
+
+/// What to look at next, and what is known of the looking itself.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    wanted: Scope,
+    at: Now,
+    is_under_way: bool,
+    /// Of the last one begun.
+    begun: u64,
+    /// Of the last one that came back with containers.
+    pub(super) number: u64,
+    /// When that one began.
+    pub(super) fresh_at: Option<Now>,
+    full_at: Now,
+    /// Since when the engine has not answered.
+    pub(super) away_since: Option<Now>,
+    /// The proxy did not answer the last time.
+    pub(super) is_proxy_away: bool,
+}
+
+/// A task that ends with the loop.
+#[derive(Debug)]
+pub(super) struct Watching(AbortHandle);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Gathering {
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            wanted: Scope::ALL,
+            at: now,
+            is_under_way: false,
+            begun: 0,
+            number: 0,
+            fresh_at: None,
+            full_at: now.plus(FULL_INTERVAL_MS),
+            away_since: None,
+            is_proxy_away: false,
+        }
+    }
+
+    /// Look at this too, not before `at`.
+    pub(super) fn want(&mut self, scope: Scope, at: Now) {
+        self.at = if self.wanted.is_nothing() { at } else { self.at.min(at) };
+        self.wanted = self.wanted.and(scope);
+    }
+
+    /// The first gathering that cannot be older than this moment.
+    pub(super) fn next_number(&self) -> u64 {
+        self.begun + 1
+    }
+
+    pub(super) fn wake_at(&self) -> Option<Now> {
+        if self.is_under_way {
+            return None;
+        }
+        let wanted = (!self.wanted.is_nothing()).then_some(self.at);
+        Some(wanted.map_or(self.full_at, |at| at.min(self.full_at)))
+    }
+
+    fn take(&mut self, now: Now) -> Option<Scope> {
+        if self.is_under_way {
+            return None;
+        }
+        if now >= self.full_at {
+            self.full_at = now.plus(FULL_INTERVAL_MS);
+            self.want(Scope::USUAL, now);
+        }
+        if self.wanted.is_nothing() || now < self.at {
+            return None;
+        }
+        self.is_under_way = true;
+        self.begun += 1;
+        Some(std::mem::take(&mut self.wanted))
+    }
+}
+
+/// Starts the tasks that bring news; they end when dropped.
+pub(super) fn watch<E: Engine>(
+    executor: &Shared<E>,
+    proxy: &Client,
+    events: &mpsc::Sender<Event>,
+) -> (Prober, Vec<Watching>) {
+    let (mut news, sender) = (executor.engine.events(&executor.ours), events.clone());
+    let engine = tokio::task::spawn_local(async move {
+        while let Some(event) = news.next().await {
+            tell(&sender, Event::Engine(event)).await;
+        }
+    });
+    let (mut changes, sender) = (proxy.watch(), events.clone());
+    let proxy = tokio::task::spawn_local(async move {
+        loop {
+            let event = changes.next().await;
+            tell(&sender, Event::Proxy(event)).await;
+        }
+    });
+    let sender = events.clone();
+    // A full queue means that the loop is about to look anyway; what is known is read from the prober.
+    let prober = Prober::start(executor.engine.clone(), move |changed| {
+        let _ = sender.try_send(Event::Probe(changed));
+    });
+    let tasks = [engine, proxy].map(|task| Watching(task.abort_handle()));
+    (prober, tasks.into())
+}
+
+impl<E: Engine> Agent<E> {
+    pub(super) fn begin_gathering(&mut self, now: Now) {
+        let Some(scope) = self.gathering.take(now) else { return };
+        let number = self.gathering.begun;
+        let (events, executor, proxy) =
+            (self.events.clone(), Shared::clone(&self.executor), self.proxy.clone());
+        let images = self.needed_images();
+        tokio::task::spawn_local(async move {
+            let inquiry = Inquiry {
+                engine: &executor.engine,
+                proxy: &proxy,
+                ours: &executor.ours,
+                images: &images,
+                hosts_file: &executor.hosts_file,
+            };
+            let gathered = gather(inquiry, scope, number, now).await;
+            tell(&events, Event::Gathered(Box::new(gathered))).await;
+        });
+    }
+
+    pub(super) fn gathered(&mut self, gathered: Gathered, now: Now) {
+        let Gathered { number, began, engine, proxy, scope } = gathered;
+        self.gathering.is_under_way = false;
+        match proxy {
+            Some(Ok(snapshot)) => {
+                self.gathering.is_proxy_away = false;
+                self.facts.proxy = Some(snapshot);
+            }
+            Some(Err(reason)) => self.proxy_away(&reason, now),
+            None => {}
+        }
+        match engine {
+            Ok(from) => {
+                if scope.asks_engine() {
+                    self.engine_is_back(now);
+                }
+                if scope.containers {
+                    self.gathering.number = number;
+                    self.gathering.fresh_at = Some(began);
+                }
+                self.facts.apply(from);
+                self.remember(now);
+                self.decide_by(now);
+            }
+            Err(error) => self.engine_away(&error, scope, began, now),
+        }
+    }
+
+    fn proxy_away(&mut self, reason: &str, now: Now) {
+        if !self.gathering.is_proxy_away {
+            warn!(reason, "the proxy does not answer; its routes stay as they are");
+        }
+        self.gathering.is_proxy_away = true;
+        self.gathering.want(Scope { proxy: true, ..Scope::NOTHING }, now.plus(AWAY_PAUSE_MS));
+    }
+
+    /// An engine that is away says nothing about any container: nothing is decided, and clocks stand still.
+    pub(super) fn engine_away(&mut self, error: &EngineError, scope: Scope, since: Now, now: Now) {
+        if self.gathering.away_since.is_none() {
+            warn!(%error, "the container engine does not answer; nothing is decided until it does");
+            self.voice.event(None, Some(Reason::EngineUnavailable), &error.to_string());
+            self.gathering.away_since = Some(since);
+            self.memory.engine_went_away(since);
+            self.prober.count(Counting::Suspended);
+        }
+        self.gathering.want(scope.and(Scope::ALL), now.plus(AWAY_PAUSE_MS));
+    }
+
+    fn engine_is_back(&mut self, now: Now) {
+        let Some(since) = self.gathering.away_since.take() else { return };
+        let away_ms = now.since(since);
+        info!(away_ms, "the container engine answers again");
+        self.voice.event(None, None, "the container engine answers again");
+        self.memory.engine_came_back(away_ms);
+        self.prober.count(Counting::Normal);
+        self.gathering.want(Scope::ALL, now.plus(COALESCE_MS));
+    }
+}

@@ -1,0 +1,171 @@
+//! Images: pulls under way, pulls that failed, and the removal of what nothing needs.
+
+use planner::Now;
+use planner::node::ImageStep;
+use protocol::id::ServiceName;
+use protocol::release::{Image, Pin};
+use tracing::{info, warn};
+
+use super::agent::Agent;
+use super::writing::Job;
+use super::{Event, Shared, tell};
+use crate::engine::{Engine, EngineError, PullError, PullUpdate};
+use crate::failpoint;
+use crate::ledger::Pulled;
+use crate::observe::gather::Scope;
+use crate::observe::memory::Pulling;
+
+/// A pull that moved no byte for this long stands still, and says so.
+const STALLED_AFTER_MS: u64 = 30_000;
+/// Pause after the first failure of a pull; doubles to [`RETRY_CAP_MS`].
+const RETRY_BASE_MS: u64 = 1_000;
+const RETRY_CAP_MS: u64 = 300_000;
+const RETRY_DOUBLINGS: u32 = 9;
+/// Failures in a row of a kind that nobody knows, after which trying again is no use.
+const UNKNOWN_FAILURES: u32 = 5;
+
+const MIB: u64 = 1 << 20;
+
+impl<E: Engine> Agent<E> {
+    pub(super) fn begin_pull(&mut self, service: &ServiceName, image: Image, now: Now) {
+        let pin = image.pin.clone();
+        if matches!(self.memory.pulls.get(&pin), Some(Pulling::Underway { .. })) {
+            return;
+        }
+        info!(%service, image = image.reference, "pull");
+        let number = failpoint::before(&format!("pull {service}"));
+        let failures = self.memory.pulls.get(&pin).map_or(0, failures);
+        let progress = format!("pulling {}", image.reference);
+        let credentials = self.registries.credentials_for(&image.reference);
+        let mut pull = self.executor.engine.pull(&image, credentials);
+        let state =
+            Pulling::Underway { image, progress, moved_at: now, is_stalled: false, failures };
+        self.memory.pulls.insert(pin.clone(), state);
+        let (events, key) = (self.events.clone(), pin.clone());
+        let task = tokio::task::spawn_local(async move {
+            while let Some(update) = pull.next().await {
+                tell(&events, Event::Pull { pin: pin.clone(), update }).await;
+            }
+        });
+        self.pulls.insert(key, task.abort_handle());
+        failpoint::after(number);
+        self.decide_by(now);
+    }
+
+    pub(super) fn pulled(&mut self, pin: Pin, update: PullUpdate, now: Now) {
+        let Some(Pulling::Underway { image, progress, moved_at, is_stalled, failures }) =
+            self.memory.pulls.get_mut(&pin)
+        else {
+            return;
+        };
+        match update {
+            PullUpdate::Progress { bytes, total } => {
+                *moved_at = now;
+                *is_stalled = false;
+                *progress = format!(
+                    "pulling {}: {} of {} MiB",
+                    image.reference,
+                    bytes / MIB,
+                    total.div_ceil(MIB)
+                );
+                // The report shows it with the next decision; a pull is no reason for one of its own.
+            }
+            PullUpdate::Done => {
+                let image = image.clone();
+                info!(image = image.reference, "pulled");
+                self.memory.pulls.remove(&pin);
+                self.pulls.remove(&pin);
+                self.writing.push(Job::Image { image, is_here: Pulled::Here });
+                self.gathering.want(Scope { images: true, ..Scope::NOTHING }, now);
+            }
+            PullUpdate::Failed { error, message } => {
+                let failures = *failures + 1;
+                warn!(image = image.reference, ?error, message, failures, "pull failed");
+                let failed = failed(error, message, failures, now);
+                self.pulls.remove(&pin);
+                self.memory.pulls.insert(pin, failed);
+                self.decide_by(now);
+            }
+        }
+    }
+
+    pub(super) fn look_at_pulls(&mut self, now: Now) {
+        for pulling in self.memory.pulls.values_mut() {
+            if let Pulling::Underway { image, progress, moved_at, is_stalled, .. } = pulling
+                && !*is_stalled
+                && now.since(*moved_at) >= STALLED_AFTER_MS
+            {
+                *is_stalled = true;
+                *progress =
+                    format!("{}: no bytes for {} s", image.reference, STALLED_AFTER_MS / 1000);
+            }
+        }
+        // A failure of an image that came by another way, or that nothing names any more, is forgotten.
+        let needed = self.needed_images();
+        let facts = &self.facts;
+        self.memory.pulls.retain(|pin, pulling| {
+            let is_here = facts.images.get(pin).is_some_and(Option::is_some);
+            let is_needed = needed.iter().any(|image| image.pin == *pin);
+            matches!(pulling, Pulling::Underway { .. }) || (is_needed && !is_here)
+        });
+    }
+
+    pub(super) fn image_step(&mut self, step: ImageStep, now: Now) {
+        match step {
+            ImageStep::CancelPull(pin) => {
+                if let Some(task) = self.pulls.remove(&pin) {
+                    task.abort();
+                }
+                self.memory.pulls.remove(&pin);
+                self.decide_by(now);
+            }
+            ImageStep::Remove(pin) => self.remove_image(pin),
+        }
+    }
+
+    fn remove_image(&mut self, pin: Pin) {
+        let pulled = self.writing.images_pulled().iter().find(|image| image.pin == pin);
+        let Some(image) = pulled.cloned() else { return };
+        if !self.removing_images.insert(pin.clone()) {
+            return;
+        }
+        info!(image = image.reference, "image removed");
+        let (events, executor) = (self.events.clone(), Shared::clone(&self.executor));
+        tokio::task::spawn_local(async move {
+            let result = executor.engine.remove_image(&image).await;
+            tell(&events, Event::ImageRemoved { pin, result }).await;
+        });
+    }
+
+    /// One that is in use stays in [`Agent::removing_images`] until the agent starts anew: whoever uses it is not ours.
+    pub(super) fn image_removed(&mut self, pin: &Pin, result: Result<(), EngineError>, now: Now) {
+        if let Err(error) = result {
+            warn!(%error, "image not removed");
+            return;
+        }
+        self.removing_images.remove(pin);
+        let pulled = self.writing.images_pulled().iter().find(|image| image.pin == *pin);
+        if let Some(image) = pulled.cloned() {
+            self.writing.push(Job::Image { image, is_here: Pulled::Gone });
+        }
+        self.gathering.want(Scope { images: true, ..Scope::NOTHING }, now);
+    }
+}
+
+fn failures(pulling: &Pulling) -> u32 {
+    match pulling {
+        Pulling::Underway { failures, .. } | Pulling::Failed { failures, .. } => *failures,
+    }
+}
+
+fn failed(error: PullError, message: String, failures: u32, now: Now) -> Pulling {
+    let is_hopeless = error == PullError::Other && failures >= UNKNOWN_FAILURES;
+    let doublings = failures.saturating_sub(1).min(RETRY_DOUBLINGS);
+    Pulling::Failed {
+        reason: error.reason(),
+        message,
+        permanent: error.is_permanent() || is_hopeless,
+        retry_at: now.plus((RETRY_BASE_MS << doublings).min(RETRY_CAP_MS)),
+        failures,
+    }
+}

@@ -1,0 +1,259 @@
+//! What the node says and when: hello at connect and every 15 minutes, a report on change, load every minute (every 10
+//! seconds while something is not settled), events as they happen.
+
+use std::collections::BTreeMap;
+
+use planner::Now;
+use planner::node::Decision;
+use protocol::FORMAT;
+use protocol::envelope::Envelope;
+use protocol::hello::{self, Capacity, Hello, Load};
+use protocol::id::{ServiceName, hex};
+use protocol::keys::SecretKey;
+use protocol::manifest::Version;
+use protocol::reason::Reason;
+use protocol::report::{EngineState, Report};
+use protocol::topic::Up;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::agent::Agent;
+use crate::clock;
+use crate::engine::Engine;
+use crate::link::Outgoing;
+use crate::report::{self, Sources};
+use crate::sampler::Sampler;
+
+/// Changes within this are one report.
+const REPORT_PAUSE_MS: u64 = 50;
+const HELLO_INTERVAL_MS: u64 = hello::HELLO_INTERVAL_SECS * 1000;
+const LOAD_INTERVAL_MS: u64 = 60_000;
+const LOAD_INTERVAL_BUSY_MS: u64 = 10_000;
+/// Characters of an event's text.
+const MAX_EVENT_CHARS: usize = 400;
+
+/// The node's voice: what was said last and what is due.
+#[derive(Debug)]
+pub(super) struct Voice {
+    key: SecretKey,
+    outgoing: mpsc::Sender<Outgoing>,
+    agent_started_ms: u64,
+    boot_id: String,
+    sequence: u64,
+    last: Option<Report>,
+    is_up: bool,
+    report_at: Now,
+    hello_at: Now,
+    load_at: Now,
+    sampler: Option<Sampler>,
+}
+
+impl Voice {
+    pub(super) fn new(
+        key: SecretKey,
+        outgoing: mpsc::Sender<Outgoing>,
+        agent_started_ms: u64,
+        now: Now,
+    ) -> Self {
+        Self {
+            key,
+            outgoing,
+            agent_started_ms,
+            boot_id: clock::boot_id(),
+            sequence: 0,
+            last: None,
+            is_up: false,
+            report_at: now,
+            hello_at: now,
+            load_at: now,
+            sampler: None,
+        }
+    }
+
+    /// The session stands: everything is said anew.
+    pub(super) fn is_up(&mut self, now: Now) {
+        self.is_up = true;
+        self.hello_at = now;
+        self.load_at = now;
+        self.report_at = now;
+        self.last = None;
+    }
+
+    pub(super) fn is_down(&mut self) {
+        self.is_up = false;
+    }
+
+    /// When something is due. Reports are due on change only.
+    pub(super) fn wake_at(&self, now: Now) -> Now {
+        let load_at = if self.is_up { self.load_at } else { now.plus(LOAD_INTERVAL_MS) };
+        let hello_at = if self.is_up { self.hello_at } else { load_at };
+        let report_at = if self.report_at > now { self.report_at } else { load_at };
+        load_at.min(hello_at).min(report_at)
+    }
+
+    pub(super) fn event(
+        &mut self,
+        service: Option<ServiceName>,
+        reason: Option<Reason>,
+        message: &str,
+    ) {
+        let message = message.chars().take(MAX_EVENT_CHARS).collect();
+        let event = hello::Event { service, reason, message };
+        self.say_json(Up::Event, &event);
+    }
+
+    /// The first refusal with a code is news, the others are counted.
+    pub(super) fn refused(&mut self, code: &str, message: &str, count: u64) {
+        if count == 1 {
+            let text = format!("manifest refused: {code}: {message}");
+            self.event(None, Some(Reason::ManifestRefused), &text);
+        }
+    }
+
+    fn say_json<T: Serialize>(&mut self, subject: Up, value: &T) {
+        let payload = serde_json::to_vec(value).expect("plain data serialises");
+        self.put(Outgoing { subject, payload });
+    }
+
+    fn put(&mut self, outgoing: Outgoing) -> bool {
+        let subject = outgoing.subject;
+        let result = self.outgoing.try_send(outgoing);
+        if result.is_err() {
+            warn!(?subject, "nobody takes what the node says");
+        }
+        result.is_ok()
+    }
+
+    fn report(&mut self, report: Report, now: Now) {
+        let payload = Envelope::sign(&report, &[&self.key]).to_bytes();
+        if self.put(Outgoing { subject: Up::Report, payload }) {
+            self.sequence = report.sequence;
+            self.last = Some(report);
+        }
+        self.report_at = now.plus(REPORT_PAUSE_MS);
+    }
+
+    fn says_the_same(&self, report: &Report) -> bool {
+        self.last.as_ref().is_some_and(|last| report::says_the_same(last, report))
+    }
+}
+
+impl<E: Engine> Agent<E> {
+    /// Says what is due.
+    pub(super) fn say(&mut self, now: Now) {
+        if now >= self.voice.report_at {
+            self.say_report(now);
+        }
+        if !self.voice.is_up {
+            return;
+        }
+        if now >= self.voice.hello_at {
+            self.voice.hello_at = now.plus(HELLO_INTERVAL_MS);
+            self.say_hello();
+        }
+        if now >= self.voice.load_at {
+            let interval = if self.is_settled() { LOAD_INTERVAL_MS } else { LOAD_INTERVAL_BUSY_MS };
+            self.voice.load_at = now.plus(interval);
+            self.say_load();
+        }
+    }
+
+    fn say_report(&mut self, now: Now) {
+        let empty = BTreeMap::new();
+        let sources = Sources {
+            node: &self.node,
+            agent_started_ms: self.voice.agent_started_ms,
+            seen: self.version(),
+            wanted: self.wanted.as_ref(),
+            observed: &self.observed,
+            verdicts: if self.wanted.is_some() { &self.verdicts } else { &empty },
+            histories: &self.histories,
+            memory: &self.memory,
+            refused: self.inbox.refused(),
+            engine: match self.gathering.away_since {
+                Some(_) => EngineState::Unavailable,
+                None => EngineState::Ready,
+            },
+        };
+        let report = report::build(sources, self.voice.sequence + 1, now);
+        if !self.voice.says_the_same(&report) {
+            self.voice.report(report, now);
+        }
+    }
+
+    fn say_hello(&mut self) {
+        let mut nonce = [0u8; 16];
+        if let Err(error) = getrandom::fill(&mut nonce) {
+            warn!(%error, "no randomness for a hello");
+        }
+        let hello = Hello {
+            format: FORMAT,
+            fleet: self.node.fleet.clone(),
+            node: self.node.node.clone(),
+            public_key: self.voice.key.public().to_base64(),
+            name: self.settings.name.clone(),
+            environment: self.node.environment.clone(),
+            labels: self.settings.labels.clone(),
+            formats: (1..=FORMAT).collect(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            nonce: hex(&nonce),
+            boot_id: self.voice.boot_id.clone(),
+            seen: self.version(),
+            capacity: self.capacity(),
+            address: self.settings.address.to_string(),
+        };
+        let payload = Envelope::sign(&hello, &[&self.voice.key]).to_bytes();
+        self.voice.put(Outgoing { subject: Up::Hello, payload });
+    }
+
+    fn capacity(&self) -> Capacity {
+        match &self.facts.info {
+            Some(info) => Capacity {
+                architecture: info.architecture.clone(),
+                cores: info.cores,
+                memory_bytes: info.memory_bytes,
+            },
+            None => Capacity {
+                architecture: own_architecture().to_owned(),
+                cores: std::thread::available_parallelism()
+                    .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
+                memory_bytes: 0,
+            },
+        }
+    }
+
+    fn say_load(&mut self) {
+        let seen = self.version();
+        if self.voice.sampler.is_none()
+            && let Some(info) = &self.facts.info
+        {
+            self.voice.sampler = Sampler::new(info.root_dir.clone().into());
+        }
+        let Some(sampler) = &mut self.voice.sampler else { return };
+        let load: Load = sampler.sample(seen);
+        self.facts.disk_used_percent = sampler.disk().map(crate::sampler::Disk::used_percent);
+        self.voice.say_json(Up::Load, &load);
+    }
+
+    fn version(&self) -> Version {
+        self.seen.as_ref().map(|seen| seen.version).unwrap_or_default()
+    }
+
+    fn is_settled(&self) -> bool {
+        let is_settled = |decision: &Decision| match decision {
+            Decision::Settled | Decision::GaveUp(_) => true,
+            Decision::Do(_) | Decision::Wait { .. } => false,
+        };
+        self.verdicts.values().all(|verdict| is_settled(&verdict.decision))
+    }
+}
+
+/// This program's own architecture in the words of images, until the engine has told its own.
+fn own_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

@@ -1,0 +1,278 @@
+//! One step of one service: what it needs, its doing in a task, and what its end means.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use planner::Now;
+use planner::node::{Instance, LedgerChange, Life, Step};
+use protocol::id::{ReleaseId, ServiceName, Template};
+use protocol::reason::Reason;
+use tracing::{info, warn};
+
+use super::agent::Agent;
+use super::writing::Job;
+use super::{Event, Shared, tell};
+use crate::engine::{Engine, EngineError};
+use crate::execute::{self, Creation, Done, StepError, Task};
+use crate::failpoint;
+use crate::observe::gather::Scope;
+use crate::observe::memory::Blame;
+
+/// After a step that failed and that the planner has no pause for.
+const FAILED_PAUSE_MS: u64 = 1_000;
+
+/// What a step under way was for, to judge its end by.
+#[derive(Debug, Clone)]
+pub(super) struct Underway {
+    template: Option<Template>,
+    otherwise: Reason,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Create,
+    Start(String),
+    Stop(String, Blame),
+    Remove,
+    RemoveNetwork,
+}
+
+impl<E: Engine> Agent<E> {
+    pub(super) fn begin(&mut self, service: &ServiceName, step: Step, now: Now) {
+        let task = match step {
+            Step::Record(change) => return self.begin_record(service, change),
+            Step::Pull(image) => return self.begin_pull(service, image, now),
+            Step::Create { release, template, slot } => {
+                match self.creation(service, release, template, slot) {
+                    Some(creation) => Task::Create(Box::new(creation)),
+                    None => return,
+                }
+            }
+            Step::Start { container } => Task::Start { container },
+            Step::Terminate { container } => Task::Terminate { container },
+            Step::Kill { container } => Task::Kill { container },
+            Step::Remove { container } => Task::Remove { container },
+            Step::RemoveNetwork => {
+                let network = self.facts.network(&self.node.environment, service);
+                Task::RemoveNetwork { network: network.map(|network| network.id.clone()) }
+            }
+        };
+        self.run(service, task);
+    }
+
+    fn run(&mut self, service: &ServiceName, task: Task) {
+        let name = self.describe(service, &task);
+        info!(%service, step = name, "step");
+        let underway = self.underway(service, &task);
+        self.busy.insert(service.clone());
+        self.steps.insert(service.clone(), underway);
+        let number = failpoint::before(&format!("{name} {service}"));
+        let (events, executor) = (self.events.clone(), Shared::clone(&self.executor));
+        let service = service.clone();
+        tokio::task::spawn_local(async move {
+            let result = executor.execute(&task).await;
+            tell(&events, Event::StepDone { service, number, result }).await;
+        });
+    }
+
+    fn describe(&self, service: &ServiceName, task: &Task) -> String {
+        let named =
+            |id: &str| self.instance(service, id).map_or_else(|| id.to_owned(), |i| i.name.clone());
+        match task {
+            Task::Create(creation) => {
+                let (template, slot) = &creation.template;
+                format!("create {}-{slot}", template.short())
+            }
+            Task::Start { container } => format!("start {}", named(container)),
+            Task::Terminate { container } => format!("stop {}", named(container)),
+            Task::Kill { container } => format!("kill {}", named(container)),
+            Task::Remove { container } => format!("remove {}", named(container)),
+            Task::RemoveNetwork { .. } => "remove network".to_owned(),
+        }
+    }
+
+    fn underway(&self, service: &ServiceName, task: &Task) -> Underway {
+        let template = |id: &str| self.instance(service, id).map(|i| i.template.clone());
+        let blame = |id: &str| match self.instance(service, id) {
+            Some(instance) if instance.probed.dead => Blame::Itself,
+            Some(_) | None => Blame::Nobody,
+        };
+        let (template, otherwise, kind) = match task {
+            Task::Create(creation) => {
+                (Some(creation.template.0.clone()), Reason::CreateFailed, Kind::Create)
+            }
+            Task::Start { container } => {
+                (template(container), Reason::StartFailed, Kind::Start(container.clone()))
+            }
+            Task::Terminate { container } | Task::Kill { container } => {
+                let kind = Kind::Stop(container.clone(), blame(container));
+                (None, Reason::WaitingForStop, kind)
+            }
+            Task::Remove { .. } => (None, Reason::WaitingForStop, Kind::Remove),
+            Task::RemoveNetwork { .. } => (None, Reason::WaitingForStop, Kind::RemoveNetwork),
+        };
+        Underway { template, otherwise, kind }
+    }
+
+    fn instance(&self, service: &ServiceName, container: &str) -> Option<&Instance> {
+        let facts = self.observed.services.get(service)?;
+        facts.instances.iter().find(|instance| instance.container == container)
+    }
+
+    fn creation(
+        &self,
+        service: &ServiceName,
+        release: ReleaseId,
+        template: Template,
+        slot: u32,
+    ) -> Option<Creation> {
+        let document = self.wanted.as_ref()?.releases.get(&release)?;
+        let network = self.facts.network(&self.node.environment, service).cloned();
+        let mut used: BTreeSet<Ipv4Addr> = self.facts.used_addresses();
+        used.extend(network.iter().map(|network| network.gateway));
+        Some(Creation {
+            service: service.clone(),
+            release: (release, Arc::clone(document)),
+            template: (template, slot),
+            network,
+            used,
+            last_address: self.last_addresses.get(service).copied(),
+        })
+    }
+
+    pub(super) fn step_done(
+        &mut self,
+        service: &ServiceName,
+        number: u64,
+        result: Result<Done, StepError>,
+        now: Now,
+    ) {
+        failpoint::after(number);
+        self.busy.remove(service);
+        self.seen_from.insert(service.clone(), self.gathering.next_number());
+        let Some(underway) = self.steps.remove(service) else { return };
+        let scope = match (&underway.kind, &result) {
+            (Kind::Create | Kind::RemoveNetwork, Ok(_)) => {
+                Scope { containers: true, networks: true, ..Scope::NOTHING }
+            }
+            (Kind::Start(_) | Kind::Stop(..) | Kind::Remove, Ok(_)) => {
+                Scope { containers: true, ..Scope::NOTHING }
+            }
+            (_, Err(_)) => Scope { images: true, ..Scope::USUAL },
+        };
+        self.gathering.want(scope, now);
+        match result {
+            Ok(done) => self.step_succeeded(service, &underway.kind, &done, now),
+            Err(error) => self.step_failed(service, &underway, &error, now),
+        }
+    }
+
+    fn step_succeeded(&mut self, service: &ServiceName, kind: &Kind, done: &Done, now: Now) {
+        match kind {
+            Kind::Start(container) => self.memory.started(container),
+            Kind::Stop(container, blame) => self.memory.told_to_stop(container, *blame, now),
+            Kind::Create | Kind::Remove | Kind::RemoveNetwork => {}
+        }
+        if let Done::Created { address } = done {
+            self.last_addresses.insert(service.clone(), *address);
+        }
+        let remembered = self.memory.service(service, now);
+        remembered.failure = None;
+        remembered.pause_until = None;
+    }
+
+    /// An engine that is away says nothing about the release.
+    fn step_failed(
+        &mut self,
+        service: &ServiceName,
+        underway: &Underway,
+        error: &StepError,
+        now: Now,
+    ) {
+        if let StepError::Engine(engine @ EngineError::Unavailable(_)) = error {
+            self.engine_away(engine, Scope::ALL, now, now);
+            return;
+        }
+        warn!(%service, %error, "step failed");
+        match &underway.template {
+            Some(template) => {
+                let reason = error.reason(underway.otherwise);
+                let failure = (reason, error.to_string(), error.is_permanent());
+                self.memory.failed(service, template, failure, now);
+            }
+            None => {
+                let until = now.plus(FAILED_PAUSE_MS);
+                self.memory.service(service, now).pause_until = Some(until);
+            }
+        }
+    }
+
+    /// Evidence is collected before a failure is written down.
+    fn begin_record(&mut self, service: &ServiceName, change: LedgerChange) {
+        let number = failpoint::before(&format!("{} {service}", word(&change)));
+        self.busy.insert(service.clone());
+        let service = service.clone();
+        let LedgerChange::GiveUp { evidence_of: Some(container), .. } = &change else {
+            self.writing.push(Job::Record { service, number, change, evidence: None });
+            return;
+        };
+        let seen = self.instance(&service, container);
+        let probe = seen.and_then(|instance| instance.probed.last_failure.clone());
+        let exit = seen.and_then(|instance| match &instance.life {
+            Life::Exited(exit) => Some((exit.code, exit.oom)),
+            Life::Created | Life::Running { .. } | Life::Stopping { .. } => None,
+        });
+        let (events, executor) = (self.events.clone(), Shared::clone(&self.executor));
+        let container = container.clone();
+        tokio::task::spawn_local(async move {
+            let log = executor.log_tail(&container).await;
+            let evidence = execute::evidence(probe, exit, log);
+            tell(&events, Event::Evidence { service, number, change, evidence }).await;
+        });
+    }
+
+    /// A change of a service's history is durable.
+    pub(super) fn recorded(&mut self, service: &ServiceName, change: LedgerChange, now: Now) {
+        self.busy.remove(service);
+        match change {
+            LedgerChange::Begin(kept) => {
+                info!(%service, revision = kept.revision, release = kept.release.short(), "begun");
+                let remembered = self.memory.service(service, now);
+                remembered.progress_at = now;
+                remembered.failure = None;
+                self.voice.event(
+                    Some(service.clone()),
+                    None,
+                    &format!("revision {} begun", kept.revision),
+                );
+            }
+            LedgerChange::Complete => {
+                info!(%service, "complete");
+                self.voice.event(Some(service.clone()), None, "complete");
+            }
+            LedgerChange::GiveUp { failed, reason, message, .. } => {
+                warn!(%service, revision = failed.revision, %reason, message, "given up");
+                let text = format!("revision {} given up: {message}", failed.revision);
+                self.voice.event(Some(service.clone()), Some(reason), &text);
+            }
+            LedgerChange::Forget => {
+                info!(%service, "removed");
+                self.voice.event(Some(service.clone()), None, "removed");
+                self.memory.services.remove(service);
+                self.last_addresses.remove(service);
+                self.seen_from.remove(service);
+            }
+        }
+    }
+}
+
+fn word(change: &LedgerChange) -> &'static str {
+    match change {
+        LedgerChange::Begin(_) => "begin",
+        LedgerChange::Complete => "complete",
+        LedgerChange::GiveUp { .. } => "give up",
+        LedgerChange::Forget => "forget",
+    }
+}

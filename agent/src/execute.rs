@@ -1,0 +1,253 @@
+//! Doing one step. Straight lines: what to do and in which order was the planner's choice.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use protocol::id::{EnvironmentName, ReleaseId, ServiceName, Template};
+use protocol::reason::Reason;
+use protocol::release::Release;
+use protocol::report::{Evidence, MAX_EVIDENCE_LINES, MAX_EVIDENCE_TEXT_BYTES};
+
+use crate::engine::{ContainerSpec, Engine, EngineError, Network, NetworkSpec, Ours, Signal};
+use crate::network::{self, Ipv4Net, SERVICE_PREFIX};
+
+/// Another node or program may take a subnet between looking and creating.
+const SUBNET_TRIES: u32 = 3;
+/// The machine's IPv4 routes (proc(5)).
+const ROUTES_FILE: &str = "/proc/net/route";
+
+/// Does steps on one engine, for one node.
+#[derive(Debug, Clone)]
+pub struct Executor<E> {
+    /// The engine.
+    pub engine: E,
+    /// Whose containers it makes.
+    pub ours: Ours,
+    /// The node's environment.
+    pub environment: EnvironmentName,
+    /// Mounted over `/etc/hosts` of every container.
+    pub hosts_file: PathBuf,
+    /// Where the networks of services are cut from.
+    pub pool: Ipv4Net,
+}
+
+/// A step with everything that doing it needs.
+#[derive(Debug, Clone)]
+pub enum Task {
+    /// Create an instance, and its service's network where there is none.
+    Create(Box<Creation>),
+    /// Start a container.
+    Start {
+        /// Docker's id.
+        container: String,
+    },
+    /// SIGTERM.
+    Terminate {
+        /// Docker's id.
+        container: String,
+    },
+    /// SIGKILL.
+    Kill {
+        /// Docker's id.
+        container: String,
+    },
+    /// Remove a container that does not run.
+    Remove {
+        /// Docker's id.
+        container: String,
+    },
+    /// Remove a network; none: there is none.
+    RemoveNetwork {
+        /// Docker's id.
+        network: Option<String>,
+    },
+}
+
+/// What an instance is made of.
+#[derive(Debug, Clone)]
+pub struct Creation {
+    /// The service.
+    pub service: ServiceName,
+    /// Its release.
+    pub release: (ReleaseId, Arc<Release>),
+    /// Template and slot.
+    pub template: (Template, u32),
+    /// The service's network, where there is one.
+    pub network: Option<Network>,
+    /// Addresses not to be given out.
+    pub used: BTreeSet<Ipv4Addr>,
+    /// The address given out last in that network.
+    pub last_address: Option<Ipv4Addr>,
+}
+
+/// Why a step was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// The engine refused or does not answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// No subnet is left.
+    #[error("no subnet of {pool} is free on this node; `network_pool` in agent.toml names another")]
+    PoolUsedUp {
+        /// The configured pool.
+        pool: Ipv4Net,
+    },
+    /// No address is left.
+    #[error("no address of {subnet} is free")]
+    SubnetUsedUp {
+        /// The service's subnet.
+        subnet: Ipv4Net,
+    },
+}
+
+impl StepError {
+    /// The reason code of a failed step; `otherwise` where the kind has none of its own.
+    #[must_use]
+    pub fn reason(&self, otherwise: Reason) -> Reason {
+        match self {
+            Self::Engine(error) => error.reason(otherwise),
+            Self::PoolUsedUp { .. } | Self::SubnetUsedUp { .. } => otherwise,
+        }
+    }
+
+    /// Whether trying again cannot mend it.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.is_permanent(),
+            Self::PoolUsedUp { .. } => true,
+            Self::SubnetUsedUp { .. } => false,
+        }
+    }
+
+    /// Whether it says nothing about the step but that the engine is away.
+    #[must_use]
+    pub fn is_engine_away(&self) -> bool {
+        matches!(self, Self::Engine(EngineError::Unavailable(_)))
+    }
+}
+
+/// What a step left behind that the next observation does not tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// Nothing.
+    Plain,
+    /// A container with this address.
+    Created {
+        /// The address given out.
+        address: Ipv4Addr,
+    },
+}
+
+impl<E: Engine> Executor<E> {
+    /// Does one step.
+    ///
+    /// # Errors
+    /// What the engine said.
+    pub async fn execute(&self, task: &Task) -> Result<Done, StepError> {
+        match task {
+            Task::Create(creation) => return self.create(creation).await,
+            Task::Start { container } => self.engine.start(container).await?,
+            Task::Terminate { container } => self.engine.signal(container, Signal::Term).await?,
+            Task::Kill { container } => self.engine.signal(container, Signal::Kill).await?,
+            Task::Remove { container } => self.engine.remove(container).await?,
+            Task::RemoveNetwork { network: Some(id) } => self.engine.remove_network(id).await?,
+            Task::RemoveNetwork { network: None } => {}
+        }
+        Ok(Done::Plain)
+    }
+
+    async fn create(&self, creation: &Creation) -> Result<Done, StepError> {
+        let network = match &creation.network {
+            Some(network) => network.clone(),
+            None => self.create_network(&creation.service).await?,
+        };
+        let subnet = network.subnet;
+        let address = network::choose_address(subnet, &creation.used, creation.last_address)
+            .ok_or(StepError::SubnetUsedUp { subnet })?;
+        let (release, (template, slot)) = (&creation.release, &creation.template);
+        let spec = ContainerSpec::of_release(
+            &self.ours,
+            &self.environment,
+            (&release.0, &release.1),
+            (template, *slot),
+            (address, self.hosts_file.clone()),
+        );
+        self.engine.create(&spec).await?;
+        Ok(Done::Created { address })
+    }
+
+    async fn create_network(&self, service: &ServiceName) -> Result<Network, StepError> {
+        let mut tries = 1;
+        loop {
+            let spec = self.choose_network(service).await?;
+            match self.engine.create_network(&spec).await {
+                Err(EngineError::AddressTaken(_)) if tries < SUBNET_TRIES => tries += 1,
+                created => return Ok(created?),
+            }
+        }
+    }
+
+    async fn choose_network(&self, service: &ServiceName) -> Result<NetworkSpec, StepError> {
+        let mut taken = self.engine.all_subnets().await?;
+        let routes = std::fs::read_to_string(ROUTES_FILE).unwrap_or_default();
+        taken.extend(network::host_routes(&routes));
+        let subnet = network::choose_subnet(self.pool, SERVICE_PREFIX, &taken)
+            .ok_or(StepError::PoolUsedUp { pool: self.pool })?;
+        Ok(NetworkSpec {
+            ours: self.ours.clone(),
+            environment: self.environment.clone(),
+            service: service.clone(),
+            subnet,
+        })
+    }
+
+    /// The end of a container's log, bounded; empty when the engine does not give it.
+    pub async fn log_tail(&self, container: &str) -> Vec<String> {
+        let lines = self.engine.logs_tail(container, MAX_EVIDENCE_LINES).await.unwrap_or_default();
+        lines.into_iter().rev().take(MAX_EVIDENCE_LINES).rev().map(bounded).collect()
+    }
+}
+
+/// Evidence within its bounds.
+#[must_use]
+pub fn evidence(probe: Option<String>, exit: Option<(i64, bool)>, log: Vec<String>) -> Evidence {
+    Evidence {
+        probe: probe.map(bounded),
+        exit_code: exit.map(|(code, _)| code),
+        oom_killed: exit.is_some_and(|(_, oom)| oom),
+        log,
+    }
+}
+
+/// Cut to [`MAX_EVIDENCE_TEXT_BYTES`] at a character's edge, control characters escaped.
+fn bounded(text: String) -> String {
+    let clean: String = text.chars().flat_map(escape_control).collect();
+    let mut end = clean.len().min(MAX_EVIDENCE_TEXT_BYTES);
+    while !clean.is_char_boundary(end) {
+        end -= 1;
+    }
+    clean[..end].to_owned()
+}
+
+fn escape_control(c: char) -> impl Iterator<Item = char> {
+    let escaped = (c.is_control() && c != '\t').then(|| c.escape_default());
+    let plain = escaped.is_none().then_some(c);
+    escaped.into_iter().flatten().chain(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_is_bounded_and_printable() {
+        let long = "é".repeat(MAX_EVIDENCE_TEXT_BYTES);
+        let evidence = evidence(Some(long), Some((137, true)), vec![bounded("a\u{1b}[31m".into())]);
+        assert!(evidence.probe.unwrap().len() <= MAX_EVIDENCE_TEXT_BYTES);
+        assert_eq!(evidence.log, ["a\\u{1b}[31m"]);
+        assert_eq!((evidence.exit_code, evidence.oom_killed), (Some(137), true));
+    }
+}

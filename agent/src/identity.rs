@@ -1,0 +1,100 @@
+//! The node's own key: made on the node at its first start, never leaves it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use protocol::keys::SecretKey;
+
+const KEY_FILE: &str = "node.key";
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The key file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not a key.
+    #[error("{0} is not a node key; a node that lost its key joins anew: remove the file")]
+    NotAKey(PathBuf),
+    /// Others may read it.
+    #[error("{0} can be read by others; `chmod 600 {0}`")]
+    TooOpen(PathBuf),
+    /// The system gives no randomness.
+    #[error("the system gives no randomness: {0}")]
+    NoRandomness(getrandom::Error),
+}
+
+/// Reads the node's key, or makes one.
+///
+/// # Errors
+/// When the file is not readable, not private, not a key, or cannot be made.
+pub fn load_or_create(state_dir: &Path) -> Result<SecretKey, IdentityError> {
+    let path = state_dir.join(KEY_FILE);
+    let io = |source| IdentityError::Io { path: path.clone(), source };
+    match File::open(&path) {
+        Ok(mut file) => {
+            let mode = file.metadata().map_err(io)?.permissions().mode();
+            if mode & 0o077 != 0 {
+                return Err(IdentityError::TooOpen(path));
+            }
+            let mut text = String::new();
+            file.read_to_string(&mut text).map_err(io)?;
+            SecretKey::from_base64(&text).map_err(|_| IdentityError::NotAKey(path))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(&path),
+        Err(error) => Err(io(error)),
+    }
+}
+
+/// Writes beside and renames, so that a power cut leaves a whole key or none.
+fn create(path: &Path) -> Result<SecretKey, IdentityError> {
+    let io = |source| IdentityError::Io { path: path.to_owned(), source };
+    let mut seed = [0u8; 32];
+    getrandom::fill(&mut seed).map_err(IdentityError::NoRandomness)?;
+    let key = SecretKey::from_seed(seed);
+    let beside = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(io)?;
+    file.write_all(format!("{}\n", key.to_base64()).as_bytes()).map_err(io)?;
+    file.sync_all().map_err(io)?;
+    std::fs::rename(&beside, path).map_err(io)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_made_once_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = load_or_create(dir.path()).unwrap();
+        let again = load_or_create(dir.path()).unwrap();
+        assert_eq!(first.public(), again.public());
+        let mode = std::fs::metadata(dir.path().join(KEY_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        load_or_create(dir.path()).unwrap();
+        let path = dir.path().join(KEY_FILE);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(load_or_create(dir.path()), Err(IdentityError::TooOpen(_))));
+    }
+}

@@ -1,0 +1,82 @@
+//! The ledger across restarts.
+
+use super::*;
+use protocol::reason::Reason;
+
+fn kept(version: u8) -> Kept {
+    let release = ReleaseId::of_payload(&[version]);
+    let template = Template::of(&release, &"default".parse().unwrap(), 0);
+    Kept { release, template, attempt: 1, revision: version.into() }
+}
+
+fn web() -> ServiceName {
+    "web".parse().unwrap()
+}
+
+fn give_up(version: u8, then: AfterGivingUp) -> LedgerChange {
+    let message = "HTTP 503".to_owned();
+    let reason = Reason::NotReadyInTime;
+    LedgerChange::GiveUp { failed: kept(version), reason, message, evidence_of: None, then }
+}
+
+async fn record(ledger: &mut Ledger, changes: Vec<LedgerChange>) {
+    for change in changes {
+        ledger.record(&web(), change, None).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_recorded_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    let changes =
+        vec![LedgerChange::Begin(kept(1)), LedgerChange::Complete, LedgerChange::Begin(kept(2))];
+    record(&mut ledger, changes).await;
+    drop(ledger);
+    let history = Ledger::open(dir.path()).unwrap().histories().remove(&web()).unwrap();
+    assert_eq!((history.running, history.last_good), (Some(kept(2)), Some(kept(1))));
+    assert!(!history.completed);
+}
+
+#[tokio::test]
+async fn giving_up_goes_back_to_the_last_that_was_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    let begin_and_complete = vec![LedgerChange::Begin(kept(1)), LedgerChange::Complete];
+    record(&mut ledger, begin_and_complete).await;
+    record(&mut ledger, vec![LedgerChange::Begin(kept(2)), LedgerChange::Begin(kept(3))]).await;
+    record(&mut ledger, vec![give_up(3, AfterGivingUp::GoBack)]).await;
+    let history = ledger.histories().remove(&web()).unwrap();
+    assert_eq!(history.running, Some(kept(1)));
+    assert_eq!(history.given_up.unwrap().template, kept(3).template);
+}
+
+#[tokio::test]
+async fn what_could_not_be_prepared_changes_nothing_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    record(&mut ledger, vec![LedgerChange::Begin(kept(1)), LedgerChange::Complete]).await;
+    record(&mut ledger, vec![give_up(2, AfterGivingUp::Unchanged)]).await;
+    let history = ledger.histories().remove(&web()).unwrap();
+    assert_eq!((history.running, history.completed), (Some(kept(1)), true));
+}
+
+#[tokio::test]
+async fn a_second_agent_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = Ledger::open(dir.path()).unwrap();
+    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::Taken(_))));
+}
+
+#[tokio::test]
+async fn a_change_that_changes_nothing_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    record(&mut ledger, vec![LedgerChange::Begin(kept(1)), LedgerChange::Complete]).await;
+    let before: Vec<_> =
+        ["ledger.a", "ledger.b"].map(|f| std::fs::read(dir.path().join(f)).unwrap()).into();
+    record(&mut ledger, vec![LedgerChange::Complete]).await;
+    let after: Vec<_> =
+        ["ledger.a", "ledger.b"].map(|f| std::fs::read(dir.path().join(f)).unwrap()).into();
+    assert_eq!(before, after);
+}

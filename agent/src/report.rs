@@ -1,0 +1,156 @@
+//! What the node says of itself: the report, built from the last verdicts and what was seen.
+
+use std::collections::BTreeMap;
+
+use planner::Now;
+use planner::node::{History, Instance, Life, Observed, Routing, Verdict, Wanted};
+use protocol::FORMAT;
+use protocol::acceptance::NodeIdentity;
+use protocol::id::{ServiceName, Template};
+use protocol::manifest::Version;
+use protocol::report::{
+    Detail, EngineState, InstanceReport, InstanceState, Phase, Report, ServiceReport,
+};
+
+use crate::observe::memory::Memory;
+
+/// Everything that a report is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// Who speaks.
+    pub node: &'a NodeIdentity,
+    /// Unix milliseconds at the agent's start.
+    pub agent_started_ms: u64,
+    /// The newest manifest accepted and durable.
+    pub seen: Version,
+    /// What it wants; none: no manifest yet.
+    pub wanted: Option<&'a Wanted>,
+    /// What was seen last.
+    pub observed: &'a Observed,
+    /// What was decided last.
+    pub verdicts: &'a BTreeMap<ServiceName, Verdict>,
+    /// What the ledger remembers.
+    pub histories: &'a BTreeMap<ServiceName, History>,
+    /// What this process remembers.
+    pub memory: &'a Memory,
+    /// Refusals by code.
+    pub refused: &'a BTreeMap<String, u64>,
+    /// Whether Docker answers.
+    pub engine: EngineState,
+}
+
+/// The report of this moment, as number `sequence`.
+#[must_use]
+pub fn build(sources: Sources<'_>, sequence: u64, now: Now) -> Report {
+    let services = sources.verdicts.iter().filter_map(|(name, verdict)| {
+        let is_gone = verdict.phase == Phase::Removing
+            && !sources.observed.services.contains_key(name)
+            && !sources.histories.contains_key(name);
+        (!is_gone).then(|| service(&sources, name, verdict, now))
+    });
+    Report {
+        format: FORMAT,
+        fleet: sources.node.fleet.clone(),
+        node: sources.node.node.clone(),
+        environment: sources.node.environment.clone(),
+        sequence,
+        agent_started_ms: sources.agent_started_ms,
+        seen: sources.seen,
+        services: services.collect(),
+        refused: sources.refused.clone(),
+        engine: sources.engine,
+    }
+}
+
+/// Whether two reports say the same; when something is looked at again is not news.
+#[must_use]
+pub fn says_the_same(a: &Report, b: &Report) -> bool {
+    let timeless = |report: &Report| {
+        let mut report = Report { sequence: 0, ..report.clone() };
+        let details = report.services.iter_mut().filter_map(|service| service.detail.as_mut());
+        details.for_each(|detail| detail.again_in_ms = None);
+        report
+    };
+    timeless(a) == timeless(b)
+}
+
+fn service(
+    sources: &Sources<'_>,
+    name: &ServiceName,
+    verdict: &Verdict,
+    now: Now,
+) -> ServiceReport {
+    let assignment = sources.wanted.and_then(|wanted| wanted.assignments.get(name));
+    let target =
+        assignment.map(|a| Template::of(&a.release, &sources.node.environment, a.restarts));
+    let history = sources.histories.get(name);
+    let running = history.and_then(|history| history.running.as_ref());
+    let instances =
+        sources.observed.services.get(name).map(|f| f.instances.as_slice()).unwrap_or_default();
+    let is_updated = |i: &&Instance| Some(&i.template) == target.as_ref() && is_up(i);
+    let has_route = verdict.route.is_some();
+    let is_ready = |i: &&Instance| {
+        state(i, running.map(|r| &r.template)) == InstanceState::Ready
+            && (!has_route || i.routing == Routing::Active)
+    };
+    let report = |i: &Instance| InstanceReport {
+        name: i.name.clone(),
+        slot: i.slot,
+        release: i.release.clone(),
+        template: i.template.clone(),
+        state: state(i, running.map(|r| &r.template)),
+        restarts: i.exits,
+    };
+    ServiceReport {
+        service: name.clone(),
+        revision: assignment.map(|a| a.revision).or(running.map(|r| r.revision)).unwrap_or(0),
+        attempt: assignment.map(|a| a.attempt).or(running.map(|r| r.attempt)).unwrap_or(0),
+        phase: verdict.phase,
+        detail: detail(sources.memory, name, verdict, now),
+        desired: assignment.map_or(0, |a| a.count),
+        updated: count(instances.iter().filter(is_updated)),
+        ready: count(instances.iter().filter(is_ready)),
+        instances: instances.iter().map(report).collect(),
+        given_up: history.and_then(|history| history.given_up.clone()),
+    }
+}
+
+fn count<'a>(instances: impl Iterator<Item = &'a Instance>) -> u32 {
+    u32::try_from(instances.count()).unwrap_or(u32::MAX)
+}
+
+fn is_up(instance: &Instance) -> bool {
+    matches!(instance.life, Life::Running { .. } | Life::Stopping { .. })
+}
+
+fn detail(memory: &Memory, name: &ServiceName, verdict: &Verdict, now: Now) -> Option<Detail> {
+    if let Some(waiting) = &verdict.waiting {
+        return Some(Detail {
+            reason: waiting.reason,
+            message: waiting.message.clone(),
+            again_in_ms: waiting.until.map(|until| until.since(now)),
+        });
+    }
+    let inside = memory.services.get(name)?.unreachable_inside.as_ref()?;
+    let message = format!("not reachable by its name from other containers: {}", inside.message);
+    Some(Detail { reason: inside.reason, message, again_in_ms: None })
+}
+
+fn state(instance: &Instance, running: Option<&Template>) -> InstanceState {
+    let is_draining = matches!(instance.routing, Routing::Draining { .. });
+    match &instance.life {
+        Life::Created => InstanceState::Created,
+        Life::Stopping { .. } => InstanceState::Stopping,
+        Life::Running { .. } if is_draining => InstanceState::Draining,
+        Life::Running { .. } if instance.probed.ready_since.is_some() => InstanceState::Ready,
+        Life::Running { .. } if instance.probed.was_ready => InstanceState::Unready,
+        Life::Running { .. } => InstanceState::Starting,
+        Life::Exited(_) if Some(&instance.template) == running && instance.exits > 0 => {
+            InstanceState::Crashed
+        }
+        Life::Exited(_) => InstanceState::Kept,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! From `agent.toml` to a running loop.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use protocol::acceptance::NodeIdentity;
+use protocol::id::NodeId;
+use proxy::TakeOver;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::engine::Ours;
+use crate::engine::docker::Docker;
+use crate::event_loop::{self, Clock, Parts, Settings};
+use crate::execute::Executor;
+use crate::ledger::Ledger;
+use crate::registries::Registries;
+use crate::{clock, identity, link, trust};
+
+/// Messages from the broker that the loop has not taken.
+const MAX_INCOMING: usize = 16;
+/// The machine's IPv6 addresses (proc(5)); missing or empty where IPv6 is switched off.
+const IPV6_FILE: &str = "/proc/net/if_inet6";
+const HOSTS_FILE: &str = "hosts";
+
+/// Runs the agent until `shutdown` resolves.
+///
+/// # Errors
+/// What keeps it from starting, with the file and the mend.
+pub async fn agent(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let local = LocalSet::new();
+    local.run_until(run(config, shutdown)).await
+}
+
+async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let ledger = Ledger::open(&config.state_dir)?;
+    let key = identity::load_or_create(&config.state_dir)?;
+    let root = trust::load(&config.trust_root)?;
+    let node = NodeIdentity {
+        fleet: root.fleet.clone(),
+        node: key.public().node_id(),
+        environment: config.environment(),
+    };
+    let registries = match &config.registries {
+        Some(path) => Registries::read(path)?,
+        None => Registries::default(),
+    };
+    let boot_id = clock::boot_id();
+    let session = link::session(&config.broker, &node, &boot_id)
+        .with_context(|| format!("{}", config.broker.token_file.display()))?;
+    let (handle, heard) = mqtt::Session::start(session, seed(&node.node, &boot_id));
+    let (outgoing, to_send) = mpsc::channel(link::MAX_OUTGOING);
+    let (received, incoming) = mpsc::channel(MAX_INCOMING);
+    let carrying =
+        tokio::task::spawn_local(link::carry(node.clone(), handle, heard, to_send, received));
+    info!(node = %node.node, name = config.name, environment = %node.environment, "agent starts");
+    let ours = Ours { fleet: node.fleet.clone(), node: node.node.clone() };
+    let parts = Parts {
+        executor: Executor {
+            engine: Docker::at(&config.docker),
+            ours,
+            environment: node.environment.clone(),
+            hosts_file: absolute(config.state_dir.join(HOSTS_FILE))?,
+            pool: config.network_pool.parse().context("network_pool")?,
+        },
+        node,
+        key,
+        root,
+        ledger,
+        proxy: proxy::Client::new(config.proxy_socket()),
+        registries,
+        settings: settings(&config),
+        outgoing,
+        incoming,
+        clock: Clock::system(),
+    };
+    event_loop::run(parts, shutdown).await;
+    carrying.await.context("the broker's session")
+}
+
+/// Docker takes the path of a mount as it is seen from the root.
+fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
+    std::path::absolute(&path).with_context(|| path.display().to_string())
+}
+
+fn settings(config: &Config) -> Settings {
+    let mut listen = config.listen.clone();
+    let has_ipv6 = std::fs::read_to_string(IPV6_FILE).is_ok_and(|text| !text.trim().is_empty());
+    if !has_ipv6 && listen.iter().any(IpAddr::is_ipv4) {
+        listen.retain(IpAddr::is_ipv4);
+        if listen.len() < config.listen.len() {
+            warn!("this machine has no IPv6: ports are open on IPv4 only");
+        }
+    }
+    let address = config.address.or_else(|| listen.first().copied());
+    Settings {
+        name: config.node_name(),
+        labels: config.labels.clone(),
+        address: address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+        listen,
+        remove_images: config.remove_images,
+    }
+}
+
+/// Waits of this board that differ from those of the others and of its last boot.
+fn seed(node: &NodeId, boot_id: &str) -> u64 {
+    let digest = protocol::id::sha256_hex(format!("{node}{boot_id}").as_bytes());
+    u64::from_str_radix(&digest[..16], 16).unwrap_or(0)
+}
+
+/// Runs the proxy until `shutdown` resolves or a newer one took over.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn proxy(
+    config: Config,
+    take_over: TakeOver,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    make_private(&config.runtime_dir)?;
+    let options = proxy::Options {
+        control_socket: config.proxy_socket(),
+        state_file: config.proxy_state(),
+        take_over,
+    };
+    Ok(proxy::run(options, shutdown).await?)
+}
+
+/// Whoever reaches the control socket decides where requests go.
+fn make_private(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let built = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    if let Err(error) = built {
+        bail!("{}: {error}; `runtime_dir` must be a folder that this user can make", dir.display());
+    }
+    Ok(())
+}
