@@ -1,5 +1,7 @@
-//! Who the node is to registries: `registries.toml`, credentials by registry. Certificates and plain HTTP are the
-//! engine's business (its own daemon.json), since it pulls.
+//! Who the node is to registries: `registries.toml`, credentials by registry, in the form that the coordinator reads too.
+//! Certificates and plain HTTP are the engine's business (its own daemon.json), since it pulls.
+//!
+//! The file is read again for each pull: credentials that are added or renewed need no restart.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use tracing::warn;
 
 /// Docker's own registry, for references without one.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
@@ -28,10 +31,10 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Credentials of all registries known.
+/// Credentials of all registries known; without a file of none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registries {
-    by_registry: BTreeMap<String, Credentials>,
+    file: Option<PathBuf>,
 }
 
 /// Why `registries.toml` cannot be used.
@@ -59,12 +62,13 @@ pub enum RegistriesError {
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(default)]
-    registry: BTreeMap<String, Entry>,
+    registry: Vec<Entry>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
+    host: String,
     username: Option<String>,
     password: Option<String>,
     password_file: Option<PathBuf>,
@@ -72,44 +76,57 @@ struct Entry {
     #[serde(rename = "ca_file")]
     _ca_file: Option<PathBuf>,
     /// As `ca_file`.
-    #[serde(rename = "plain_http")]
-    _plain_http: Option<bool>,
+    #[serde(rename = "http")]
+    _http: Option<bool>,
 }
 
 impl Registries {
-    /// Reads `registries.toml`; relative password files are beside it.
+    /// The registries of a file, which may come later; relative password files are beside it.
     ///
     /// # Errors
-    /// When it or a password file cannot be read, or an entry is incomplete.
+    /// When it is there, and it or a password file cannot be read, or an entry is incomplete.
     pub fn read(path: &Path) -> Result<Self, RegistriesError> {
-        let text = read(path)?;
-        let invalid = |message: String| RegistriesError::Invalid { path: path.to_owned(), message };
-        let file: File = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        let mut by_registry = BTreeMap::new();
-        for (registry, entry) in file.registry {
-            let Some(username) = entry.username else { continue };
-            let password = match (entry.password, entry.password_file) {
-                (Some(password), None) => password,
-                (None, Some(file)) => {
-                    let beside = path.parent().unwrap_or(Path::new("."));
-                    read(&beside.join(file))?.trim_end().to_owned()
-                }
-                (None, None) | (Some(_), Some(_)) => {
-                    let keys = "give exactly one of password and password_file";
-                    return Err(invalid(format!("registry.\"{registry}\": {keys}")));
-                }
-            };
-            let credentials = Credentials { registry: registry.clone(), username, password };
-            by_registry.insert(registry, credentials);
-        }
-        Ok(Self { by_registry })
+        read_all(path)?;
+        Ok(Self { file: Some(path.to_owned()) })
     }
 
-    /// The credentials for an image reference as a person writes it.
+    /// The credentials for an image reference as a person writes it, as the file says now.
     #[must_use]
-    pub fn credentials_for(&self, reference: &str) -> Option<&Credentials> {
-        self.by_registry.get(registry_of(reference))
+    pub fn credentials_for(&self, reference: &str) -> Option<Credentials> {
+        match read_all(self.file.as_deref()?) {
+            Ok(mut by_registry) => by_registry.remove(registry_of(reference)),
+            Err(error) => {
+                warn!(%error, reference, "pulled without credentials");
+                None
+            }
+        }
     }
+}
+
+fn read_all(path: &Path) -> Result<BTreeMap<String, Credentials>, RegistriesError> {
+    if !path.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let text = read(path)?;
+    let invalid = |message: String| RegistriesError::Invalid { path: path.to_owned(), message };
+    let file: File = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    let mut by_registry = BTreeMap::new();
+    for Entry { host, username, password, password_file, .. } in file.registry {
+        let Some(username) = username else { continue };
+        let password = match (password, password_file) {
+            (Some(password), None) => password,
+            (None, Some(file)) => {
+                let beside = path.parent().unwrap_or(Path::new("."));
+                read(&beside.join(file))?.trim_end().to_owned()
+            }
+            (None, None) | (Some(_), Some(_)) => {
+                let keys = "give exactly one of password and password_file";
+                return Err(invalid(format!("{host}: {keys}")));
+            }
+        };
+        by_registry.insert(host.clone(), Credentials { registry: host, username, password });
+    }
+    Ok(by_registry)
 }
 
 fn read(path: &Path) -> Result<String, RegistriesError> {
@@ -129,12 +146,14 @@ pub fn registry_of(reference: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn check(text: &str) -> Result<Registries, String> {
+    /// Reads the text as a file and gives user and password for an image.
+    fn check(text: &str, reference: &str) -> Result<Option<(String, String)>, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("registries.toml");
         std::fs::write(&path, text).unwrap();
         std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
-        Registries::read(&path).map_err(|error| error.to_string())
+        let registries = Registries::read(&path).map_err(|error| error.to_string())?;
+        Ok(registries.credentials_for(reference).map(|c| (c.username, c.password)))
     }
 
     #[test]
@@ -152,22 +171,42 @@ mod tests {
     }
 
     #[test]
-    fn a_password_comes_from_the_file_or_from_one_beside_it_and_is_never_printed() {
-        let text = "[registry.\"a.local:5000\"]\nusername = \"u\"\npassword = \"p\"\n\
-            [registry.\"b.local\"]\nusername = \"u\"\npassword_file = \"token\"\n\
-            [registry.\"c.local\"]\nplain_http = true\n";
-        let registries = check(text).unwrap();
-        assert_eq!(registries.credentials_for("a.local:5000/web:v1").unwrap().password, "p");
-        assert_eq!(registries.credentials_for("b.local/web").unwrap().password, "s3cret");
-        assert_eq!(registries.credentials_for("c.local/web"), None);
-        assert!(!format!("{registries:?}").contains("s3cret"));
+    fn a_password_comes_from_the_file_or_from_one_beside_it() {
+        let text = "[[registry]]\nhost = \"a.local:5000\"\nusername = \"u\"\npassword = \"p\"\n\
+            [[registry]]\nhost = \"b.local\"\nusername = \"u\"\npassword_file = \"token\"\n\
+            [[registry]]\nhost = \"c.local\"\nhttp = true\nca_file = \"/etc/ca.pem\"\n";
+        let login = |password: &str| Ok(Some(("u".to_owned(), password.to_owned())));
+        assert_eq!(check(text, "a.local:5000/web:v1"), login("p"));
+        assert_eq!(check(text, "b.local/web"), login("s3cret"));
+        assert_eq!(check(text, "c.local/web"), Ok(None));
+        assert_eq!(check(text, "web"), Ok(None));
+    }
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let credentials =
+            Credentials { registry: "r".into(), username: "u".into(), password: "s3cret".into() };
+        assert!(!format!("{credentials:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn credentials_that_come_later_are_used_without_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registries.toml");
+        let registries = Registries::read(&path).unwrap();
+        assert_eq!(registries.credentials_for("a.local/web"), None);
+        let text = "[[registry]]\nhost = \"a.local\"\nusername = \"u\"\npassword = \"p\"\n";
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(registries.credentials_for("a.local/web").unwrap().password, "p");
     }
 
     #[test]
     fn an_incomplete_or_unknown_entry_is_refused_by_name() {
-        let error = check("[registry.\"a.local\"]\nusername = \"u\"\n").unwrap_err();
+        let error = check("[[registry]]\nhost = \"a.local\"\nusername = \"u\"\n", "x");
+        let error = error.unwrap_err();
         assert!(error.contains("a.local") && error.contains("password_file"), "{error}");
-        let error = check("[registry.\"a.local\"]\nuser = \"u\"\n").unwrap_err();
-        assert!(error.contains("user") && error.contains("line 2"), "{error}");
+        let error = check("[[registry]]\nhost = \"a.local\"\nuser = \"u\"\n", "x");
+        let error = error.unwrap_err();
+        assert!(error.contains("user") && error.contains("line 3"), "{error}");
     }
 }

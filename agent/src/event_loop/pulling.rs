@@ -37,7 +37,7 @@ impl<E: Engine> Agent<E> {
         let failures = self.memory.pulls.get(&pin).map_or(0, failures);
         let progress = format!("pulling {}", image.reference);
         let credentials = self.registries.credentials_for(&image.reference);
-        let mut pull = self.executor.engine.pull(&image, credentials);
+        let mut pull = self.executor.engine.pull(&image, credentials.as_ref());
         let state =
             Pulling::Underway { image, progress, moved_at: now, is_stalled: false, failures };
         self.memory.pulls.insert(pin.clone(), state);
