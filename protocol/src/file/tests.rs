@@ -1,3 +1,5 @@
+//! Service files: what is read, and what is refused where.
+
 use super::*;
 use crate::id::PortName;
 use crate::spec::{Check, Listen, OnFailure, PortProtocol, Scheduling, Share, Strategy, Ulimit};

@@ -1,3 +1,5 @@
+//! Weights, draining and counters over real sockets.
+
 use crate::lab::{Load, Place, Wire, accepting, backend, eventually, free_address, naming, route};
 use proxy::{BackendState, Protocol, TakeOver};
 use std::collections::HashMap;

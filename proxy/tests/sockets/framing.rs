@@ -1,3 +1,5 @@
+//! Bodies, limits and what is refused.
+
 use crate::lab::{Place, Running, Wire, accepting, backend, free_address, route};
 use proxy::{Protocol, TakeOver};
 use std::net::SocketAddr;

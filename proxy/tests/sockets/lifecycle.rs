@@ -1,3 +1,5 @@
+//! Restart, take-over and ports that are taken.
+
 use crate::lab::{Load, Place, Wire, accepting, backend, eventually, free_address, naming, route};
 use proxy::{BackendState, Options, Protocol, RefusedReason, RunError, TakeOver, run};
 use std::io::{BufRead, BufReader, Read};

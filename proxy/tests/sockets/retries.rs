@@ -1,3 +1,5 @@
+//! What is asked again, and what never is.
+
 use crate::lab::{Place, Wire, accepting, backend, free_address, naming, route};
 use proxy::{Protocol, TakeOver};
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Upgrades, events and large bodies.
+
 use crate::lab::{Place, Wire, accepting, backend, eventually, free_address, route};
 use proxy::{Protocol, TakeOver};
 use tokio::io::AsyncWriteExt;

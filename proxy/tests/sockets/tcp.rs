@@ -1,3 +1,5 @@
+//! Raw streams: half-close, PROXY v2, draining, cutting.
+
 use crate::lab::{Place, Wire, accepting, backend, eventually, free_address, route};
 use proxy::{BackendState, Protocol, TakeOver};
 use tokio::io::AsyncWriteExt;

@@ -1,3 +1,5 @@
+//! Heads as they are passed on.
+
 use super::{Peer, Rejection, RequestHead, Then, answer, request};
 use crate::framing::Framing;
 
