@@ -6,6 +6,8 @@
 
 mod place;
 mod rollout;
+mod state;
 
 pub use place::{NoNodeFits, NodeFacts, PlaceRequest, Placed, place};
-pub use rollout::{FleetAction, FleetEvent, NodeProgress, NodeState, Order, Rollout, RolloutState};
+pub use rollout::{FleetAction, FleetEvent, NodeProgress, Order, Rollout};
+pub use state::{NodeState, RolloutState};
