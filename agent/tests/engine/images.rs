@@ -138,7 +138,7 @@ async fn platforms(stage: &Stage) -> (&'static str, &'static str) {
 fn failure(update: PullUpdate) -> (PullError, String) {
     match update {
         PullUpdate::Failed { error, message } => (error, message),
-        other => panic!("{other:?}"),
+        PullUpdate::Done | PullUpdate::Progress { .. } => panic!("{update:?}"),
     }
 }
 

@@ -5,7 +5,11 @@ use agent::engine::{
     Action, Engine as _, EngineError, EngineEvent, ExecOutcome, MAX_EXEC_OUTPUT_BYTES, Signal,
 };
 
+use tokio::net::{UnixListener, UnixStream};
+
 use super::stage::{Stage, on_stage};
+
+const DOCKER: &str = "/var/run/docker.sock";
 
 #[test]
 fn what_happens_to_our_containers_is_told() {
@@ -21,6 +25,39 @@ fn what_happens_to_our_containers_is_told() {
             assert_eq!(events.next().await, Some(expected));
         }
     });
+}
+
+#[test]
+fn a_daemon_that_goes_and_comes_back_is_told() {
+    on_stage(|stage| async move {
+        let path = stage.folder.path().join("relay.sock");
+        let relay = tokio::task::spawn_local(relay(UnixListener::bind(&path).unwrap()));
+        let docker = Docker::at(&path.display().to_string());
+        let mut events = docker.events(&stage.ours);
+        assert_eq!(events.next().await, Some(EngineEvent::Restored));
+        // All connections go with the relay, and its socket file stays, as when a daemon is killed.
+        relay.abort();
+        assert_eq!(events.next().await, Some(EngineEvent::Lost));
+        assert!(matches!(docker.networks(&stage.ours).await, Err(EngineError::Unavailable(_))));
+        std::fs::remove_file(&path).unwrap();
+        tokio::task::spawn_local(self::relay(UnixListener::bind(&path).unwrap()));
+        assert_eq!(events.next().await, Some(EngineEvent::Restored));
+        let id = stage.running(&[]).await;
+        let created = EngineEvent::Container { id, action: Action::Create };
+        assert_eq!(events.next().await, Some(created));
+    });
+}
+
+/// Passes connections on to the real daemon; all of them end with it.
+async fn relay(listener: UnixListener) {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let (mut here, _) = listener.accept().await.unwrap();
+        connections.spawn(async move {
+            let mut there = UnixStream::connect(DOCKER).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+        });
+    }
 }
 
 #[test]

@@ -4,9 +4,11 @@ use super::*;
 
 const DIGEST: &str = "sha256:6e91b2413f0f27f40098ef269c268383c2fb4520dd17353dd8276f4b1f9113e3";
 
+type Kind = fn(String) -> EngineError;
+
 #[test]
 fn refusals_of_calls_become_kinds() {
-    let cases: [(u16, &str, fn(String) -> EngineError); 14] = [
+    let cases: [(u16, &str, Kind); 14] = [
         (404, "No such container: abc", EngineError::NotFound),
         (409, "Conflict. The container name \"/web\" is already in use", EngineError::Conflict),
         (409, "Container abc is not running", EngineError::Conflict),
