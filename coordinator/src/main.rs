@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary `pith`: server and command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    coordinator::cli::main()
+}

@@ -1,3 +1,5 @@
+//! Access rules, each with who is refused and why.
+
 use super::*;
 
 const FLEET: &str = "000000000000000000000000000000f1";

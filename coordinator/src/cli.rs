@@ -1,0 +1,292 @@
+//! The command line: what can be written, and which verb answers. Each verb is a file below; none reads arguments itself.
+
+mod deploy;
+mod dev;
+mod events;
+mod exit;
+mod follow;
+mod init;
+mod node;
+mod plan;
+mod ps;
+mod rm;
+mod rollout;
+mod run_child;
+mod scale;
+mod serve;
+mod session;
+mod sources;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use protocol::id::{EnvironmentName, ServiceName};
+use protocol::units::Millis;
+
+pub use exit::{CliError, Exit};
+use session::Session;
+
+/// Runs containers on a fleet of small boards.
+#[derive(Debug, Parser)]
+#[command(name = "pith", version, about, max_term_width = 100)]
+struct Arguments {
+    /// The fleet's folder.
+    #[arg(long, global = true, env = "PITH_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The environment; without it, the only one there is.
+    #[arg(long, global = true, env = "PITH_ENV", value_name = "NAME")]
+    env: Option<EnvironmentName>,
+    /// How answers are printed.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For scripts: one document on stdout.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a fleet: its keys and trust root.
+    Init,
+    /// Run the coordinator.
+    Serve(ServeArgs),
+    /// Run a whole fleet on this machine's Docker, in the foreground.
+    Dev(DevArgs),
+    /// Roll out a service file, a folder of them, or another image of a deployed service.
+    Deploy(DeployArgs),
+    /// Show what a deploy would change: exit 0 nothing, 10 something.
+    Plan(TargetArgs),
+    /// Look at rollouts and go back.
+    Rollout {
+        #[command(subcommand)]
+        verb: RolloutVerb,
+    },
+    /// List services and their instances.
+    Ps,
+    /// Look at nodes.
+    Node {
+        #[command(subcommand)]
+        verb: NodeVerb,
+    },
+    /// Set how many instances of a service run, until --reset.
+    Scale(ScaleArgs),
+    /// Remove a service from every node; named volumes stay.
+    Rm(RmArgs),
+    /// Show what happened.
+    Events(EventsArgs),
+    /// Print a completion script.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Runs a program that dies with its parent.
+    #[command(hide = true)]
+    RunChild {
+        /// Who must still be the parent.
+        #[arg(long)]
+        parent: i32,
+        /// The program and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// coordinator.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen beyond this machine, before trust between boards and coordinator is built.
+    #[arg(long)]
+    insecure_lab: bool,
+}
+
+#[derive(Debug, Args)]
+struct DevArgs {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    nodes: u8,
+    /// One more node, or settings of the next one: name=…,env=…,label=key=value.
+    #[arg(long = "node", value_name = "SETTINGS")]
+    node: Vec<String>,
+    /// Leave containers and networks running at the end.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Debug, Args)]
+struct TargetArgs {
+    /// A deployed service, to take its stored file.
+    #[arg(value_name = "SERVICE", conflicts_with = "file", required_unless_present = "file")]
+    service: Option<ServiceName>,
+    /// A service file or a folder of them; may stand several times.
+    #[arg(short, long, value_name = "PATH")]
+    file: Vec<PathBuf>,
+    /// The image, instead of the file's.
+    #[arg(long, value_name = "REF")]
+    image: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct DeployArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    cause: Option<String>,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+/// Whether and how long a verb waits.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct WaitArgs {
+    /// Do not wait for the end.
+    #[arg(long)]
+    detach: bool,
+    /// Wait for the end; the default.
+    #[arg(long, conflicts_with = "detach")]
+    wait: bool,
+    /// Wait at most this long, such as 90s or 5m; it goes on after that.
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<Millis>,
+}
+
+#[derive(Debug, Subcommand)]
+enum RolloutVerb {
+    /// Show where a rollout stands.
+    Status {
+        /// Of which service.
+        service: ServiceName,
+        /// Of this revision; without it, the newest.
+        #[arg(long)]
+        revision: Option<u64>,
+        /// Follow it to its end.
+        #[arg(short, long)]
+        watch: bool,
+        /// Follow it at most this long.
+        #[arg(long, value_name = "TIME", requires = "watch")]
+        timeout: Option<Millis>,
+    },
+    /// List revisions.
+    History {
+        /// Of which service.
+        service: ServiceName,
+    },
+    /// Go back to an earlier release: the one before, never one that failed.
+    Undo {
+        /// Of which service.
+        service: ServiceName,
+        /// To the release of this revision.
+        #[arg(long, value_name = "N")]
+        to_revision: Option<u64>,
+        /// Why, for the history.
+        #[arg(long, value_name = "TEXT")]
+        cause: Option<String>,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum NodeVerb {
+    /// List nodes.
+    Ls,
+    /// Give a node, by the id its agent prints, a password for the embedded broker.
+    Token {
+        /// 32 hexadecimal digits.
+        id: protocol::id::NodeId,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ScaleArgs {
+    /// Which service.
+    service: ServiceName,
+    /// Instances: over the fleet, or per node where its file says per_node.
+    #[arg(required_unless_present = "reset", conflicts_with = "reset")]
+    count: Option<u32>,
+    /// Back to what its file says.
+    #[arg(long)]
+    reset: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+struct RmArgs {
+    /// Which service.
+    service: ServiceName,
+    /// Do not ask.
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+struct EventsArgs {
+    /// Of this service only.
+    service: Option<ServiceName>,
+    /// Go on as they happen.
+    #[arg(short, long)]
+    follow: bool,
+}
+
+/// Parses the arguments, runs the verb and gives its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            // Help and version are answers, not mistakes.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return exit.into();
+        }
+    };
+    match exit::run(async move { dispatch(arguments).await }) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            error.print();
+            error.exit.into()
+        }
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
+    let Arguments { data, env, output, verb } = arguments;
+    let session = Session::new(data, env, output)?;
+    match verb {
+        Verb::Init => init::run(&session),
+        Verb::Serve(args) => serve::run(&session, args).await,
+        Verb::Dev(args) => dev::run(&session, args).await,
+        Verb::Deploy(args) => deploy::run(&session, args).await,
+        Verb::Plan(target) => plan::run(&session, target).await,
+        Verb::Rollout { verb } => rollout::run(&session, verb).await,
+        Verb::Ps => ps::run(&session).await,
+        Verb::Node { verb } => node::run(&session, verb).await,
+        Verb::Scale(args) => scale::run(&session, args).await,
+        Verb::Rm(args) => rm::run(&session, args).await,
+        Verb::Events(args) => events::run(&session, args).await,
+        Verb::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "pith", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Verb::RunChild { parent, command } => Err(run_child::run(parent, &command)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

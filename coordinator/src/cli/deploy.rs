@@ -1,0 +1,99 @@
+//! `pith deploy`: sign a release of each service here, hand it over, and follow its rollout.
+
+use protocol::FORMAT;
+use protocol::envelope::{Envelope, MAX_ENVELOPE_BYTES};
+use protocol::id::ServiceId;
+use protocol::keys::SecretKey;
+use protocol::release::Release;
+
+use super::follow::{self, Patience};
+use super::session::Session;
+use super::sources::{self, Ready};
+use super::{CliError, DeployArgs, Exit};
+use crate::client::Client;
+use crate::data_dir::{Fleet, Key};
+use crate::render;
+use crate::state::requests::{Accepted, Deploy};
+use crate::state::shown::RolloutShown;
+
+pub(super) async fn run(session: &Session, args: DeployArgs) -> Result<Exit, CliError> {
+    let client = session.client()?;
+    let batch = sources::load(session, &client, &args.target).await?;
+    let fleet = session.data.open()?;
+    let key = session.data.key(Key::Release)?;
+    let patience = Patience::of(&args.wait);
+    let mut shown: Vec<RolloutShown> = Vec::new();
+    let mut exit = Exit::Done;
+    for service in batch.services {
+        let request = Deploy {
+            environment: batch.environment.clone(),
+            release: sign(&service, &fleet, &key)?,
+            file: service.text,
+            cause: args.cause.clone(),
+            by: user(),
+        };
+        let accepted = client.deploy(&request).await?;
+        let (rollout, one) = follow_accepted(session, &client, &accepted, patience).await?;
+        shown.push(rollout);
+        exit = one;
+        if exit != Exit::Done {
+            break;
+        }
+    }
+    if session.is_json() {
+        match shown.as_slice() {
+            [one] => session.print(one, |_| String::new()),
+            several => session.print(&several, |_| String::new()),
+        }
+    }
+    Ok(exit)
+}
+
+/// Says what was accepted and, where it is wanted, waits for the end.
+pub(super) async fn follow_accepted(
+    session: &Session,
+    client: &Client,
+    accepted: &Accepted,
+    patience: Option<Patience>,
+) -> Result<(RolloutShown, Exit), CliError> {
+    let id: &ServiceId = &accepted.service;
+    if accepted.unplaced > 0 {
+        eprintln!(
+            "warning: {} of {id}'s instances found no node: it is exclusive, one per node",
+            accepted.unplaced
+        );
+    }
+    let rollout = client.rollout(id, Some(accepted.revision), None).await?;
+    if !session.is_json() {
+        print!("{}", render::accepted(accepted, &rollout));
+    }
+    match patience.filter(|_| !accepted.unchanged) {
+        Some(patience) => follow::rollout(session, client, id, accepted.revision, patience).await,
+        None => Ok((rollout, Exit::Done)),
+    }
+}
+
+fn sign(service: &Ready, fleet: &Fleet, key: &SecretKey) -> Result<Envelope, CliError> {
+    let release = Release {
+        format: FORMAT,
+        fleet: fleet.id.clone(),
+        counter: service.counter,
+        image: service.image.clone(),
+        spec: service.spec.clone(),
+    };
+    let envelope = Envelope::sign(&release, &[key]);
+    let size = envelope.to_bytes().len();
+    if size > MAX_ENVELOPE_BYTES {
+        return Err(CliError::usage(format_args!(
+            "the release of {} has {size} bytes, more than the {MAX_ENVELOPE_BYTES} allowed",
+            service.spec.name
+        )));
+    }
+    Ok(envelope)
+}
+
+/// Who asks, for the history.
+pub(super) fn user() -> String {
+    let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    name.unwrap_or_else(|| format!("uid {}", nix::unistd::getuid()))
+}

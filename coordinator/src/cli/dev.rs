@@ -1,0 +1,21 @@
+//! `pith dev`
+
+use super::session::{Session, default_environment};
+use super::{CliError, DevArgs, Exit};
+use crate::dev::{self, AtEnd, DevError, Wish};
+use crate::serve;
+
+pub(super) async fn run(session: &Session, args: DevArgs) -> Result<Exit, CliError> {
+    let environment = session.named_environment().cloned();
+    let environment = environment.unwrap_or_else(default_environment);
+    let nodes = dev::settings(args.nodes, &args.node, &environment).map_err(CliError::usage)?;
+    let at_end = if args.keep { AtEnd::Keep } else { AtEnd::Remove };
+    serve::start_logging();
+    let wish = Wish { data: session.data.clone(), nodes, at_end };
+    match dev::run(wish, serve::asked_to_end()).await {
+        Ok(()) => Ok(Exit::Done),
+        Err(DevError::Local(error)) => Err(error.into()),
+        Err(DevError::Data(error)) => Err(error.into()),
+        Err(error) => Err(CliError::failed(dev::explain(&error))),
+    }
+}

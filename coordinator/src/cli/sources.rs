@@ -1,0 +1,187 @@
+//! From `-f`, `SERVICE` and `--image` to services ready to be planned or deployed, dependencies first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use protocol::file::{ServiceFile, check_together, parse};
+use protocol::id::{EnvironmentName, ServiceName};
+use protocol::release::Image;
+use protocol::spec::ServiceSpec;
+
+use super::session::Session;
+use super::{CliError, TargetArgs};
+use crate::client::{Client, ClientError};
+use crate::docker::Docker;
+use crate::resolve::Sources;
+use crate::resolve::registries::Registries;
+use crate::state::shown::Deployed;
+
+/// One service with its image pinned.
+#[derive(Debug)]
+pub(super) struct Ready {
+    /// The file as written.
+    pub(super) text: String,
+    pub(super) spec: ServiceSpec,
+    pub(super) image: Image,
+    /// The counter of its next release.
+    pub(super) counter: u64,
+}
+
+/// All services of one command, and where they go.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) environment: EnvironmentName,
+    pub(super) services: Vec<Ready>,
+}
+
+struct Read {
+    text: String,
+    file: ServiceFile,
+    image: Option<String>,
+}
+
+/// Reads, checks and pins. Mistakes in files are found before anything is asked of anyone.
+pub(super) async fn load(
+    session: &Session,
+    client: &Client,
+    target: &TargetArgs,
+) -> Result<Batch, CliError> {
+    let mut read = Vec::new();
+    for path in files(&target.file)? {
+        let text = fs::read_to_string(&path)
+            .map_err(|e| CliError::usage(format_args!("{}: {e}", path.display())))?;
+        read.push(read_file(&path.display().to_string(), text)?);
+    }
+    if target.image.is_some() && read.len() > 1 {
+        return Err(CliError::usage("--image is for one service; deploy the others without it"));
+    }
+    let environment = match session.environment(client).await {
+        Ok(environment) => environment,
+        Err(error) => {
+            // A mistake in the files is worth more than the coordinator's absence.
+            check(&read, &Deployed { services: BTreeMap::new() })?;
+            return Err(error);
+        }
+    };
+    let deployed = client.deployed(&environment).await?;
+    if let Some(name) = &target.service {
+        read.push(stored(name, &deployed, &environment)?);
+    }
+    check(&read, &deployed)?;
+    let sources = sources(session)?;
+    let mut services = Vec::new();
+    for mut one in in_order(read) {
+        one.image = target.image.clone().or(one.image);
+        services.push(pin(one, &deployed, &sources).await?);
+    }
+    Ok(Batch { environment, services })
+}
+
+fn read_file(name: &str, text: String) -> Result<Read, CliError> {
+    let file = parse(name, &text).map_err(CliError::usage)?;
+    for warning in &file.warnings {
+        eprintln!("{warning}");
+    }
+    Ok(Read { text, image: file.image.clone(), file })
+}
+
+/// The stored file of a deployed service; its image is the one that runs, which may be another than the file's.
+fn stored(
+    name: &ServiceName,
+    deployed: &Deployed,
+    environment: &EnvironmentName,
+) -> Result<Read, CliError> {
+    let Some(service) = deployed.services.get(name) else {
+        let names: Vec<&str> = deployed.services.keys().map(ServiceName::as_str).collect();
+        let there = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        return Err(CliError::usage(format_args!(
+            "no service `{name}` in {environment}, where {there} is deployed; deploy a file with -f first"
+        )));
+    };
+    let mut read = read_file(&format!("the stored file of {name}"), service.file.clone())?;
+    read.image = Some(service.image.clone());
+    Ok(read)
+}
+
+fn check(read: &[Read], deployed: &Deployed) -> Result<(), CliError> {
+    let files: Vec<&ServiceFile> = read.iter().map(|one| &one.file).collect();
+    let specs: Vec<&ServiceSpec> = deployed.services.values().map(|one| &one.spec).collect();
+    check_together(&files, &specs).map_err(CliError::usage)
+}
+
+fn sources(session: &Session) -> Result<Sources, CliError> {
+    let config = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker"));
+    let docker_config = config.or_else(home).map(|dir| dir.join("config.json"));
+    let registries = Registries::load(&session.data.registries(), docker_config.as_deref())
+        .map_err(CliError::usage)?;
+    Ok(Sources { registries, docker: Docker::local().ok() })
+}
+
+async fn pin(read: Read, deployed: &Deployed, sources: &Sources) -> Result<Ready, CliError> {
+    let name = &read.file.spec.name;
+    let Some(reference) = &read.image else {
+        return Err(CliError::usage(format_args!(
+            "{}: `{name}` names no image; add `image = \"…\"` or --image",
+            read.file.source_name()
+        )));
+    };
+    let resolved = sources.resolve(reference).await.map_err(CliError::failed)?;
+    for warning in &resolved.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let counter = deployed.services.get(name).map_or(0, |service| service.counter) + 1;
+    Ok(Ready { text: read.text, spec: read.file.spec, image: resolved.image, counter })
+}
+
+/// Dependencies first, else by name. There are no cycles: they were refused.
+fn in_order(read: Vec<Read>) -> Vec<Read> {
+    let mut left: BTreeMap<ServiceName, Read> =
+        read.into_iter().map(|one| (one.file.spec.name.clone(), one)).collect();
+    let mut ordered = Vec::new();
+    while !left.is_empty() {
+        let names: BTreeSet<ServiceName> = left.keys().cloned().collect();
+        let free = |one: &&ServiceName| left[*one].file.spec.depends_on.is_disjoint(&names);
+        let next = names.iter().find(free).or(names.first()).cloned();
+        ordered.extend(next.and_then(|name| left.remove(&name)));
+    }
+    ordered
+}
+
+/// Files as named; of a folder, every `.toml` in it.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
+    let mut found = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let before = found.len();
+            found.extend(toml_files(path)?);
+            if found.len() == before {
+                return Err(CliError::usage(format_args!(
+                    "{} holds no .toml file",
+                    path.display()
+                )));
+            }
+        } else {
+            found.push(path.clone());
+        }
+    }
+    Ok(found)
+}
+
+fn toml_files(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let entries = fs::read_dir(folder)
+        .map_err(|e| CliError::usage(format_args!("{}: {e}", folder.display())))?;
+    let mut files: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+/// Whether an error means that nobody is there.
+pub(super) fn is_away(error: &ClientError) -> bool {
+    matches!(error, ClientError::Unreachable { .. } | ClientError::Broken(_))
+}

@@ -1,0 +1,46 @@
+//! The coordinator's one MQTT session: embedded broker or external one, there is no difference from here on.
+
+use protocol::id::{FleetId, NodeId};
+use protocol::topic::{Down, Subject, Topic, Up};
+
+use crate::broker::COORDINATOR_CLIENT_ID;
+
+/// Where the broker is and who we are there.
+#[derive(Debug, Clone)]
+pub struct LinkConfig {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User and password; none where the broker takes anyone.
+    pub credentials: Option<(String, String)>,
+}
+
+/// The session's settings for this fleet.
+#[must_use]
+pub fn session_config(link: &LinkConfig, fleet: &FleetId) -> mqtt::Config {
+    let address = mqtt::BrokerAddress { host: link.host.clone(), port: link.port };
+    let subscriptions = Topic::coordinator_subscriptions(fleet);
+    let mut config = mqtt::Config::new(address, COORDINATOR_CLIENT_ID.to_owned(), subscriptions);
+    config.credentials = link
+        .credentials
+        .as_ref()
+        .map(|(user, secret)| mqtt::Credentials { user: user.clone(), secret: secret.clone() });
+    config
+}
+
+/// The topic of a node's manifest.
+#[must_use]
+pub fn manifest_topic(fleet: &FleetId, node: &NodeId) -> Topic {
+    let subject = Subject::Down(Down::Manifest);
+    Topic { fleet: fleet.clone(), node: node.clone(), subject }
+}
+
+/// What a node said, by its topic; none for what is not a node's to say to this fleet.
+#[must_use]
+pub fn said_by(topic: &Topic, fleet: &FleetId) -> Option<(NodeId, Up)> {
+    match topic.subject {
+        Subject::Up(up) if topic.fleet == *fleet => Some((topic.node.clone(), up)),
+        Subject::Up(_) | Subject::Down(_) => None,
+    }
+}

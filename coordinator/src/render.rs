@@ -1,0 +1,251 @@
+//! Answers as text: tables and sentences. Pure; every function gives whole lines.
+
+mod progress;
+mod rollouts;
+mod table;
+
+use protocol::id::{NodeName, ServiceId};
+use protocol::report::InstanceState;
+
+pub use progress::Progress;
+pub use rollouts::{accepted, history, not_rolled_out, rolled_out, rollout, rollout_lines};
+use table::table;
+
+use crate::state::records::Happened;
+use crate::state::shown::{
+    NodeShown, NodesShown, PlanShown, PsShown, RemovalShown, Removed, ServiceShown,
+};
+
+/// `pith ps`: services, then their instances.
+#[must_use]
+pub fn services(ps: &PsShown) -> String {
+    if ps.services.is_empty() {
+        return "nothing is deployed; `pith deploy -f FILE` deploys a service\n".to_owned();
+    }
+    let mut rows =
+        vec![["ENVIRONMENT", "SERVICE", "REVISION", "READY", "IMAGE", "STATE"].map(str::to_owned)];
+    for service in &ps.services {
+        rows.push([
+            service.environment.to_string(),
+            service.name.to_string(),
+            service.revision.to_string(),
+            format!("{}/{}", service.ready, service.desired),
+            service.image.clone(),
+            service_state(service),
+        ]);
+    }
+    let mut text = table(&rows);
+    let mut rows = vec![
+        ["INSTANCE", "SERVICE", "NODE", "SLOT", "STATE", "RESTARTS", "RELEASE"].map(str::to_owned),
+    ];
+    for service in &ps.services {
+        for on in &service.nodes {
+            for instance in &on.instances {
+                let state = instance_state(instance.state);
+                rows.push([
+                    instance.name.clone(),
+                    service.name.to_string(),
+                    on.node.to_string(),
+                    instance.slot.to_string(),
+                    if on.online { state.to_owned() } else { format!("{state}?") },
+                    instance.restarts.to_string(),
+                    instance.release.short().to_owned(),
+                ]);
+            }
+        }
+    }
+    if rows.len() > 1 {
+        text.push('\n');
+        text.push_str(&table(&rows));
+    }
+    text
+}
+
+fn service_state(service: &ServiceShown) -> String {
+    let mut parts = Vec::new();
+    match service.rollout.as_str() {
+        "succeeded" if service.why.is_empty() => parts.push("running".to_owned()),
+        "succeeded" => {}
+        other => parts.push(other.to_owned()),
+    }
+    if !service.why.is_empty() {
+        parts.push(format!("{}/{}: {}", service.ready, service.desired, service.why));
+    }
+    if let Some(count) = service.count_override {
+        parts.push(format!("scaled to {count}"));
+    }
+    parts.join("; ")
+}
+
+/// The name of an instance's state.
+const fn instance_state(state: InstanceState) -> &'static str {
+    match state {
+        InstanceState::Created => "created",
+        InstanceState::Starting => "starting",
+        InstanceState::Ready => "ready",
+        InstanceState::Unready => "unready",
+        InstanceState::Draining => "draining",
+        InstanceState::Stopping => "stopping",
+        InstanceState::Kept => "kept",
+        InstanceState::Crashed => "crashed",
+    }
+}
+
+/// `pith node ls`
+#[must_use]
+pub fn nodes(nodes: &NodesShown) -> String {
+    if nodes.nodes.is_empty() {
+        return "no node has said hello yet\n".to_owned();
+    }
+    let mut rows = vec![
+        ["NAME", "STATUS", "ENVIRONMENT", "ADDRESS", "AGENT", "CPU", "MEMORY", "TEMP", "SERVICES"]
+            .map(str::to_owned),
+    ];
+    rows.extend(nodes.nodes.iter().map(node_row));
+    table(&rows)
+}
+
+fn node_row(node: &NodeShown) -> [String; 9] {
+    let load = node.load.as_ref();
+    let unknown = || "-".to_owned();
+    let percent = |share: f32| format!("{:.0}%", share * 100.0);
+    let memory = load.and_then(|load| Some((load.mem_used?, load.mem_total?)));
+    let services: Vec<&str> = node.services.iter().map(|name| name.as_str()).collect();
+    [
+        node.name.to_string(),
+        node.status.clone(),
+        node.environment.to_string(),
+        node.address.clone(),
+        node.agent_version.clone(),
+        load.and_then(|load| load.cpu).map_or_else(unknown, percent),
+        memory.map_or_else(unknown, |(used, total)| format!("{}/{} MiB", used >> 20, total >> 20)),
+        load.and_then(|load| load.temp_c).map_or_else(unknown, |temp| format!("{temp:.0}°C")),
+        if services.is_empty() { unknown() } else { services.join(",") },
+    ]
+}
+
+/// `pith plan`
+#[must_use]
+pub fn plan(plan: &PlanShown) -> String {
+    let name = &plan.service;
+    if !plan.anything {
+        let revision = plan.from_revision.unwrap_or(0);
+        return format!("{name}: nothing to do, revision {revision} runs this already\n");
+    }
+    let mut text = match plan.from_revision {
+        Some(revision) => {
+            format!("{name}: changes to revision {revision} in {}\n", plan.environment)
+        }
+        None => format!("{name}: new in {}\n", plan.environment),
+    };
+    for change in plan.changes.iter().filter(|_| plan.from_revision.is_some()) {
+        let line = match (&change.before, &change.after) {
+            (Some(before), Some(after)) => format!("  ~ {}: {before} -> {after}\n", change.path),
+            (None, Some(after)) => format!("  + {}: {after}\n", change.path),
+            (Some(before), None) => format!("  - {}: {before}\n", change.path),
+            (None, None) => String::new(),
+        };
+        text.push_str(&line);
+    }
+    let mut rows = vec![["NODE", "NOW", "THEN", "ACTION"].map(str::to_owned)];
+    for node in &plan.nodes {
+        let away = if node.online { "" } else { " (offline: when it returns)" };
+        rows.push([
+            node.node.to_string(),
+            node.before.to_string(),
+            node.after.to_string(),
+            format!("{}{away}", node.action),
+        ]);
+    }
+    text.push_str(&table(&rows));
+    if plan.unplaced > 0 {
+        text.push_str(&format!("{} instances find no node\n", plan.unplaced));
+    }
+    text
+}
+
+/// `pith scale`, at its end.
+#[must_use]
+pub fn scaled(service: &ServiceShown) -> String {
+    let tail = if service.why.is_empty() { String::new() } else { format!(" ({})", service.why) };
+    format!("{} scaled: {}/{} ready{tail}\n", service.name, service.ready, service.desired)
+}
+
+/// `pith scale`, on its way.
+#[must_use]
+pub fn scale_lines(service: &ServiceShown) -> Vec<String> {
+    let mut lines = vec![format!(
+        "Waiting for {} to scale: {} of {} instances are ready...",
+        service.name, service.ready, service.desired
+    )];
+    for on in service.nodes.iter().filter(|on| !on.settled) {
+        let why = on.message.as_deref().unwrap_or("has not answered yet");
+        lines.push(format!("  {}  {}/{} ready  {why}", on.node, on.ready, on.desired));
+    }
+    lines
+}
+
+/// `pith rm`, on its way.
+#[must_use]
+pub fn removal_lines(id: &ServiceId, removal: &RemovalShown) -> Vec<String> {
+    let names: Vec<&str> = removal.waiting.iter().map(NodeName::as_str).collect();
+    match names.is_empty() {
+        true => Vec::new(),
+        false => vec![format!("Waiting for {} to be gone from {}...", id.name, names.join(", "))],
+    }
+}
+
+/// `pith rm`, at its end.
+#[must_use]
+pub fn removed(id: &ServiceId, removed: &Removed, offline: &[NodeName]) -> String {
+    let mut text = format!("service \"{}\" removed", id.name);
+    if !offline.is_empty() {
+        let names: Vec<&str> = offline.iter().map(NodeName::as_str).collect();
+        text.push_str(&format!(", {} offline removes it on return", names.join(", ")));
+    }
+    text.push('\n');
+    for volume in &removed.volumes {
+        text.push_str(&format!(
+            "volume {volume} stays; `docker volume rm {volume}` on its node deletes it\n"
+        ));
+    }
+    text
+}
+
+/// `pith events`
+#[must_use]
+pub fn events(events: &[Happened]) -> String {
+    let line = |event: &Happened| {
+        let what = match (&event.service, &event.node) {
+            (Some(service), Some(node)) => format!("{service} on {node}"),
+            (Some(service), None) => service.to_string(),
+            (None, Some(node)) => node.to_string(),
+            (None, None) => "fleet".to_owned(),
+        };
+        let reason = event.reason.map_or(String::new(), |reason| format!("[{reason}] "));
+        format!("{}  {what:<24}  {reason}{}\n", clock(event.at_ms), event.message)
+    };
+    events.iter().map(line).collect()
+}
+
+/// `2026-11-23T10:42:11Z` (civil from days, H. Hinnant, public domain algorithm).
+#[must_use]
+pub fn clock(unix_ms: u64) -> String {
+    let secs = unix_ms / 1000;
+    let (days, of_day) = (secs / 86_400, secs % 86_400);
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests;

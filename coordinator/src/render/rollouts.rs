@@ -1,0 +1,204 @@
+//! Rollouts as sentences, in the manner of kubectl; what failed, with its evidence.
+
+use protocol::id::NodeName;
+use protocol::report::Evidence;
+
+use super::clock;
+use super::table::table;
+use crate::state::records::Failure;
+use crate::state::requests::Accepted;
+use crate::state::shown::{HistoryShown, NodeProgressShown, RolloutShown};
+
+/// The first line of a deploy or undo.
+#[must_use]
+pub fn accepted(accepted: &Accepted, rollout: &RolloutShown) -> String {
+    let name = &accepted.service.name;
+    let revision = accepted.revision;
+    if accepted.unchanged {
+        return format!("{name} unchanged: revision {revision} runs this already\n");
+    }
+    let from =
+        accepted.from_revision.map_or(String::new(), |from| format!(", from revision {from}"));
+    format!("{name} revision {revision}: {}{from}\n", rollout.image)
+}
+
+/// A rollout on its way.
+#[must_use]
+pub fn rollout_lines(rollout: &RolloutShown) -> Vec<String> {
+    let name = &rollout.service;
+    let all = rollout.nodes.len();
+    let count = |state: &str| rollout.nodes.iter().filter(|node| node.state == state).count();
+    let head = match rollout.state.as_str() {
+        "rolling_back" => {
+            let from = rollout.from_revision.unwrap_or(0);
+            format!("Rolling \"{name}\" back to revision {from}: {}", rollout.message)
+        }
+        "pending" | "in_progress" => format!(
+            "Waiting for rollout of \"{name}\" to finish: {} of {all} nodes updated...",
+            count("updated")
+        ),
+        // What stands is said by the closing sentence.
+        _ => return Vec::new(),
+    };
+    let moving = rollout.nodes.iter().filter(|node| node.state != "waiting");
+    std::iter::once(head).chain(moving.map(node_line)).collect()
+}
+
+fn node_line(node: &NodeProgressShown) -> String {
+    let why = match (&node.reason, &node.message) {
+        (_, _) if node.state == "updated" || node.state == "reverted" => String::new(),
+        (Some(reason), Some(message)) => format!("  {reason}: {message}"),
+        (Some(reason), None) => format!("  {reason}"),
+        (None, Some(message)) => format!("  {message}"),
+        (None, None) => String::new(),
+    };
+    let NodeProgressShown { name, state, updated, ready, desired, .. } = node;
+    format!("  {name}  {state}  {updated}/{desired} new, {ready} ready{why}")
+}
+
+/// The closing sentence of a rollout that succeeded.
+#[must_use]
+pub fn rolled_out(rollout: &RolloutShown) -> String {
+    let done = rollout.nodes.iter().filter(|node| node.state == "updated").count();
+    let away = pending(&rollout.pending);
+    let took = took(rollout);
+    format!(
+        "service \"{}\" successfully rolled out: revision {} on {done} {}{took}{away}\n",
+        rollout.service,
+        rollout.revision,
+        if done == 1 { "node" } else { "nodes" },
+    )
+}
+
+fn took(rollout: &RolloutShown) -> String {
+    let Some(ended) = rollout.ended_ms else { return String::new() };
+    let ms = ended.saturating_sub(rollout.started_ms);
+    format!(" in {}.{} s", ms / 1000, ms % 1000 / 100)
+}
+
+fn pending(nodes: &[NodeName]) -> String {
+    if nodes.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+    format!("; {} pending: {} offline, takes it on return", nodes.len(), names.join(", "))
+}
+
+/// Why a rollout did not succeed, with everything that was seen.
+#[must_use]
+pub fn not_rolled_out(rollout: &RolloutShown) -> String {
+    let RolloutShown { service, revision, message, .. } = rollout;
+    let what = match (rollout.state.as_str(), rollout.from_revision) {
+        ("rolled_back", Some(from)) => format!("revision {revision} was rolled back to {from}"),
+        ("failed", _) => format!("revision {revision} failed, and there is nothing to go back to"),
+        ("paused", _) => format!("revision {revision} is paused"),
+        (state, _) => format!("revision {revision} is {state}"),
+    };
+    let reason = rollout.reason.map_or(String::new(), |reason| format!(" [{reason}]"));
+    let mut text = format!("error: service \"{service}\": {what}{reason}\n  {message}\n");
+    for failure in &rollout.failures {
+        text.push_str(&evidence(failure));
+    }
+    text
+}
+
+fn evidence(failure: &Failure) -> String {
+    let mut text = format!("  {}: {}: {}\n", failure.node, failure.reason, failure.message);
+    let Some(Evidence { probe, exit_code, oom_killed, log }) = &failure.evidence else {
+        return text;
+    };
+    if let Some(probe) = probe {
+        text.push_str(&format!("    last probe: {}\n", printable(probe)));
+    }
+    if let Some(code) = exit_code {
+        let memory = if *oom_killed { ", killed for its memory" } else { "" };
+        text.push_str(&format!("    exit code:  {code}{memory}\n"));
+    }
+    if !log.is_empty() {
+        text.push_str("    last log lines:\n");
+        for line in log {
+            text.push_str(&format!("      | {}\n", printable(line)));
+        }
+    }
+    text
+}
+
+/// Text from a container, safe on a terminal.
+fn printable(text: &str) -> String {
+    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// `pith rollout status`
+#[must_use]
+pub fn rollout(rollout: &RolloutShown) -> String {
+    let RolloutShown { service, environment, revision, state, image, .. } = rollout;
+    let from = rollout.from_revision.map_or("none".to_owned(), |from| from.to_string());
+    let mut text = format!(
+        "service   {service} ({environment})\nrevision  {revision}, from {from}\nimage     {image}\nstate     {state}"
+    );
+    if let Some(reason) = rollout.reason {
+        text.push_str(&format!(" [{reason}]"));
+    }
+    text.push_str(&format!(
+        "\n          {}\nstarted   {}",
+        rollout.message,
+        clock(rollout.started_ms)
+    ));
+    text.push_str(&format!("{}, by {}\n", took(rollout), rollout.by));
+    if let Some(cause) = &rollout.cause {
+        text.push_str(&format!("cause     {cause}\n"));
+    }
+    let mut rows = vec![["NODE", "STATE", "NEW", "READY", "WHY"].map(str::to_owned)];
+    for node in &rollout.nodes {
+        rows.push([
+            node.name.to_string(),
+            node.state.clone(),
+            format!("{}/{}", node.updated, node.desired),
+            node.ready.to_string(),
+            why(node),
+        ]);
+    }
+    text.push('\n');
+    text.push_str(&table(&rows));
+    for failure in &rollout.failures {
+        text.push_str(&evidence(failure));
+    }
+    text
+}
+
+fn why(node: &NodeProgressShown) -> String {
+    match (&node.reason, &node.message) {
+        (Some(reason), Some(message)) => format!("{reason}: {message}"),
+        (Some(reason), None) => reason.to_string(),
+        (None, Some(message)) => message.clone(),
+        (None, None) => String::new(),
+    }
+}
+
+/// `pith rollout history`
+#[must_use]
+pub fn history(history: &HistoryShown) -> String {
+    let mut rows =
+        vec![["REVISION", "STATE", "STARTED", "IMAGE", "BY", "CHANGE-CAUSE"].map(str::to_owned)];
+    for revision in &history.revisions {
+        let current = if history.current == Some(revision.revision) { "*" } else { "" };
+        let cause = match (&revision.cause, revision.undo_to) {
+            (Some(cause), _) => cause.clone(),
+            (None, Some(to)) => format!("undo to revision {to}"),
+            (None, None) => String::new(),
+        };
+        let state = match revision.reason {
+            Some(reason) => format!("{} [{reason}]", revision.state),
+            None => revision.state.clone(),
+        };
+        rows.push([
+            format!("{}{current}", revision.revision),
+            state,
+            clock(revision.started_ms),
+            revision.image.clone(),
+            revision.by.clone(),
+            cause,
+        ]);
+    }
+    table(&rows)
+}

@@ -1,0 +1,282 @@
+//! The fleet's intent and what nodes said of it. Pure: events and requests come in, changes to store and manifests to
+//! publish come out ([`State::take_effects`]); time is an argument.
+//!
+//! ```text
+//!  heard.rs    hello, report, load, presence, event      deploy.rs   deploy and undo
+//!  rollouts.rs what planner::fleet asks for               scale.rs    scale, rm, nodes that join
+//!  manifests.rs intent -> signed manifest per node        views.rs    what people are shown
+//! ```
+//! Decides nothing that `planner::fleet` decides: placement and order are asked of it.
+
+mod deploy;
+pub mod heard;
+mod manifests;
+mod plan;
+pub mod records;
+pub mod requests;
+mod rollouts;
+mod scale;
+pub mod shown;
+pub mod views;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use planner::Now;
+use planner::fleet::{NodeFacts, Rollout};
+use protocol::hello::Load;
+use protocol::id::{EnvironmentName, FleetId, NodeId, NodeName, ReleaseId, ServiceId};
+use protocol::keys::{Root, SecretKey};
+use protocol::reason::Reason;
+
+use records::{Change, Happened, Intent, Kept, NodeRecord, Revision, ServiceRecord, StoredRelease};
+pub use requests::Refused;
+
+/// Events kept for `pith events`.
+pub const MAX_EVENTS: usize = 10_000;
+/// A node is offline when nothing was heard for this long: three intervals of load.
+pub const SILENCE_MS: u64 = 3 * 60_000;
+
+/// Both clocks at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    /// For spans.
+    pub now: Now,
+    /// For people, in Unix milliseconds.
+    pub unix_ms: u64,
+}
+
+/// Who this coordinator is.
+#[derive(Debug)]
+pub struct Director {
+    /// The fleet.
+    pub fleet: FleetId,
+    /// Its trust root.
+    pub root: Root,
+    /// Signs manifests.
+    pub key: SecretKey,
+}
+
+/// What has to be done after a step: first stored, then published.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// For the store, in order.
+    pub changes: Vec<Change>,
+    /// Nodes whose manifest is to be published (again).
+    pub publish: BTreeSet<NodeId>,
+    /// Whether anything that a view shows has changed.
+    pub visible: bool,
+}
+
+/// The fleet.
+#[derive(Debug)]
+pub struct State {
+    director: Director,
+    nodes: BTreeMap<NodeId, Node>,
+    services: BTreeMap<ServiceId, Service>,
+    releases: BTreeMap<ReleaseId, StoredRelease>,
+    events: VecDeque<Happened>,
+    next_event: u64,
+    version: u64,
+    effects: Effects,
+    touched: BTreeSet<NodeId>,
+}
+
+#[derive(Debug)]
+struct Node {
+    record: NodeRecord,
+    intent: Intent,
+    load: Option<Load>,
+    heard_at: Now,
+}
+
+#[derive(Debug)]
+struct Service {
+    record: ServiceRecord,
+    revisions: BTreeMap<u64, Revision>,
+    rollout: Option<Rollout>,
+}
+
+impl State {
+    /// The fleet as it was kept. Every node gets the full time of silence before it counts as lost.
+    #[must_use]
+    pub fn restore(director: Director, kept: Kept, at: At) -> Self {
+        let mut intents: BTreeMap<NodeId, Intent> = kept.intents.into_iter().collect();
+        let node = |record: NodeRecord| {
+            let intent = intents.remove(&record.id).unwrap_or_default();
+            (record.id.clone(), Node { record, intent, load: None, heard_at: at.now })
+        };
+        let nodes = kept.nodes.into_iter().map(node).collect();
+        let mut services: BTreeMap<ServiceId, Service> = kept
+            .services
+            .into_iter()
+            .map(|record| {
+                let service = Service { record, revisions: BTreeMap::new(), rollout: None };
+                (service.record.id.clone(), service)
+            })
+            .collect();
+        for (id, revision) in kept.revisions {
+            if let Some(service) = services.get_mut(&id) {
+                service.revisions.insert(revision.number, revision);
+            }
+        }
+        let next_event = kept.events.last().map_or(1, |event| event.id + 1);
+        let mut state = Self {
+            director,
+            nodes,
+            services,
+            releases: kept.releases.into_iter().collect(),
+            events: kept.events.into(),
+            next_event,
+            version: 1,
+            effects: Effects::default(),
+            touched: BTreeSet::new(),
+        };
+        state.resume_rollouts();
+        state.publish_everything();
+        state
+    }
+
+    /// What has to be stored and published since the last call. Manifests are signed here, once per node and step.
+    pub fn take_effects(&mut self, at: At) -> Effects {
+        for node in std::mem::take(&mut self.touched) {
+            self.sign_manifest(&node, at);
+        }
+        let effects = std::mem::take(&mut self.effects);
+        if effects.visible || !effects.changes.is_empty() {
+            self.version += 1;
+        }
+        effects
+    }
+
+    /// Counts what views show; a view taken at one version is right until it changes.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The signed manifest of a node; none before the first.
+    #[must_use]
+    pub fn manifest(&self, node: &NodeId) -> Option<&[u8]> {
+        let intent = &self.nodes.get(node)?.intent;
+        (!intent.manifest.is_empty()).then_some(intent.manifest.as_slice())
+    }
+
+    /// Every manifest is published again: the broker is a lossy pipe.
+    pub fn publish_everything(&mut self) {
+        let with_manifest = self.nodes.values().filter(|node| !node.intent.manifest.is_empty());
+        self.effects.publish.extend(with_manifest.map(|node| node.record.id.clone()));
+    }
+
+    /// Time has passed: who has been silent for too long, which rollouts wait no longer.
+    pub fn tick(&mut self, at: At) {
+        let silent = |node: &&Node| node.record.online && at.now.since(node.heard_at) >= SILENCE_MS;
+        let silent: Vec<NodeId> =
+            self.nodes.values().filter(silent).map(|node| node.record.id.clone()).collect();
+        for id in silent {
+            self.set_offline(&id, "nothing heard for three minutes", at);
+        }
+        self.wake_rollouts(at);
+    }
+
+    fn node_named(&self, name: &NodeName) -> Option<&Node> {
+        self.nodes.values().find(|node| node.record.name == *name)
+    }
+
+    fn id_of(&self, name: &NodeName) -> Option<NodeId> {
+        self.node_named(name).map(|node| node.record.id.clone())
+    }
+
+    /// The nodes of an environment as placement looks at them.
+    fn node_facts(&self, environment: &EnvironmentName) -> Vec<NodeFacts> {
+        let of_it = self.nodes.values().filter(|n| n.record.environment == *environment);
+        let fact = |node: &Node| NodeFacts {
+            name: node.record.name.clone(),
+            labels: node.record.labels.clone(),
+            online: node.record.online,
+        };
+        let mut facts: Vec<NodeFacts> = of_it.map(fact).collect();
+        facts.sort_by(|a, b| natural(a.name.as_str()).cmp(&natural(b.name.as_str())));
+        facts
+    }
+
+    fn note(&mut self, event: Happened) {
+        let event = Happened { id: self.next_event, ..event };
+        self.next_event += 1;
+        self.events.push_back(event.clone());
+        if self.events.len() > MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.effects.changes.push(Change::Event(event));
+    }
+
+    fn note_service(&mut self, id: &ServiceId, reason: Option<Reason>, message: String, at: At) {
+        self.note(Happened {
+            id: 0,
+            at_ms: at.unix_ms,
+            environment: Some(id.environment.clone()),
+            service: Some(id.name.clone()),
+            node: None,
+            reason,
+            message,
+        });
+    }
+
+    fn note_node(&mut self, node: &NodeId, message: String, at: At) {
+        let record = self.nodes.get(node).map(|node| &node.record);
+        self.note(Happened {
+            id: 0,
+            at_ms: at.unix_ms,
+            environment: record.map(|record| record.environment.clone()),
+            service: None,
+            node: record.map(|record| record.name.clone()),
+            reason: None,
+            message,
+        });
+    }
+
+    fn keep_service(&mut self, id: &ServiceId) {
+        if let Some(service) = self.services.get(id) {
+            self.effects.changes.push(Change::Service(service.record.clone()));
+        }
+    }
+
+    fn keep_revision(&mut self, id: &ServiceId, number: u64) {
+        let revision = self.services.get(id).and_then(|s| s.revisions.get(&number));
+        if let Some(revision) = revision {
+            self.effects.changes.push(Change::Revision(id.clone(), Box::new(revision.clone())));
+        }
+    }
+
+    fn keep_node(&mut self, id: &NodeId) {
+        if let Some(node) = self.nodes.get(id) {
+            self.effects.changes.push(Change::Node(Box::new(node.record.clone())));
+        }
+    }
+}
+
+impl Service {
+    /// The revision that stands for the service: that of a rollout under way, else the newest that succeeded, else
+    /// the newest.
+    fn current(&self) -> Option<&Revision> {
+        let number = self.active().or(self.record.stable);
+        match number {
+            Some(number) => self.revisions.get(&number),
+            None => self.revisions.values().next_back(),
+        }
+    }
+
+    /// The revision whose rollout has not ended.
+    fn active(&self) -> Option<u64> {
+        self.rollout.as_ref().map(|rollout| rollout.order().revision)
+    }
+}
+
+/// `node-2` before `node-10`.
+fn natural(name: &str) -> (String, u64, String) {
+    let head = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let number = name[head.len()..].parse().unwrap_or(0);
+    (head.to_owned(), number, name.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

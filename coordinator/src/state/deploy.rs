@@ -1,0 +1,272 @@
+//! A deploy and an undo: checked, placed, numbered, and handed to a rollout.
+
+use std::collections::BTreeMap;
+
+use planner::fleet::{PlaceRequest, Placed, RolloutState, place};
+use protocol::acceptance::verify_release;
+use protocol::id::{NodeName, ReleaseId, ServiceId};
+use protocol::release::Release;
+use protocol::spec::ServiceSpec;
+
+use super::records::{Assigned, Change, Revision, ServiceRecord, StoredRelease};
+use super::requests::{Accepted, Deploy, Refused, Undo};
+use super::{At, Service, State};
+
+/// What a new revision is made from.
+struct Draft {
+    release: ReleaseId,
+    file: String,
+    undo_to: Option<u64>,
+    cause: Option<String>,
+    by: String,
+}
+
+impl State {
+    /// Accepts a signed release and starts rolling it out.
+    ///
+    /// # Errors
+    /// Where it is not properly signed, is old, fits nowhere, or collides with another service.
+    pub fn deploy(&mut self, deploy: Deploy, at: At) -> Result<Accepted, Refused> {
+        let verified = verify_release(&deploy.release, &self.director.root, &self.director.fleet)?;
+        let release_id = ReleaseId::of_payload(verified.payload());
+        let release = verified.into_inner();
+        let id =
+            ServiceId { environment: deploy.environment.clone(), name: release.spec.name.clone() };
+        if let Some(accepted) = self.same_as_running(&id, &release) {
+            return Ok(accepted);
+        }
+        let newest = self.services.get(&id).map_or(0, |service| service.record.counter);
+        if release.counter <= newest {
+            return Err(Refused::OldCounter { found: release.counter, newest });
+        }
+        let placed = self.place_service(&id, &release.spec)?;
+        self.check_placed(&id, &release.spec, &release_id, &placed, &deploy, at)?;
+        let stored = StoredRelease { envelope: deploy.release, release };
+        let counter = stored.release.counter;
+        let change = Change::Release(release_id.clone(), Box::new(stored.clone()));
+        self.effects.changes.push(change);
+        self.releases.insert(release_id.clone(), stored);
+        let service = self.services.entry(id.clone()).or_insert_with(|| new_service(&id));
+        service.record.counter = counter;
+        let draft = Draft {
+            release: release_id,
+            file: deploy.file,
+            undo_to: None,
+            cause: deploy.cause,
+            by: deploy.by,
+        };
+        Ok(self.begin(&id, draft, placed, at))
+    }
+
+    /// Points a new revision at an old release. Needs no release key: the release is signed already.
+    ///
+    /// # Errors
+    /// Where there is nothing to go back to, or no node fits any more.
+    pub fn undo(&mut self, id: &ServiceId, undo: Undo, at: At) -> Result<Accepted, Refused> {
+        let service = self.services.get(id).ok_or_else(|| Refused::NoService(id.clone()))?;
+        let target = match undo.to_revision {
+            Some(number) => service
+                .revisions
+                .get(&number)
+                .ok_or_else(|| Refused::NoRevision { service: id.clone(), revision: number })?,
+            None => service.revision_before().ok_or_else(|| Refused::NothingToUndo(id.clone()))?,
+        };
+        let runs_it = service.current().is_some_and(|current| current.release == target.release);
+        if let Some(current) = service.current().filter(|_| runs_it && service.rollout.is_none()) {
+            return Ok(unchanged(id, current));
+        }
+        let draft = Draft {
+            release: target.release.clone(),
+            file: target.file.clone(),
+            undo_to: Some(target.number),
+            cause: undo.cause,
+            by: undo.by,
+        };
+        let spec = self.releases.get(&draft.release).map(|stored| stored.release.spec.clone());
+        let spec = spec.ok_or_else(|| Refused::NothingToUndo(id.clone()))?;
+        let placed = self.place_service(id, &spec)?;
+        Ok(self.begin(id, draft, placed, at))
+    }
+
+    fn begin(&mut self, id: &ServiceId, draft: Draft, placed: Placed, at: At) -> Accepted {
+        let order = self.order_nodes(id, &placed);
+        let service = self.services.entry(id.clone()).or_insert_with(|| new_service(id));
+        let number = service.record.next_revision;
+        service.record.next_revision += 1;
+        let from = service.record.stable;
+        let failed_before = service
+            .revisions
+            .values()
+            .filter(|revision| revision.release == draft.release && revision.has_failed())
+            .count();
+        let revision = Revision {
+            number,
+            release: draft.release,
+            file: draft.file,
+            attempt: 1 + u32::try_from(failed_before).unwrap_or(u32::MAX - 1),
+            from,
+            undo_to: draft.undo_to,
+            cause: draft.cause,
+            by: draft.by,
+            started_ms: at.unix_ms,
+            ended_ms: None,
+            state: RolloutState::Pending,
+            reason: None,
+            message: String::new(),
+            placement: placed.counts,
+            unplaced: placed.unplaced,
+            order,
+            nodes: BTreeMap::new(),
+            failures: Vec::new(),
+        };
+        service.revisions.insert(number, revision);
+        self.keep_service(id);
+        self.keep_revision(id, number);
+        self.start_rollout(id, number, at);
+        Accepted {
+            service: id.clone(),
+            revision: number,
+            from_revision: from,
+            unchanged: false,
+            unplaced: placed.unplaced,
+        }
+    }
+
+    /// Where a spec would run, given where the service runs now.
+    pub(super) fn place_service(
+        &self,
+        id: &ServiceId,
+        spec: &ServiceSpec,
+    ) -> Result<Placed, Refused> {
+        let count_override = self.services.get(id).and_then(|s| s.record.count_override);
+        let request = PlaceRequest {
+            scheduling: spec.scheduling,
+            count_override,
+            placement: &spec.placement,
+            exclusive: spec.is_exclusive(),
+        };
+        Ok(place(&request, &self.node_facts(&id.environment), &self.counts_of(id))?)
+    }
+
+    /// How many instances each node is to run now.
+    pub(super) fn counts_of(&self, id: &ServiceId) -> BTreeMap<NodeName, u32> {
+        let of_it = self.nodes.values().filter(|n| n.record.environment == id.environment);
+        of_it
+            .filter_map(|node| {
+                let assigned = node.intent.assigned.get(&id.name)?;
+                Some((node.record.name.clone(), assigned.count))
+            })
+            .collect()
+    }
+
+    /// Nodes in the order of their names.
+    fn order_nodes(&self, id: &ServiceId, placed: &Placed) -> Vec<NodeName> {
+        let facts = self.node_facts(&id.environment).into_iter();
+        facts.map(|fact| fact.name).filter(|name| placed.counts.contains_key(name)).collect()
+    }
+
+    fn check_placed(
+        &self,
+        id: &ServiceId,
+        spec: &ServiceSpec,
+        release: &ReleaseId,
+        placed: &Placed,
+        deploy: &Deploy,
+        at: At,
+    ) -> Result<(), Refused> {
+        for (name, count) in &placed.counts {
+            let Some(node) = self.node_named(name) else { continue };
+            self.check_ports(id, spec, node)?;
+            let assigned = Assigned {
+                revision: u64::MAX,
+                release: release.clone(),
+                count: *count,
+                attempt: 1,
+                restarts: 0,
+            };
+            self.check_manifest_fits(&node.record.id, &id.name, &assigned, &deploy.release, at)?;
+        }
+        Ok(())
+    }
+
+    /// Two services of a node cannot open the same port.
+    pub(super) fn check_ports(
+        &self,
+        id: &ServiceId,
+        spec: &ServiceSpec,
+        node: &super::Node,
+    ) -> Result<(), Refused> {
+        let others = node.intent.assigned.iter().filter(|(name, _)| **name != id.name);
+        for (other, assigned) in others {
+            let Some(stored) = self.releases.get(&assigned.release) else { continue };
+            let theirs = stored.release.spec.ports.iter().filter_map(|p| p.listen.as_ref());
+            for listen in theirs {
+                let clash = |ours: &protocol::spec::Listen| {
+                    let same_address = match (ours.address, listen.address) {
+                        (Some(ours), Some(theirs)) => ours == theirs,
+                        (None, _) | (_, None) => true,
+                    };
+                    ours.port == listen.port && same_address
+                };
+                if spec.ports.iter().filter_map(|p| p.listen.as_ref()).any(clash) {
+                    let (port, other) = (listen.port, other.to_string());
+                    let node = node.record.name.to_string();
+                    return Err(Refused::PortUsed { port, other, node });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Equal content means nothing to do, unless the last try of it failed or is still under way.
+    fn same_as_running(&self, id: &ServiceId, release: &Release) -> Option<Accepted> {
+        let service = self.services.get(id)?;
+        let current = service.current()?;
+        let newest = service.revisions.values().next_back()?;
+        let runs = self.releases.get(&current.release)?;
+        let same = runs.release.spec == release.spec && runs.release.image == release.image;
+        let settled = service.rollout.is_none() && current.state == RolloutState::Succeeded;
+        (same && settled && newest.state != RolloutState::Paused).then(|| unchanged(id, current))
+    }
+}
+
+fn unchanged(id: &ServiceId, current: &Revision) -> Accepted {
+    Accepted {
+        service: id.clone(),
+        revision: current.number,
+        from_revision: current.from,
+        unchanged: true,
+        unplaced: current.unplaced,
+    }
+}
+
+fn new_service(id: &ServiceId) -> Service {
+    let record = ServiceRecord {
+        id: id.clone(),
+        count_override: None,
+        next_revision: 1,
+        counter: 0,
+        stable: None,
+    };
+    Service { record, revisions: BTreeMap::new(), rollout: None }
+}
+
+impl Revision {
+    /// Whether the release itself was found bad by this rollout.
+    fn has_failed(&self) -> bool {
+        !self.failures.is_empty()
+            || matches!(self.state, RolloutState::RolledBack | RolloutState::Failed)
+    }
+}
+
+impl Service {
+    /// The newest revision that succeeded with another release than the one that stands now.
+    fn revision_before(&self) -> Option<&Revision> {
+        let current = self.current()?;
+        self.revisions
+            .values()
+            .rev()
+            .filter(|revision| revision.number < current.number)
+            .find(|r| r.state == RolloutState::Succeeded && r.release != current.release)
+    }
+}

@@ -1,0 +1,306 @@
+//! What nodes say: verified here, under the key that each node is known by.
+
+use planner::fleet::FleetEvent;
+use protocol::acceptance::{verify_hello, verify_node_message};
+use protocol::envelope::Rejected;
+use protocol::hello::{Event, Hello, Load, Presence};
+use protocol::id::{NodeId, NodeName, ServiceId, ServiceName};
+use protocol::keys::PublicKey;
+use protocol::manifest::Version;
+use protocol::report::{Report, ServiceReport};
+use protocol::topic::Up;
+
+use super::manifests::is_gone;
+use super::records::{Change, Happened, Intent, NodeRecord};
+use super::{At, Node, State};
+
+/// A message larger than this is not read: load and events are small, the rest is an envelope.
+const MAX_UNSIGNED_BYTES: usize = 16 * 1024;
+/// Characters kept of a sentence that a node says.
+const MAX_MESSAGE_CHARS: usize = 500;
+
+/// Why a message of a node was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// Its envelope.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// Said by one node on another's topic.
+    #[error("said on the topic of another node")]
+    ForeignTopic,
+    /// Nothing is known of it before its hello.
+    #[error("a node that has not said hello")]
+    UnknownNode,
+    /// Not what the topic carries.
+    #[error("not readable: {0}")]
+    Unreadable(String),
+    /// Older than one that was taken.
+    #[error("older than what was taken before")]
+    Old,
+}
+
+impl State {
+    /// Takes a message from a node's topic.
+    ///
+    /// # Errors
+    /// Says why it was not taken; nothing has changed then.
+    pub fn heard(&mut self, node: &NodeId, up: Up, bytes: &[u8], at: At) -> Result<(), NotTaken> {
+        match up {
+            Up::Hello => self.heard_hello(node, bytes, at),
+            Up::Report => self.heard_report(node, bytes, at),
+            Up::Load => self.heard_load(node, bytes, at),
+            Up::Event => self.heard_event(node, bytes, at),
+            Up::Presence => self.heard_presence(node, bytes, at),
+        }
+    }
+
+    fn heard_hello(&mut self, topic: &NodeId, bytes: &[u8], at: At) -> Result<(), NotTaken> {
+        let (hello, key) = verify_hello(bytes, &self.director.fleet)?;
+        if hello.node != *topic {
+            return Err(NotTaken::ForeignTopic);
+        }
+        let hello = hello.into_inner();
+        let seen = hello.seen;
+        let is_new = !self.nodes.contains_key(topic);
+        self.note_clone(&hello, at);
+        self.leave_environment(&hello);
+        let record = self.record_of(hello, key, at);
+        let name = record.name.clone();
+        match self.nodes.get_mut(topic) {
+            Some(node) => node.record = record,
+            None => {
+                let node = Node { record, intent: Intent::default(), load: None, heard_at: at.now };
+                self.nodes.insert(topic.clone(), node);
+            }
+        }
+        if is_new {
+            tracing::info!(node = %name, id = %topic.short(), "node joined");
+            self.note_node(topic, "joined".to_owned(), at);
+        }
+        self.keep_node(topic);
+        self.heard_of(topic, at);
+        self.compare_seen(topic, seen);
+        self.place_on_newcomer(topic);
+        Ok(())
+    }
+
+    /// The record of a node as its hello describes it; what only reports say is kept.
+    fn record_of(&self, hello: Hello, key: PublicKey, at: At) -> NodeRecord {
+        let known = self.nodes.get(&hello.node).map(|node| &node.record);
+        let kept_name = known.filter(|known| known.claimed_name == hello.name);
+        let name = kept_name
+            .map_or_else(|| self.free_name(&hello.name, &hello.node), |known| known.name.clone());
+        NodeRecord {
+            key,
+            name,
+            claimed_name: hello.name,
+            environment: hello.environment,
+            labels: hello.labels,
+            address: hello.address,
+            agent_version: hello.agent_version,
+            formats: hello.formats,
+            capacity: hello.capacity,
+            boot_id: hello.boot_id,
+            seen: hello.seen,
+            online: known.is_some_and(|known| known.online),
+            heard_ms: at.unix_ms,
+            report: known.and_then(|known| known.report.clone()),
+            id: hello.node,
+        }
+    }
+
+    /// Names are unique: the second board that claims one becomes `name-2`.
+    fn free_name(&self, claimed: &NodeName, id: &NodeId) -> NodeName {
+        let taken = |name: &NodeName| {
+            self.nodes.values().any(|n| n.record.name == *name && n.record.id != *id)
+        };
+        let numbered = |n: u32| -> Option<NodeName> { format!("{claimed}-{n}").parse().ok() };
+        let others = (2..).take(self.nodes.len() + 1).filter_map(numbered);
+        std::iter::once(claimed.clone())
+            .chain(others)
+            .find(|name| !taken(name))
+            .unwrap_or_else(|| claimed.clone())
+    }
+
+    /// A second board with the same key has another boot id while the first still speaks.
+    fn note_clone(&mut self, hello: &Hello, at: At) {
+        let Some(node) = self.nodes.get(&hello.node) else { return };
+        let changed = node.record.boot_id != hello.boot_id;
+        if changed && !node.record.boot_id.is_empty() {
+            self.note_node(&hello.node, "started anew (another boot)".to_owned(), at);
+        }
+    }
+
+    /// What a node ran in another environment than it says now is not its any more.
+    fn leave_environment(&mut self, hello: &Hello) {
+        let Some(node) = self.nodes.get(&hello.node) else { return };
+        if node.record.environment == hello.environment {
+            return;
+        }
+        let services: Vec<ServiceName> = node.intent.assigned.keys().cloned().collect();
+        for service in services {
+            self.take_off(&hello.node, &service);
+        }
+    }
+
+    fn heard_report(&mut self, topic: &NodeId, bytes: &[u8], at: At) -> Result<(), NotTaken> {
+        let node = self.nodes.get(topic).ok_or(NotTaken::UnknownNode)?;
+        let fleet = &self.director.fleet;
+        let report = verify_node_message::<Report>(bytes, fleet, &node.record.key)?.into_inner();
+        let age = |r: &Report| (r.agent_started_ms, r.sequence);
+        if node.record.report.as_ref().is_some_and(|known| age(known) > age(&report)) {
+            return Err(NotTaken::Old);
+        }
+        let seen = report.seen;
+        let name = node.record.name.clone();
+        let environment = node.record.environment.clone();
+        let services = report.services.clone();
+        if let Some(node) = self.nodes.get_mut(topic) {
+            node.record.report = Some(report);
+        }
+        self.keep_node(topic);
+        self.heard_of(topic, at);
+        self.compare_seen(topic, seen);
+        for of_it in &services {
+            let id = ServiceId { environment: environment.clone(), name: of_it.service.clone() };
+            self.tell_report(&id, &name, of_it, at);
+        }
+        self.tell_gone(topic, &name, &services, at);
+        Ok(())
+    }
+
+    /// A node that had to drop a service in a rollback confirms by saying nothing of it any more.
+    fn tell_gone(&mut self, id: &NodeId, name: &NodeName, said: &[ServiceReport], at: At) {
+        let Some(node) = self.nodes.get(id) else { return };
+        let gone: Vec<ServiceId> = node
+            .intent
+            .removed
+            .iter()
+            .filter(|(service, _)| said.iter().all(|of_it| of_it.service != **service))
+            .filter(|(service, since)| is_gone(&node.record, service, **since))
+            .map(|(service, _)| ServiceId {
+                environment: node.record.environment.clone(),
+                name: service.clone(),
+            })
+            .collect();
+        for service in gone {
+            let from =
+                self.services.get(&service).and_then(|s| s.rollout.as_ref()?.order().from_revision);
+            let Some(revision) = from else { continue };
+            let event = FleetEvent::Report {
+                node: name.clone(),
+                revision,
+                phase: protocol::report::Phase::Running,
+                reason: None,
+                message: None,
+            };
+            self.tell_rollout(&service, event, at);
+        }
+    }
+
+    fn heard_load(&mut self, topic: &NodeId, bytes: &[u8], at: At) -> Result<(), NotTaken> {
+        let load: Load = read(bytes)?;
+        let node = self.nodes.get_mut(topic).ok_or(NotTaken::UnknownNode)?;
+        let seen = load.seen;
+        node.load = Some(load);
+        self.effects.visible = true;
+        self.heard_of(topic, at);
+        self.compare_seen(topic, seen);
+        Ok(())
+    }
+
+    fn heard_event(&mut self, topic: &NodeId, bytes: &[u8], at: At) -> Result<(), NotTaken> {
+        let event: Event = read(bytes)?;
+        let node = self.nodes.get(topic).ok_or(NotTaken::UnknownNode)?;
+        let happened = Happened {
+            id: 0,
+            at_ms: at.unix_ms,
+            environment: Some(node.record.environment.clone()),
+            service: event.service,
+            node: Some(node.record.name.clone()),
+            reason: event.reason,
+            message: printable(&event.message),
+        };
+        self.note(happened);
+        self.heard_of(topic, at);
+        Ok(())
+    }
+
+    fn heard_presence(&mut self, topic: &NodeId, bytes: &[u8], at: At) -> Result<(), NotTaken> {
+        let presence: Presence = read(bytes)?;
+        if !self.nodes.contains_key(topic) {
+            return Err(NotTaken::UnknownNode);
+        }
+        if presence.online {
+            self.heard_of(topic, at);
+        } else {
+            self.set_offline(topic, "its connection ended", at);
+        }
+        Ok(())
+    }
+
+    /// Whatever a node says, it is there.
+    fn heard_of(&mut self, id: &NodeId, at: At) {
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        node.heard_at = at.now;
+        node.record.heard_ms = at.unix_ms;
+        if node.record.online {
+            return;
+        }
+        node.record.online = true;
+        let name = node.record.name.clone();
+        self.keep_node(id);
+        self.note_node(id, "online".to_owned(), at);
+        self.tell_rollouts(&FleetEvent::Online(name), at);
+    }
+
+    pub(super) fn set_offline(&mut self, id: &NodeId, why: &str, at: At) {
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        if !node.record.online {
+            return;
+        }
+        node.record.online = false;
+        let name = node.record.name.clone();
+        tracing::warn!(node = %name, why, "node offline");
+        self.keep_node(id);
+        self.note_node(id, format!("offline: {why}"), at);
+        self.tell_rollouts(&FleetEvent::Offline(name), at);
+    }
+
+    /// A node that holds another manifest than the newest gets it again; one that has seen a higher generation than we
+    /// have counted (our database is older) makes us count on from there.
+    fn compare_seen(&mut self, id: &NodeId, seen: Version) {
+        let epoch = self.director.root.epoch;
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        node.record.seen = seen;
+        if seen.epoch != epoch {
+            if !node.intent.manifest.is_empty() {
+                self.effects.publish.insert(id.clone());
+            }
+            return;
+        }
+        if seen.generation > node.intent.generation {
+            tracing::warn!(node = %node.record.name, seen = seen.generation,
+                counted = node.intent.generation, "node has seen newer manifests than are stored");
+            node.intent.generation = seen.generation;
+            let change = Change::Intent(id.clone(), node.intent.clone());
+            self.effects.changes.push(change);
+            self.touched.insert(id.clone());
+        } else if seen.generation < node.intent.generation && !node.intent.manifest.is_empty() {
+            self.effects.publish.insert(id.clone());
+        }
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, NotTaken> {
+    if bytes.len() > MAX_UNSIGNED_BYTES {
+        return Err(NotTaken::Unreadable(format!("{} bytes", bytes.len())));
+    }
+    serde_json::from_slice(bytes).map_err(|e| NotTaken::Unreadable(e.to_string()))
+}
+
+/// Text from outside, safe on a terminal.
+fn printable(text: &str) -> String {
+    let safe = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(MAX_MESSAGE_CHARS).map(safe).collect()
+}

@@ -1,0 +1,121 @@
+//! Intent becomes a signed manifest: one per node, a new generation only where the content has changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use protocol::FORMAT;
+use protocol::envelope::{Envelope, MAX_ENVELOPE_BYTES};
+use protocol::id::{NodeId, ReleaseId, ServiceName};
+use protocol::manifest::{Assignment, Manifest, Version};
+
+use super::records::{Assigned, Change, Intent, NodeRecord};
+use super::{At, Refused, State};
+
+impl State {
+    /// Gives a node a service, or changes how it has it.
+    pub(super) fn assign(&mut self, node: &NodeId, service: &ServiceName, assigned: Assigned) {
+        let Some(node_state) = self.nodes.get_mut(node) else { return };
+        let intent = &mut node_state.intent;
+        if intent.assigned.get(service) == Some(&assigned) {
+            return;
+        }
+        intent.removed.remove(service);
+        intent.assigned.insert(service.clone(), assigned);
+        self.touched.insert(node.clone());
+    }
+
+    /// Takes a service off a node.
+    pub(super) fn take_off(&mut self, node: &NodeId, service: &ServiceName) {
+        let Some(node_state) = self.nodes.get_mut(node) else { return };
+        let intent = &mut node_state.intent;
+        if intent.assigned.remove(service).is_some() {
+            intent.removed.insert(service.clone(), intent.generation + 1);
+            self.touched.insert(node.clone());
+        }
+    }
+
+    /// Signs the next generation of a node's manifest; called once per step for each node that was touched.
+    pub(super) fn sign_manifest(&mut self, id: &NodeId, at: At) {
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        let next = node.intent.generation + 1;
+        forget_confirmed(&mut node.intent, &node.record);
+        node.intent.generation = next;
+        let record = node.record.clone();
+        let intent = node.intent.clone();
+        let manifest = self.compose(&record, &intent, &BTreeMap::new(), at);
+        let bytes = Envelope::sign(&manifest, &[&self.director.key]).to_bytes();
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        node.intent.manifest = bytes;
+        self.effects.changes.push(Change::Intent(id.clone(), node.intent.clone()));
+        self.effects.publish.insert(id.clone());
+        self.effects.visible = true;
+    }
+
+    /// Whether a node's manifest still fits once it carries `more`, a release not stored yet.
+    pub(super) fn check_manifest_fits(
+        &self,
+        id: &NodeId,
+        service: &ServiceName,
+        assigned: &Assigned,
+        more: &Envelope,
+        at: At,
+    ) -> Result<(), Refused> {
+        let Some(node) = self.nodes.get(id) else { return Ok(()) };
+        let mut intent = node.intent.clone();
+        intent.assigned.insert(service.clone(), assigned.clone());
+        let extra = BTreeMap::from([(assigned.release.clone(), more.clone())]);
+        let manifest = self.compose(&node.record, &intent, &extra, at);
+        let size = Envelope::sign(&manifest, &[&self.director.key]).to_bytes().len();
+        if size <= MAX_ENVELOPE_BYTES {
+            return Ok(());
+        }
+        let node = node.record.name.to_string();
+        Err(Refused::ManifestTooLarge { node, size, max: MAX_ENVELOPE_BYTES })
+    }
+
+    fn compose(
+        &self,
+        record: &NodeRecord,
+        intent: &Intent,
+        extra: &BTreeMap<ReleaseId, Envelope>,
+        at: At,
+    ) -> Manifest {
+        let assignment = |(service, assigned): (&ServiceName, &Assigned)| Assignment {
+            service: service.clone(),
+            revision: assigned.revision,
+            release: assigned.release.clone(),
+            count: assigned.count,
+            attempt: assigned.attempt,
+            restarts: assigned.restarts,
+        };
+        let named: BTreeSet<&ReleaseId> = intent.assigned.values().map(|a| &a.release).collect();
+        let envelope = |release: &&ReleaseId| {
+            let stored = self.releases.get(*release).map(|stored| &stored.envelope);
+            stored.or_else(|| extra.get(*release)).cloned()
+        };
+        Manifest {
+            format: FORMAT,
+            fleet: self.director.fleet.clone(),
+            node: record.id.clone(),
+            environment: record.environment.clone(),
+            version: Version { epoch: self.director.root.epoch, generation: intent.generation },
+            issued_at: Duration::from_millis(at.unix_ms).as_secs(),
+            services: intent.assigned.iter().map(assignment).collect(),
+            removed: intent.removed.keys().cloned().collect(),
+            releases: named.iter().filter_map(envelope).collect(),
+        }
+    }
+}
+
+/// A removal is named until the node has it durably and says that nothing of the service is left: a node that was away
+/// would refuse a manifest that drops the service unnamed.
+fn forget_confirmed(intent: &mut Intent, record: &NodeRecord) {
+    intent.removed.retain(|service, since| !is_gone(record, service, *since));
+}
+
+/// Whether a node has confirmed that a service it had to remove is gone.
+pub(super) fn is_gone(record: &NodeRecord, service: &ServiceName, since_generation: u64) -> bool {
+    let Some(report) = &record.report else { return false };
+    report.seen.generation >= since_generation
+        && report.services.iter().all(|of_it| of_it.service != *service)
+}

@@ -1,0 +1,129 @@
+//! What a deploy would change, in the file's own words and per node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::id::{NodeName, ServiceId};
+use protocol::release::Image;
+use protocol::spec::ServiceSpec;
+use serde_json::Value;
+
+use super::State;
+use super::requests::{PlanRequest, Refused};
+use super::shown::{ChangeShown, NodePlanShown, PlanShown};
+
+impl State {
+    /// Compares a service with what runs.
+    ///
+    /// # Errors
+    /// Where it fits nowhere or a port is taken by another service.
+    pub fn plan(&self, request: &PlanRequest) -> Result<PlanShown, Refused> {
+        let id =
+            ServiceId { environment: request.environment.clone(), name: request.spec.name.clone() };
+        let current = self.services.get(&id).and_then(|service| service.current());
+        let runs = current.and_then(|revision| self.releases.get(&revision.release));
+        let before = runs.map(|stored| flat(&stored.release.image, &stored.release.spec));
+        let after = flat(&request.image, &request.spec);
+        let changes = differences(&before.unwrap_or_default(), &after);
+        let placed = self.place_service(&id, &request.spec)?;
+        for name in placed.counts.keys() {
+            if let Some(node) = self.node_named(name) {
+                self.check_ports(&id, &request.spec, node)?;
+            }
+        }
+        let nodes = self.plan_nodes(&id, &placed.counts, !changes.is_empty());
+        let moves = nodes.iter().any(|node| node.action != "keep");
+        Ok(PlanShown {
+            service: id.name,
+            environment: id.environment,
+            from_revision: current.map(|revision| revision.number),
+            anything: moves || !changes.is_empty(),
+            changes,
+            nodes,
+            unplaced: placed.unplaced,
+        })
+    }
+
+    fn plan_nodes(
+        &self,
+        id: &ServiceId,
+        wanted: &BTreeMap<NodeName, u32>,
+        replaces: bool,
+    ) -> Vec<NodePlanShown> {
+        let counts = self.counts_of(id);
+        let facts = self.node_facts(&id.environment).into_iter();
+        let plan = facts.filter_map(|node| {
+            let before = counts.get(&node.name).copied().unwrap_or(0);
+            let after = wanted.get(&node.name).copied().unwrap_or(0);
+            let action = match (before, after) {
+                (0, 0) => return None,
+                (0, _) => "create",
+                (_, 0) => "remove",
+                (_, _) if replaces => "replace",
+                (before, after) if before != after => "scale",
+                (_, _) => "keep",
+            };
+            let action = action.to_owned();
+            Some(NodePlanShown { node: node.name, online: node.online, before, after, action })
+        });
+        plan.collect()
+    }
+}
+
+/// Every leaf of a service by its dotted path. Defaults that say nothing are left out.
+fn flat(image: &Image, spec: &ServiceSpec) -> BTreeMap<String, String> {
+    let mut leaves = BTreeMap::new();
+    leaves.insert("image".to_owned(), image.reference.clone());
+    leaves.insert("image.pinned".to_owned(), image.pinned_reference());
+    let value = serde_json::to_value(spec).unwrap_or_default();
+    collect(String::new(), &value, &mut leaves);
+    leaves
+}
+
+fn collect(path: String, value: &Value, leaves: &mut BTreeMap<String, String>) {
+    let below = |key: &str| {
+        if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    };
+    match value {
+        Value::Null => {}
+        Value::Object(map) => {
+            map.iter().for_each(|(key, value)| collect(below(key), value, leaves));
+        }
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            if !items.is_empty() {
+                leaves.insert(path, items.join(" "));
+            }
+        }
+        Value::Array(items) => {
+            let name = |index: usize, item: &Value| {
+                let name = item.get("name").and_then(Value::as_str);
+                name.map_or_else(|| index.to_string(), str::to_owned)
+            };
+            for (index, item) in items.iter().enumerate() {
+                collect(below(&name(index, item)), item, leaves);
+            }
+        }
+        Value::String(text) => {
+            leaves.insert(path, text.clone());
+        }
+        Value::Bool(_) | Value::Number(_) => {
+            leaves.insert(path, value.to_string());
+        }
+    }
+}
+
+fn differences(
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> Vec<ChangeShown> {
+    let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    paths
+        .into_iter()
+        .filter(|path| before.get(*path) != after.get(*path))
+        .map(|path| ChangeShown {
+            path: path.clone(),
+            before: before.get(path).cloned(),
+            after: after.get(path).cloned(),
+        })
+        .collect()
+}

@@ -1,0 +1,360 @@
+//! Does what `planner::fleet` asks for and keeps where each rollout stands; decides nothing about it.
+
+use std::collections::BTreeMap;
+
+use planner::fleet::{FleetAction, FleetEvent, Order, Rollout, RolloutState};
+use protocol::id::{NodeId, NodeName, ReleaseId, ServiceId};
+use protocol::reason::Reason;
+use protocol::report::{Phase, ServiceReport};
+
+use super::records::{Assigned, Change, Failure, Progress, Revision};
+use super::{At, State};
+
+impl State {
+    /// Starts the rollout of a revision that is stored already; one under way is superseded.
+    pub(super) fn start_rollout(&mut self, id: &ServiceId, number: u64, at: At) {
+        self.supersede(id, number, at);
+        let Some(order) = self.order_of(id, number) else { return };
+        let online = self.online_of(&order);
+        let (rollout, actions) = Rollout::start(order, online, at.now);
+        if let Some(service) = self.services.get_mut(id) {
+            service.rollout = Some(rollout);
+        }
+        self.apply(id, number, actions, at);
+    }
+
+    /// Rollouts that had not ended when the coordinator did go on where they were.
+    pub(super) fn resume_rollouts(&mut self) {
+        let open: Vec<(ServiceId, u64, RolloutState)> = self
+            .services
+            .iter()
+            .filter_map(|(id, service)| {
+                let newest = service.revisions.values().next_back()?;
+                (!newest.state.is_final()).then(|| (id.clone(), newest.number, newest.state))
+            })
+            .collect();
+        for (id, number, state) in open {
+            let Some(order) = self.order_of(&id, number) else { continue };
+            let online = self.online_of(&order);
+            let Some(service) = self.services.get_mut(&id) else { continue };
+            let Some(revision) = service.revisions.get(&number) else { continue };
+            let nodes =
+                revision.nodes.iter().map(|(name, p)| (name.clone(), p.to_planner())).collect();
+            service.rollout = Some(Rollout::resume(order, state, nodes, online));
+        }
+    }
+
+    /// Tells the rollout of a service that something happened.
+    pub(super) fn tell_rollout(&mut self, id: &ServiceId, event: FleetEvent, at: At) {
+        let Some(rollout) = self.services.get_mut(id).and_then(|s| s.rollout.as_mut()) else {
+            return;
+        };
+        let number = rollout.order().revision;
+        let actions = rollout.handle(event, at.now);
+        self.apply(id, number, actions, at);
+    }
+
+    /// Tells every rollout.
+    pub(super) fn tell_rollouts(&mut self, event: &FleetEvent, at: At) {
+        for id in self.rolling() {
+            self.tell_rollout(&id, event.clone(), at);
+        }
+    }
+
+    /// Rollouts whose time has come.
+    pub(super) fn wake_rollouts(&mut self, at: At) {
+        for id in self.rolling() {
+            let rollout = self.services.get(&id).and_then(|service| service.rollout.as_ref());
+            let wakeup = rollout.and_then(Rollout::next_wakeup);
+            if wakeup.is_some_and(|wakeup| wakeup <= at.now) {
+                self.tell_rollout(&id, FleetEvent::Tick, at);
+            }
+        }
+    }
+
+    /// What a node's report means to the rollout of a service.
+    pub(super) fn tell_report(
+        &mut self,
+        id: &ServiceId,
+        node: &NodeName,
+        of_it: &ServiceReport,
+        at: At,
+    ) {
+        let failed = of_it.given_up.as_ref();
+        let failing = matches!(of_it.phase, Phase::RollingBack | Phase::RolledBack | Phase::Failed);
+        let blame = failed.filter(|_| failing);
+        let detail = of_it.detail.as_ref();
+        let reason = blame.map(|b| b.reason).or_else(|| detail.map(|d| d.reason));
+        let message =
+            blame.map(|b| b.message.clone()).or_else(|| detail.map(|d| d.message.clone()));
+        self.keep_failure(id, node, of_it);
+        let event = FleetEvent::Report {
+            node: node.clone(),
+            revision: of_it.revision,
+            phase: of_it.phase,
+            reason,
+            message,
+        };
+        self.tell_rollout(id, event, at);
+    }
+
+    /// The evidence is kept with the revision: the node forgets it with its next success.
+    fn keep_failure(&mut self, id: &ServiceId, node: &NodeName, of_it: &ServiceReport) {
+        let Some(given_up) = &of_it.given_up else { return };
+        let Some(service) = self.services.get_mut(id) else { return };
+        let Some(active) = service.active() else { return };
+        let Some(revision) = service.revisions.get_mut(&active) else { return };
+        let concerns = revision.release == given_up.release && revision.attempt == given_up.attempt;
+        if !concerns {
+            return;
+        }
+        let failure = Failure {
+            node: node.clone(),
+            reason: given_up.reason,
+            message: given_up.message.clone(),
+            evidence: given_up.evidence.clone(),
+        };
+        match revision.failures.iter_mut().find(|known| known.node == *node) {
+            Some(known) if *known == failure => return,
+            // Evidence is collected while the node goes back already: a later report may carry more.
+            Some(known) => *known = failure,
+            None => revision.failures.push(failure),
+        }
+        self.keep_revision(id, active);
+    }
+
+    fn rolling(&self) -> Vec<ServiceId> {
+        let rolling = self.services.iter().filter(|(_, service)| service.rollout.is_some());
+        rolling.map(|(id, _)| id.clone()).collect()
+    }
+
+    fn order_of(&self, id: &ServiceId, number: u64) -> Option<Order> {
+        let revision = self.services.get(id)?.revisions.get(&number)?;
+        let policy = &self.releases.get(&revision.release)?.release.spec.rollout;
+        Some(Order {
+            revision: number,
+            from_revision: revision.from,
+            nodes: revision.order.clone(),
+            batch: policy.batch,
+            on_failure: policy.on_failure,
+        })
+    }
+
+    fn online_of(&self, order: &Order) -> BTreeMap<NodeName, bool> {
+        let online = |name: &NodeName| self.node_named(name).is_some_and(|node| node.record.online);
+        order.nodes.iter().map(|name| (name.clone(), online(name))).collect()
+    }
+
+    fn supersede(&mut self, id: &ServiceId, by: u64, at: At) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        let open: Vec<u64> = service
+            .revisions
+            .values()
+            .filter(|revision| revision.number != by && !revision.state.is_final())
+            .map(|revision| revision.number)
+            .collect();
+        service.rollout = None;
+        for number in open {
+            let message = format!("revision {by} took its place");
+            self.enter(id, number, RolloutState::Superseded, Some(Reason::Superseded), message, at);
+        }
+    }
+
+    fn apply(&mut self, id: &ServiceId, number: u64, actions: Vec<FleetAction>, at: At) {
+        for action in actions {
+            match action {
+                FleetAction::Assign(node) => self.put_on(id, number, &node),
+                FleetAction::Revert(node) => self.put_back(id, number, &node),
+                FleetAction::Enter { state, reason, message } => {
+                    self.enter(id, number, state, reason, message, at);
+                }
+            }
+        }
+        self.keep_progress(id, number);
+    }
+
+    /// Where the planner says that nodes stand, kept and shown where it has changed.
+    fn keep_progress(&mut self, id: &ServiceId, number: u64) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        let Some(rollout) = &service.rollout else { return };
+        let nodes: BTreeMap<NodeName, Progress> =
+            rollout.nodes().iter().map(|(name, p)| (name.clone(), Progress::of(p))).collect();
+        let Some(revision) = service.revisions.get_mut(&number) else { return };
+        if revision.nodes != nodes {
+            revision.nodes = nodes;
+            self.keep_revision(id, number);
+        }
+        let ended = self.services.get(id).is_some_and(|service| {
+            service.rollout.as_ref().is_some_and(|rollout| rollout.state().is_final())
+        });
+        if let Some(service) = self.services.get_mut(id).filter(|_| ended) {
+            service.rollout = None;
+        }
+    }
+
+    /// The assignment of a revision on a node; none where it has no instances there.
+    pub(super) fn assignment(
+        &self,
+        id: &ServiceId,
+        number: u64,
+        node: &NodeName,
+    ) -> Option<Assigned> {
+        let revision = self.services.get(id)?.revisions.get(&number)?;
+        let count = *revision.placement.get(node)?;
+        Some(Assigned {
+            revision: number,
+            release: revision.release.clone(),
+            count,
+            attempt: revision.attempt,
+            restarts: 0,
+        })
+    }
+
+    /// Gives a node what a revision says for it, which may be nothing.
+    pub(super) fn put_on(&mut self, id: &ServiceId, number: u64, node: &NodeName) {
+        let Some(node_id) = self.id_of(node) else { return };
+        match self.assignment(id, number, node) {
+            Some(assigned) => self.assign(&node_id, &id.name, assigned),
+            None => self.take_off(&node_id, &id.name),
+        }
+    }
+
+    fn put_back(&mut self, id: &ServiceId, number: u64, node: &NodeName) {
+        let from = self.services.get(id).and_then(|s| s.revisions.get(&number)?.from);
+        if let Some(from) = from {
+            self.put_on(id, from, node);
+        }
+    }
+
+    fn enter(
+        &mut self,
+        id: &ServiceId,
+        number: u64,
+        state: RolloutState,
+        reason: Option<Reason>,
+        message: String,
+        at: At,
+    ) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        let Some(revision) = service.revisions.get_mut(&number) else { return };
+        revision.state = state;
+        // The reason of going back stays the reason of having gone back.
+        revision.reason = reason.or(revision.reason.filter(|_| state != RolloutState::Succeeded));
+        let keeps_message = reason.is_none() && revision.reason.is_some();
+        if !keeps_message {
+            revision.message.clone_from(&message);
+        }
+        revision.ended_ms = state.is_final().then_some(at.unix_ms);
+        tracing::info!(service = %id, revision = number, %state, "rollout");
+        self.note_service(id, reason, format!("revision {number} {state}: {message}"), at);
+        match state {
+            RolloutState::Succeeded => self.settle(id, number),
+            RolloutState::RollingBack | RolloutState::RolledBack | RolloutState::Aborted => {
+                self.name_old_release_everywhere(id, number);
+            }
+            RolloutState::Pending
+            | RolloutState::InProgress
+            | RolloutState::Paused
+            | RolloutState::AwaitingPromotion
+            | RolloutState::Superseded
+            | RolloutState::Failed => {}
+        }
+        self.keep_revision(id, number);
+        self.forget_old_revisions(id);
+    }
+
+    /// The new revision stands for the service; nodes that are not in its placement lose the service.
+    fn settle(&mut self, id: &ServiceId, number: u64) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        service.record.stable = Some(number);
+        self.keep_service(id);
+        self.take_off_where_not_placed(id, number);
+    }
+
+    /// Removes a service from every node that a revision does not place it on.
+    pub(super) fn take_off_where_not_placed(&mut self, id: &ServiceId, number: u64) {
+        let Some(revision) = self.services.get(id).and_then(|s| s.revisions.get(&number)) else {
+            return;
+        };
+        let placed = &revision.placement;
+        let left_over: Vec<NodeId> = self
+            .nodes
+            .values()
+            .filter(|node| node.record.environment == id.environment)
+            .filter(|node| node.intent.assigned.contains_key(&id.name))
+            .filter(|node| !placed.contains_key(&node.record.name))
+            .map(|node| node.record.id.clone())
+            .collect();
+        for node in left_over {
+            self.take_off(&node, &id.name);
+        }
+    }
+
+    /// DESIGN §3: once a rollback is known, manifests name the old release on every node of the rollout, also where a
+    /// superseded revision had been.
+    fn name_old_release_everywhere(&mut self, id: &ServiceId, number: u64) {
+        let Some(revision) = self.services.get(id).and_then(|s| s.revisions.get(&number)) else {
+            return;
+        };
+        let Some(from) = revision.from else { return };
+        let holders: Vec<NodeName> = self
+            .nodes
+            .values()
+            .filter(|node| node.record.environment == id.environment)
+            .filter(|node| node.intent.assigned.get(&id.name).is_some_and(|a| a.revision != from))
+            .map(|node| node.record.name.clone())
+            .collect();
+        for node in holders {
+            self.put_on(id, from, &node);
+        }
+    }
+
+    /// Keeps as many ended revisions as the release asks for, and whatever is still pointed at.
+    fn forget_old_revisions(&mut self, id: &ServiceId) {
+        let Some(service) = self.services.get(id) else { return };
+        let Some(newest) = service.revisions.values().next_back() else { return };
+        let limit = self
+            .releases
+            .get(&newest.release)
+            .map_or(10, |r| r.release.spec.rollout.revision_history_limit);
+        let keep = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
+        let in_use = |revision: &Revision| {
+            !revision.state.is_final()
+                || Some(revision.number) == service.record.stable
+                || Some(revision.number) == newest.from
+                || revision.number == newest.number
+        };
+        let excess = service.revisions.len().saturating_sub(keep);
+        let old: Vec<u64> = service
+            .revisions
+            .values()
+            .take(excess)
+            .filter(|revision| !in_use(revision))
+            .map(|revision| revision.number)
+            .collect();
+        let Some(service) = self.services.get_mut(id) else { return };
+        for number in old {
+            service.revisions.remove(&number);
+            self.effects.changes.push(Change::ForgetRevision(id.clone(), number));
+        }
+        self.forget_releases();
+    }
+
+    /// Releases that neither a revision nor a node's intent names.
+    pub(super) fn forget_releases(&mut self) {
+        let by_revisions =
+            self.services.values().flat_map(|s| s.revisions.values().map(|r| r.release.clone()));
+        let by_nodes = self
+            .nodes
+            .values()
+            .flat_map(|node| node.intent.assigned.values().map(|a| a.release.clone()));
+        let named: std::collections::BTreeSet<ReleaseId> = by_revisions.chain(by_nodes).collect();
+        let unnamed: std::collections::BTreeSet<ReleaseId> =
+            self.releases.keys().filter(|id| !named.contains(id)).cloned().collect();
+        if unnamed.is_empty() {
+            return;
+        }
+        self.releases.retain(|id, _| named.contains(id));
+        self.effects.changes.push(Change::ForgetReleases(unnamed));
+    }
+}

@@ -1,0 +1,349 @@
+//! The fleet as people are shown it. Reads only.
+
+use std::collections::BTreeSet;
+
+use protocol::id::{EnvironmentName, NodeName, ReleaseId, ServiceId};
+use protocol::report::{EngineState, Phase, ServiceReport};
+
+use super::records::{Happened, Revision};
+use super::requests::Refused;
+use super::shown::{
+    Deployed, EventsShown, FleetShown, HistoryShown, NodeProgressShown, NodeShown, NodesShown,
+    PsShown, RemovalShown, RevisionShown, RolloutShown, ServiceOnNode, ServiceShown, StoredService,
+};
+use super::{Node, Service, State, natural};
+
+/// Which events are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Newer than this id.
+    pub after: u64,
+    /// Of this service.
+    pub service: Option<ServiceId>,
+    /// At most so many, the newest.
+    pub limit: usize,
+}
+
+impl State {
+    /// The fleet at a glance.
+    #[must_use]
+    pub fn show_fleet(&self) -> FleetShown {
+        let of_nodes = self.nodes.values().map(|node| node.record.environment.clone());
+        let of_services = self.services.keys().map(|id| id.environment.clone());
+        FleetShown {
+            fleet: self.director.fleet.clone(),
+            coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
+            environments: of_nodes.chain(of_services).collect::<BTreeSet<_>>(),
+            nodes: self.nodes.len(),
+        }
+    }
+
+    /// The rollout of a revision; the newest without a number.
+    ///
+    /// # Errors
+    /// Where there is no such service or revision.
+    pub fn show_rollout(
+        &self,
+        id: &ServiceId,
+        number: Option<u64>,
+    ) -> Result<RolloutShown, Refused> {
+        let service = self.services.get(id).ok_or_else(|| Refused::NoService(id.clone()))?;
+        let revision = match number {
+            Some(number) => service.revisions.get(&number),
+            None => service.revisions.values().next_back(),
+        };
+        let revision = revision.ok_or_else(|| Refused::NoRevision {
+            service: id.clone(),
+            revision: number.unwrap_or(0),
+        })?;
+        let (image, pinned) = self.image_of(&revision.release);
+        let nodes: Vec<NodeProgressShown> =
+            revision.order.iter().map(|name| self.show_progress(id, revision, name)).collect();
+        let away =
+            nodes.iter().filter(|node| node.state == "offline" || !self.is_online(&node.name));
+        Ok(RolloutShown {
+            version: self.version,
+            service: id.name.clone(),
+            environment: id.environment.clone(),
+            revision: revision.number,
+            from_revision: revision.from,
+            state: revision.state.as_str().to_owned(),
+            reason: revision.reason,
+            message: revision.message.clone(),
+            image,
+            pinned,
+            release: revision.release.clone(),
+            cause: revision.cause.clone(),
+            by: revision.by.clone(),
+            started_ms: revision.started_ms,
+            ended_ms: revision.ended_ms,
+            pending: away.map(|node| node.name.clone()).collect(),
+            nodes,
+            unplaced: revision.unplaced,
+            failures: revision.failures.clone(),
+        })
+    }
+
+    fn show_progress(
+        &self,
+        id: &ServiceId,
+        revision: &Revision,
+        name: &NodeName,
+    ) -> NodeProgressShown {
+        let progress = revision.nodes.get(name);
+        let report = self.node_named(name).and_then(|node| node.report_on(id));
+        let of_this = report.filter(|report| report.revision == revision.number);
+        NodeProgressShown {
+            name: name.clone(),
+            state: progress.map_or("waiting", |p| p.state.as_str()).to_owned(),
+            reason: progress.and_then(|p| p.reason),
+            message: progress.and_then(|p| p.message.clone()),
+            updated: of_this.map_or(0, |report| report.updated),
+            ready: report.map_or(0, |report| report.ready),
+            desired: revision.placement.get(name).copied().unwrap_or(0),
+        }
+    }
+
+    /// Every revision that is remembered.
+    ///
+    /// # Errors
+    /// Where there is no such service.
+    pub fn show_history(&self, id: &ServiceId) -> Result<HistoryShown, Refused> {
+        let service = self.services.get(id).ok_or_else(|| Refused::NoService(id.clone()))?;
+        let show = |revision: &Revision| RevisionShown {
+            revision: revision.number,
+            state: revision.state.as_str().to_owned(),
+            image: self.image_of(&revision.release).0,
+            release: revision.release.clone(),
+            undo_to: revision.undo_to,
+            cause: revision.cause.clone(),
+            by: revision.by.clone(),
+            started_ms: revision.started_ms,
+            ended_ms: revision.ended_ms,
+            reason: revision.reason,
+            message: revision.message.clone(),
+        };
+        Ok(HistoryShown {
+            service: id.name.clone(),
+            environment: id.environment.clone(),
+            current: service.record.stable,
+            revisions: service.revisions.values().map(show).collect(),
+        })
+    }
+
+    /// Services and their instances, of one environment or of all.
+    #[must_use]
+    pub fn show_services(&self, environment: Option<&EnvironmentName>, unix_ms: u64) -> PsShown {
+        let wanted =
+            |id: &ServiceId| environment.is_none_or(|environment| *environment == id.environment);
+        let services = self.services.iter().filter(|(id, _)| wanted(id));
+        PsShown {
+            version: self.version,
+            services: services
+                .filter_map(|(id, service)| self.show_service(id, service, unix_ms))
+                .collect(),
+        }
+    }
+
+    fn show_service(
+        &self,
+        id: &ServiceId,
+        service: &Service,
+        unix_ms: u64,
+    ) -> Option<ServiceShown> {
+        let current = service.current()?;
+        let newest = service.revisions.values().next_back()?;
+        let mut nodes: Vec<ServiceOnNode> =
+            self.nodes.values().filter_map(|node| node.show_service(id)).collect();
+        nodes.sort_by_key(|on| natural(on.node.as_str()));
+        let assigned: u32 = nodes.iter().map(|on| on.desired).sum();
+        let planned: u32 = current.placement.values().sum();
+        let ready = nodes.iter().filter(|on| on.online).map(|on| on.ready).sum();
+        Some(ServiceShown {
+            environment: id.environment.clone(),
+            name: id.name.clone(),
+            revision: current.number,
+            image: self.image_of(&current.release).0,
+            rollout: newest.state.as_str().to_owned(),
+            desired: assigned.max(planned) + current.unplaced,
+            ready,
+            count_override: service.record.count_override,
+            settled: service.rollout.is_none() && nodes.iter().all(|on| on.settled || !on.online),
+            why: why_short(current.unplaced, &nodes, unix_ms),
+            nodes,
+        })
+    }
+
+    /// Nodes, of one environment or of all.
+    #[must_use]
+    pub fn show_nodes(&self, environment: Option<&EnvironmentName>) -> NodesShown {
+        let mut nodes: Vec<NodeShown> = self
+            .nodes
+            .values()
+            .filter(|node| environment.is_none_or(|e| *e == node.record.environment))
+            .map(Node::show)
+            .collect();
+        nodes.sort_by_key(|node| natural(node.name.as_str()));
+        NodesShown { nodes }
+    }
+
+    /// What is deployed in an environment, as the command line needs it to deploy again.
+    #[must_use]
+    pub fn show_deployed(&self, environment: &EnvironmentName) -> Deployed {
+        let of_it = self.services.iter().filter(|(id, _)| id.environment == *environment);
+        let stored = |(id, service): (&ServiceId, &Service)| {
+            let current = service.current()?;
+            let release = &self.releases.get(&current.release)?.release;
+            let stored = StoredService {
+                file: current.file.clone(),
+                image: release.image.reference.clone(),
+                counter: service.record.counter,
+                revision: current.number,
+                spec: release.spec.clone(),
+            };
+            Some((id.name.clone(), stored))
+        };
+        Deployed { services: of_it.filter_map(stored).collect() }
+    }
+
+    /// How far a removal is.
+    #[must_use]
+    pub fn show_removal(&self, id: &ServiceId) -> RemovalShown {
+        let (waiting, offline): (Vec<_>, Vec<_>) =
+            self.removal_pending(id).into_iter().partition(|(_, online)| *online);
+        let names =
+            |nodes: Vec<(NodeName, bool)>| nodes.into_iter().map(|(name, _)| name).collect();
+        RemovalShown { version: self.version, waiting: names(waiting), offline: names(offline) }
+    }
+
+    /// What happened.
+    #[must_use]
+    pub fn show_events(&self, filter: &EventFilter) -> EventsShown {
+        let wanted = |event: &&Happened| {
+            let of_service = filter.service.as_ref().is_none_or(|id| {
+                event.service.as_ref() == Some(&id.name)
+                    && event.environment.as_ref() == Some(&id.environment)
+            });
+            event.id > filter.after && of_service
+        };
+        let mut events: Vec<Happened> =
+            self.events.iter().rev().filter(wanted).take(filter.limit).cloned().collect();
+        events.reverse();
+        EventsShown { version: self.version, events }
+    }
+
+    /// The image as written and as pinned.
+    pub(super) fn image_of(&self, release: &ReleaseId) -> (String, String) {
+        self.releases.get(release).map_or_else(
+            || ("?".to_owned(), "?".to_owned()),
+            |stored| {
+                let image = &stored.release.image;
+                (image.reference.clone(), image.pinned_reference())
+            },
+        )
+    }
+
+    fn is_online(&self, name: &NodeName) -> bool {
+        self.node_named(name).is_some_and(|node| node.record.online)
+    }
+}
+
+impl Node {
+    fn report_on(&self, id: &ServiceId) -> Option<&ServiceReport> {
+        if self.record.environment != id.environment {
+            return None;
+        }
+        let report = self.record.report.as_ref()?;
+        report.services.iter().find(|of_it| of_it.service == id.name)
+    }
+
+    fn show_service(&self, id: &ServiceId) -> Option<ServiceOnNode> {
+        if self.record.environment != id.environment {
+            return None;
+        }
+        let assigned = self.intent.assigned.get(&id.name)?;
+        let report = self.report_on(id);
+        let holds_newest = self
+            .record
+            .report
+            .as_ref()
+            .is_some_and(|report| report.seen.generation >= self.intent.generation);
+        let complete = report.is_some_and(|report| {
+            report.phase == Phase::Running
+                && report.desired == assigned.count
+                && report.ready >= assigned.count
+        });
+        // Nothing wanted, nothing reported.
+        let empty = assigned.count == 0 && report.is_none_or(|r| r.instances.is_empty());
+        Some(ServiceOnNode {
+            node: self.record.name.clone(),
+            online: self.record.online,
+            heard_ms: self.record.heard_ms,
+            desired: assigned.count,
+            ready: report.map_or(0, |report| report.ready),
+            phase: report.map(|report| report.phase),
+            reason: report.and_then(|report| report.detail.as_ref()).map(|detail| detail.reason),
+            message: report
+                .and_then(|report| report.detail.as_ref())
+                .map(|detail| detail.message.clone()),
+            settled: holds_newest && (complete || empty),
+            instances: report.map(|report| report.instances.clone()).unwrap_or_default(),
+        })
+    }
+
+    fn show(&self) -> NodeShown {
+        let record = &self.record;
+        let engine_gone =
+            record.report.as_ref().is_some_and(|r| r.engine == EngineState::Unavailable);
+        let status = match (record.online, engine_gone) {
+            (false, _) => "offline",
+            (true, true) => "engine unavailable",
+            (true, false) => "ready",
+        };
+        NodeShown {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            environment: record.environment.clone(),
+            status: status.to_owned(),
+            labels: record.labels.clone(),
+            address: record.address.clone(),
+            agent_version: record.agent_version.clone(),
+            capacity: record.capacity.clone(),
+            load: self.load.clone(),
+            heard_ms: record.heard_ms,
+            seen: record.seen,
+            generation: self.intent.generation,
+            refused: record.report.as_ref().map(|r| r.refused.clone()).unwrap_or_default(),
+            services: self.intent.assigned.keys().cloned().collect(),
+        }
+    }
+}
+
+/// `1 lost with node-2 (4 min), not moved; node-1: waiting for a ready instance`.
+fn why_short(unplaced: u32, nodes: &[ServiceOnNode], unix_ms: u64) -> String {
+    let mut parts = Vec::new();
+    for on in nodes.iter().filter(|on| !on.online && on.desired > 0) {
+        let age = age(unix_ms.saturating_sub(on.heard_ms));
+        parts.push(format!("{} lost with {} ({age}), not moved", on.desired, on.node));
+    }
+    for on in nodes.iter().filter(|on| on.online && !on.settled) {
+        if let Some(message) = &on.message {
+            parts.push(format!("{}: {message}", on.node));
+        }
+    }
+    if unplaced > 0 {
+        parts.push(format!("{unplaced} found no node"));
+    }
+    parts.join("; ")
+}
+
+/// `12 s`, `4 min`, `3 h`, `2 d`.
+#[must_use]
+pub fn age(ms: u64) -> String {
+    match ms / 1000 {
+        secs @ 0..60 => format!("{secs} s"),
+        secs @ 60..3600 => format!("{} min", secs / 60),
+        secs @ 3600..86_400 => format!("{} h", secs / 3600),
+        secs => format!("{} d", secs / 86_400),
+    }
+}
