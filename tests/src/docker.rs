@@ -70,3 +70,20 @@ pub fn volumes(label: &str) -> Vec<String> {
     let out = docker(&["volume", "ls", "--filter", &filter, "--format", "{{.Name}}"]);
     out.lines().map(str::to_owned).collect()
 }
+
+/// Removes the images whose repository matches, by digest and by tag; those in use stay.
+pub fn remove_images(reference: &str) {
+    let filter = format!("reference={reference}");
+    let format = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}";
+    let list = ["image", "ls", "--digests", "--filter", &filter, "--format", format];
+    let Ok(output) = Command::new("docker").args(list).output() else { return };
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [repository, tag, digest] = fields[..] else { continue };
+        let names = [(tag, ':'), (digest, '@')].into_iter().filter(|(part, _)| *part != "<none>");
+        for (part, separator) in names {
+            let name = format!("{repository}{separator}{part}");
+            let _ = Command::new("docker").args(["rmi", &name]).output();
+        }
+    }
+}

@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::inside::Inside;
 use crate::services::Service;
 use crate::wait::until_true;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Lines of an agent's log that are worth showing.
+const AGENT_LOG_LINES: usize = 60;
 const END_WITHIN: Duration = Duration::from_secs(60);
 
 /// `pith dev` and its data.
@@ -20,6 +23,8 @@ const END_WITHIN: Duration = Duration::from_secs(60);
 pub struct Fleet {
     dir: tempfile::TempDir,
     dev: Child,
+    inside: Inside,
+    env: Vec<(String, String)>,
 }
 
 /// What a command came to.
@@ -81,9 +86,19 @@ impl Fleet {
     /// When it is not ready within a minute; shows what it said.
     #[must_use]
     pub fn start_with(args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start_inside(Inside::default(), args, env)
+    }
+
+    /// The same in another network; every command against it runs there too, with the same environment.
+    ///
+    /// # Panics
+    /// When it is not ready within a minute; shows what it said.
+    #[must_use]
+    pub fn start_inside(inside: Inside, args: &[&str], env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let log = std::fs::File::create(dir.path().join("dev.log")).expect("a log file");
-        let mut dev = Command::new(binaries().join("pith"))
+        let mut dev = inside
+            .command(binaries().join("pith"))
             .arg("dev")
             .args(args)
             .arg("--data")
@@ -102,7 +117,8 @@ impl Fleet {
                 }
             }
         });
-        let fleet = Self { dir, dev };
+        let env = env.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let fleet = Self { dir, dev, inside, env };
         assert!(is_ready.recv_timeout(READY_WITHIN).is_ok(), "not ready:\n{}", fleet.log());
         fleet
     }
@@ -123,6 +139,15 @@ impl Fleet {
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("dev.log")).unwrap_or_default()
+    }
+
+    /// What the agent of node `k` wrote; its end, where it is long.
+    #[must_use]
+    pub fn agent_log(&self, node: u8) -> String {
+        let file = self.data().join(format!("nodes/node-{node}/agent.log"));
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let start = text.lines().count().saturating_sub(AGENT_LOG_LINES);
+        text.lines().skip(start).fold(String::new(), |all, line| all + line + "\n")
     }
 
     /// The process of `pith dev`.
@@ -154,8 +179,9 @@ impl Fleet {
     /// `pith …` against this fleet, not started yet.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binaries().join("pith"));
-        command.args(args).env("PITH_DATA", self.data()).env("NO_COLOR", "1").stdin(Stdio::null());
+        let mut command = self.inside.command(binaries().join("pith"));
+        command.args(args).envs(self.env.iter().map(|(k, v)| (k, v)));
+        command.env("PITH_DATA", self.data()).env("NO_COLOR", "1").stdin(Stdio::null());
         command
     }
 
@@ -244,6 +270,7 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("---- pith dev said:\n{}", self.log());
+            eprintln!("---- the first agent's last words:\n{}", self.agent_log(1));
         }
         if matches!(self.dev.try_wait(), Ok(Some(_))) {
             return;

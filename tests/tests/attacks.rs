@@ -1,0 +1,304 @@
+//! An attacker who owns the broker: reads every manifest and publishes what they like. The node runs what it ran, and says
+//! what it refused.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use protocol::envelope::Envelope;
+use protocol::keys::{Role, SecretKey};
+use protocol::manifest::{MAX_GENERATION_JUMP, Manifest};
+use protocol::release::Release;
+use tests::docker;
+use tests::fleet::Fleet;
+use tests::http::{free_port, get};
+use tests::services::Service;
+use tests::skip;
+use tests::wait::{until, until_true};
+
+const SOON: Duration = Duration::from_secs(30);
+/// What the client library of `mosquitto_sub` waits for a message, seconds.
+const PATIENCE: &str = "20";
+
+fn can_run() -> bool {
+    ["docker", "mosquitto_pub", "mosquitto_sub"].into_iter().all(skip::has)
+}
+
+/// The broker's owner, with the director's key where a forgery needs it.
+struct Attacker<'a> {
+    fleet: &'a Fleet,
+    host: String,
+    port: String,
+}
+
+/// Who the broker takes the attacker for.
+enum As<'a> {
+    Coordinator,
+    Node(&'a str),
+    Nobody,
+}
+
+/// Whether the broker keeps what is published.
+#[derive(Clone, Copy)]
+enum Kept {
+    Yes,
+    No,
+}
+
+impl<'a> Attacker<'a> {
+    fn of(fleet: &'a Fleet) -> Self {
+        let text = std::fs::read_to_string(fleet.data().join("nodes/node-1/agent.toml")).unwrap();
+        let config: toml::Table = text.parse().unwrap();
+        let (host, port) = config["broker"]["address"].as_str().unwrap().split_once(':').unwrap();
+        Self { fleet, host: host.to_owned(), port: port.to_owned() }
+    }
+
+    fn secret(&self, role: &str) -> SecretKey {
+        let path = self.fleet.data().join(format!("keys/{role}.key"));
+        SecretKey::from_base64(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    fn topic(&self, node: &str) -> String {
+        let label = self.fleet.label();
+        let fleet = label.split_once('=').unwrap().1;
+        format!("pith/v1/{fleet}/n/{node}/down/manifest")
+    }
+
+    fn client(&self, program: &str, who: &As<'_>) -> Command {
+        let mut command = Command::new(program);
+        command.args(["-h", &self.host, "-p", &self.port, "-q", "1"]);
+        let id = match who {
+            As::Coordinator => "coordinator",
+            As::Node(id) => id,
+            As::Nobody => return command,
+        };
+        let token =
+            std::fs::read_to_string(self.fleet.data().join(format!("tokens/{id}"))).unwrap();
+        command.args(["-i", id, "-u", id, "-P", token.trim()]);
+        command
+    }
+
+    /// The manifest that the broker keeps for a node. Taking it costs the node its session; it comes back.
+    fn manifest(&self, node: &str) -> Vec<u8> {
+        let mut command = self.client("mosquitto_sub", &As::Node(node));
+        let output =
+            command.args(["-t", &self.topic(node), "-C", "1", "-N", "-W", PATIENCE]).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// Publishes each message to the node's manifest topic, in one session; whether the broker took them.
+    fn publish(&self, who: &As<'_>, node: &str, messages: &[Vec<u8>], kept: Kept) -> bool {
+        let mut command = self.client("mosquitto_pub", who);
+        command.args(["-t", &self.topic(node), "-l"]).stdin(Stdio::piped()).stderr(Stdio::null());
+        if let Kept::Yes = kept {
+            command.arg("-r");
+        }
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        for message in messages {
+            // The other side may have hung up already; its exit code says so.
+            let _ = stdin.write_all(&[message, &b"\n"[..]].concat());
+        }
+        drop(stdin);
+        child.wait().unwrap().success()
+    }
+}
+
+fn node(fleet: &Fleet, name: &str) -> serde_json::Value {
+    let nodes = fleet.json(&["node", "ls"]);
+    let mut nodes = nodes["nodes"].as_array().unwrap().iter();
+    nodes.find(|node| node["name"] == name).unwrap().clone()
+}
+
+fn id(fleet: &Fleet, name: &str) -> String {
+    node(fleet, name)["id"].as_str().unwrap().to_owned()
+}
+
+/// Manifests that a node says it refused, by code.
+fn refused(fleet: &Fleet, name: &str) -> BTreeMap<String, u64> {
+    serde_json::from_value(node(fleet, name)["refused"].clone()).unwrap()
+}
+
+fn running(fleet: &Fleet) -> Vec<String> {
+    let running = docker::containers(&fleet.label()).into_iter().filter(|c| c.state == "running");
+    running.map(|c| c.id).collect()
+}
+
+/// What Docker was made to do to containers and networks of this fleet since `from`.
+fn docker_events(fleet: &Fleet, from: &str) -> String {
+    let filter = format!("label={}", fleet.label());
+    docker::docker(&["events", "--since", from, "--until", &docker_time(), "--filter", &filter])
+}
+
+fn docker_time() -> String {
+    docker::docker(&["info", "--format", "{{.SystemTime}}"])
+}
+
+fn opened(bytes: &[u8], director: &SecretKey) -> Manifest {
+    let signed = Envelope::from_bytes(bytes).unwrap().open::<Manifest>().unwrap();
+    signed.verify(&Role::single(director.public())).unwrap().into_inner()
+}
+
+fn signed(manifest: &Manifest, key: &SecretKey) -> Vec<u8> {
+    Envelope::sign(manifest, &[key]).to_bytes()
+}
+
+/// The manifest after `manifest`, changed.
+fn next(manifest: &Manifest, change: impl FnOnce(&mut Manifest)) -> Manifest {
+    let mut next = manifest.clone();
+    next.version.generation += 1;
+    change(&mut next);
+    next
+}
+
+/// One bit other than before, so that what stands there is still of the alphabet of base64.
+fn flip_one_bit(base64: &mut String) {
+    let at = base64.len() / 2;
+    let is_letter = |byte: &u8| byte.is_ascii_alphanumeric();
+    let flipped = base64.bytes().enumerate().skip(at).find_map(|(place, byte)| {
+        let other = byte ^ 1;
+        (is_letter(&byte) && is_letter(&other)).then_some((place, char::from(other)))
+    });
+    let (place, other) = flipped.unwrap();
+    base64.replace_range(place..=place, &other.to_string());
+}
+
+/// What the attacker sends, and the code under which the node counts it.
+fn forgeries(
+    attacker: &Attacker<'_>,
+    older: &[u8],
+    newest: &[u8],
+    of_another: &[u8],
+) -> Vec<(&'static str, Vec<u8>)> {
+    let (director, stranger) = (attacker.secret("director"), SecretKey::from_seed([7; 32]));
+    let manifest = opened(newest, &director);
+    let by_director = |manifest: &Manifest| signed(manifest, &director);
+    let mut bit_of_payload = Envelope::from_bytes(newest).unwrap();
+    flip_one_bit(&mut bit_of_payload.payload);
+    let mut bit_of_signature = Envelope::from_bytes(newest).unwrap();
+    flip_one_bit(&mut bit_of_signature.signatures[0].sig);
+    let mut bit_of_envelope = newest.to_vec();
+    bit_of_envelope[0] ^= 1;
+    let other_bytes = Manifest { issued_at: manifest.issued_at + 1, ..manifest.clone() };
+    let trusted = Role::single(attacker.secret("release").public());
+    let release = manifest.releases[0].open::<Release>().unwrap().verify(&trusted).unwrap();
+    let own_release = Release { counter: release.counter + 1, ..release.into_inner() };
+    let own_release = Envelope::sign(&own_release, &[&director]);
+    let far = |manifest: &mut Manifest| manifest.version.generation += MAX_GENERATION_JUMP;
+    vec![
+        ("bad_signature", bit_of_payload.to_bytes()),
+        ("bad_signature", bit_of_signature.to_bytes()),
+        ("bad_envelope", bit_of_envelope),
+        ("wrong_node", of_another.to_vec()),
+        ("stale_generation", older.to_vec()),
+        ("equivocation", by_director(&other_bytes)),
+        ("bad_signature", signed(&next(&manifest, |_| {}), &stranger)),
+        ("bad_envelope", vec![b'x'; 200 * 1024]),
+        ("too_large", vec![b'x'; 300 * 1024]),
+        ("missing_release", by_director(&next(&manifest, |m| m.releases.clear()))),
+        ("unnamed_removal", by_director(&next(&manifest, |m| m.services.clear()))),
+        ("bad_signature", by_director(&next(&manifest, |m| m.releases = vec![own_release]))),
+        ("generation_jump", by_director(&next(&manifest, far))),
+        ("wrong_epoch", by_director(&next(&manifest, |m| m.version.epoch += 1))),
+        ("wrong_payload_type", manifest.releases[0].to_bytes()),
+    ]
+}
+
+#[test]
+fn whatever_the_owner_of_the_broker_publishes_a_node_runs_what_it_ran_and_counts_the_refusal() {
+    if !can_run() {
+        return;
+    }
+    let fleet = Fleet::start(2);
+    let port = free_port();
+    let service = Service::new("hello", port);
+    let _ = fleet.deploy(&service).expect_code(0);
+    let attacker = Attacker::of(&fleet);
+    let (victim, other) = (id(&fleet, "node-1"), id(&fleet, "node-2"));
+    let older = attacker.manifest(&victim);
+    let _ = fleet.deploy(&service.clone().image("pith-demo:v2")).expect_code(0);
+    let (newest, of_another) = (attacker.manifest(&victim), attacker.manifest(&other));
+    until_true("both nodes are back", SOON, || {
+        ["node-1", "node-2"].iter().all(|name| node(&fleet, name)["status"] == "ready")
+    });
+    let forgeries = forgeries(&attacker, &older, &newest, &of_another);
+    let mut expected = BTreeMap::<String, u64>::new();
+    for (code, _) in &forgeries {
+        *expected.entry((*code).to_owned()).or_default() += 1;
+    }
+
+    let (before, seen) = (running(&fleet), node(&fleet, "node-1")["seen"].clone());
+    let from = docker_time();
+    let messages: Vec<Vec<u8>> = forgeries.into_iter().map(|(_, bytes)| bytes).collect();
+    assert!(attacker.publish(&As::Coordinator, &victim, &messages, Kept::No));
+
+    let total = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
+    until_true("every forgery is counted", SOON, || {
+        total(&refused(&fleet, "node-1")) >= total(&expected)
+    });
+    assert_eq!(refused(&fleet, "node-1"), expected);
+    assert_eq!(refused(&fleet, "node-2"), BTreeMap::new());
+    assert_eq!(docker_events(&fleet, &from), "", "no call changed anything in Docker");
+    assert_eq!((running(&fleet), &node(&fleet, "node-1")["seen"]), (before, &seen));
+    let events = fleet.pith(&["events"]).expect_code(0);
+    for code in expected.keys() {
+        assert!(events.stdout.contains(code), "{code} is no event: {}", events.stdout);
+    }
+
+    // The coordinator has its session back, and the generation that was forged is not taken.
+    let _ = fleet.deploy(&service).expect_code(0);
+    assert!(get(fleet.address(1, port), "/").unwrap().1.starts_with("v1"));
+}
+
+#[test]
+fn what_an_attacker_leaves_in_the_broker_does_not_outlive_the_next_word_of_the_node() {
+    if !can_run() {
+        return;
+    }
+    let fleet = Fleet::start(1);
+    let port = free_port();
+    let service = Service::new("hello", port);
+    let _ = fleet.deploy(&service).expect_code(0);
+    let attacker = Attacker::of(&fleet);
+    let victim = id(&fleet, "node-1");
+    let older = attacker.manifest(&victim);
+    let _ = fleet.deploy(&service.clone().image("pith-demo:v2")).expect_code(0);
+    let before = running(&fleet);
+    assert!(attacker.publish(&As::Coordinator, &victim, &[older], Kept::Yes));
+
+    // The node starts anew and is given the poison first.
+    let agent = fleet.process(1, "agent").unwrap();
+    assert!(Command::new("kill").args(["-KILL", &agent.to_string()]).status().unwrap().success());
+    until("the new agent refused what was kept", SOON, || {
+        refused(&fleet, "node-1").contains_key("stale_generation").then_some(())
+    });
+    assert_eq!(running(&fleet), before);
+    let _ = fleet.deploy(&service).expect_code(0);
+    assert!(get(fleet.address(1, port), "/").unwrap().1.starts_with("v1"));
+}
+
+#[test]
+fn without_the_coordinators_token_nobody_writes_a_manifest_and_a_packet_of_10_mib_ends_at_the_broker()
+ {
+    if !can_run() {
+        return;
+    }
+    let fleet = Fleet::start(2);
+    let port = free_port();
+    let service = Service::new("hello", port);
+    let _ = fleet.deploy(&service).expect_code(0);
+    let attacker = Attacker::of(&fleet);
+    let (victim, other) = (id(&fleet, "node-1"), id(&fleet, "node-2"));
+    let (before, garbage) = (running(&fleet), vec![b"garbage".to_vec()]);
+    assert!(!attacker.publish(&As::Nobody, &victim, &garbage, Kept::No), "no token, no session");
+    attacker.publish(&As::Node(&other), &victim, &garbage, Kept::Yes);
+    attacker.publish(&As::Coordinator, &victim, &[vec![b'x'; 10 << 20]], Kept::No);
+    let _ = fleet.deploy(&Service::new("other", free_port())).expect_code(0);
+    assert_eq!(refused(&fleet, "node-1"), BTreeMap::new(), "nothing of it arrived");
+    assert!(before.iter().all(|id| running(&fleet).contains(id)));
+}

@@ -1,0 +1,214 @@
+//! Images from real registries: what a tag is pinned to, what a node pulls, and every way in which that goes wrong before
+//! anything old is stopped.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::process::Command;
+use std::time::Duration;
+
+use tests::docker;
+use tests::fleet::{Fleet, Outcome};
+use tests::http::{free_port, get};
+use tests::registry::Registry;
+use tests::services::Service;
+use tests::skip;
+use tests::wait::until;
+
+const SOON: Duration = Duration::from_secs(30);
+const ACCOUNT: &str = "pi:raspberry";
+
+fn can_run() -> bool {
+    ["docker", "docker-registry", "skopeo", "curl"].into_iter().all(skip::has)
+}
+
+fn version(fleet: &Fleet, port: u16) -> String {
+    let (status, body) = get(fleet.address(1, port), "/").unwrap();
+    assert_eq!(status, 200, "{body}");
+    body.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+/// Ids of the containers that run.
+fn running(fleet: &Fleet) -> Vec<String> {
+    let running = docker::containers(&fleet.label()).into_iter().filter(|c| c.state == "running");
+    running.map(|c| c.id).collect()
+}
+
+fn deploy_image(fleet: &Fleet, image: &str) -> Outcome {
+    fleet.pith(&["deploy", "hello", "--image", image])
+}
+
+/// A fleet of one node whose service `hello` is `v1` of the local Docker.
+fn fleet_with_hello() -> (Fleet, u16) {
+    let fleet = Fleet::start(1);
+    let port = free_port();
+    let _ = fleet.deploy(&Service::new("hello", port)).expect_code(0);
+    (fleet, port)
+}
+
+/// The deploy failed with this reason, and what ran before runs untouched.
+#[track_caller]
+fn check_failed(fleet: &Fleet, port: u16, before: &[String], outcome: Outcome, says: &[&str]) {
+    let outcome = outcome.expect_code(3);
+    for part in says {
+        assert!(outcome.stderr.contains(part), "`{part}` is not said: {outcome:?}");
+    }
+    assert_eq!(fleet.rollout("hello")["state"], "rolled_back");
+    assert_eq!(running(fleet), before, "nothing old was stopped");
+    assert_eq!(version(fleet, port), "v1");
+}
+
+#[test]
+fn a_tag_is_pinned_to_its_digest_and_the_node_pulls_by_it() {
+    if !can_run() {
+        return;
+    }
+    let registry = Registry::start();
+    let image = registry.push("pith-demo:v1", "team/hello:stable");
+    let digest = registry.digest("team/hello:stable");
+    let fleet = Fleet::start(1);
+    let port = free_port();
+    let service = Service::new("hello", port).image(&image);
+    let _ = fleet.deploy(&service).expect_code(0);
+    let status = fleet.rollout("hello");
+    assert!(status["pinned"].as_str().unwrap().contains(&digest), "{status}");
+    assert_eq!(status["image"], image.as_str());
+    let container = running(&fleet).remove(0);
+    let used = docker::docker(&["inspect", "-f", "{{.Config.Image}}", &container]);
+    assert_eq!(used, format!("{}@{digest}", registry.image("team/hello")));
+
+    // The tag moves: what was deployed stays what it was, and a deploy of the same file is something to do.
+    registry.push("pith-demo:v2", "team/hello:stable");
+    let file = fleet.file("hello.toml", &service.toml());
+    let _ = fleet.pith(&["plan", "-f", &file]).expect_code(10);
+    let _ = docker::docker(&["kill", &container]);
+    until("the instance runs again", SOON, || {
+        get(fleet.address(1, port), "/").ok().filter(|(status, _)| *status == 200)
+    });
+    assert_eq!(version(&fleet, port), "v1");
+    let _ = fleet.pith(&["deploy", "-f", &file]).expect_code(0);
+    assert_eq!(version(&fleet, port), "v2");
+    let _ = fleet.pith(&["rollout", "undo", "hello"]).expect_code(0);
+    assert_eq!(version(&fleet, port), "v1");
+}
+
+#[test]
+fn an_image_that_the_registry_does_not_know_is_refused_at_deploy_with_its_name() {
+    if !can_run() {
+        return;
+    }
+    let registry = Registry::start();
+    let (fleet, port) = fleet_with_hello();
+    let (before, image) = (running(&fleet), registry.image("team/hello:v9"));
+    let outcome = deploy_image(&fleet, &image).expect_code(1);
+    assert!(outcome.stderr.contains(&image), "{outcome:?}");
+    let history = fleet.json(&["rollout", "history", "hello"]);
+    assert_eq!(history["revisions"].as_array().map(Vec::len), Some(1), "{history}");
+    assert_eq!((running(&fleet), version(&fleet, port).as_str()), (before, "v1"));
+}
+
+#[test]
+fn a_registry_with_credentials_is_named_when_they_are_missing_and_serves_when_they_are_there() {
+    if !can_run() || !skip::has("htpasswd") {
+        return;
+    }
+    let registry = Registry::start_with_account(ACCOUNT);
+    let image = registry.push("pith-demo:v2", "team/hello:v2");
+    let (fleet, port) = fleet_with_hello();
+
+    let refused = deploy_image(&fleet, &image).expect_code(1);
+    for part in [registry.address(), "refuses", "registries.toml"] {
+        assert!(refused.stderr.contains(part), "`{part}` is not said: {refused:?}");
+    }
+
+    // Only the person who deploys is known there; the node is not.
+    let before = running(&fleet);
+    let login = docker_login(&fleet, registry.address());
+    let deploy = &mut fleet.command(&["deploy", "hello", "--image", &image]);
+    let outcome = run(deploy.env("DOCKER_CONFIG", login));
+    check_failed(&fleet, port, &before, outcome, &["registry_denied", registry.address()]);
+
+    let (user, password) = ACCOUNT.split_once(':').unwrap();
+    let registries = format!(
+        "[[registry]]\nhost = \"{}\"\nusername = \"{user}\"\npassword = \"{password}\"\n",
+        registry.address()
+    );
+    std::fs::write(fleet.data().join("registries.toml"), registries).unwrap();
+    let _ = deploy_image(&fleet, &image).expect_code(0);
+    assert_eq!(version(&fleet, port), "v2");
+}
+
+/// A folder such as `docker login` leaves.
+fn docker_login(fleet: &Fleet, registry: &str) -> std::path::PathBuf {
+    let dir = fleet.scratch().join("docker");
+    std::fs::create_dir(&dir).unwrap();
+    // Base64 of ACCOUNT.
+    let auth = "cGk6cmFzcGJlcnJ5";
+    let config = format!(r#"{{"auths": {{"{registry}": {{"auth": "{auth}"}}}}}}"#);
+    std::fs::write(dir.join("config.json"), config).unwrap();
+    dir
+}
+
+fn run(command: &mut Command) -> Outcome {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let code = output.status.code().unwrap_or(-1);
+    Outcome { code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+#[test]
+fn an_image_that_vanishes_between_deploy_and_pull_fails_and_the_old_release_stays() {
+    if !can_run() {
+        return;
+    }
+    let registry = Registry::start();
+    let image = registry.push("pith-demo:v2", "team/hello:v2");
+    let (fleet, port) = fleet_with_hello();
+    let before = running(&fleet);
+    let agent = fleet.process(1, "agent").unwrap().to_string();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &agent]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let detached = fleet.pith(&["deploy", "hello", "--image", &image, "--detach"]);
+    registry.delete("team/hello:v2");
+    signal("-CONT");
+    let _ = detached.expect_code(0);
+    let outcome = fleet.pith(&["rollout", "status", "hello", "--watch"]);
+    check_failed(&fleet, port, &before, outcome, &["image_not_found", &image]);
+}
+
+#[test]
+fn an_image_for_another_processor_fails_before_anything_old_is_stopped() {
+    if !can_run() {
+        return;
+    }
+    let registry = Registry::start();
+    let image = registry.push_for("arm64", "pith-demo:v2", "team/hello:arm");
+    let index = registry.push_index("team/hello", "arm", "arm64");
+    let (fleet, port) = fleet_with_hello();
+    let before = running(&fleet);
+    let says = ["wrong_platform"];
+    check_failed(&fleet, port, &before, deploy_image(&fleet, &image), &says);
+    check_failed(&fleet, port, &before, deploy_image(&fleet, &index), &says);
+}
+
+#[test]
+fn a_registry_that_is_away_is_waited_for_and_then_pulled_from() {
+    if !can_run() {
+        return;
+    }
+    let registry = Registry::start();
+    let image = registry.push("pith-demo:v2", "team/hello:v2");
+    let (fleet, port) = fleet_with_hello();
+    let pinned = format!("{}@{}", registry.image("team/hello"), registry.digest("team/hello:v2"));
+    assert_eq!(image, registry.image("team/hello:v2"));
+    registry.stop();
+    let _ = fleet.pith(&["deploy", "hello", "--image", &pinned, "--detach"]).expect_code(0);
+    until("the rollout says what it waits for", SOON, || {
+        fleet.rollout("hello").to_string().contains("registry_unreachable").then_some(())
+    });
+    assert_eq!(version(&fleet, port), "v1");
+    registry.start_again();
+    let _ = fleet.pith(&["rollout", "status", "hello", "--watch"]).expect_code(0);
+    assert_eq!(version(&fleet, port), "v2");
+}
