@@ -225,6 +225,8 @@ impl Rollout {
             NodeState::Moving | NodeState::Away | NodeState::Done if is_new => match phase {
                 Phase::Running => NodeState::Done,
                 Phase::RollingBack | Phase::RolledBack | Phase::Failed => NodeState::WentBack,
+                // Who was away and reports is back: it is waited for like any other.
+                Phase::Updating if progress.state == NodeState::Away => NodeState::Moving,
                 Phase::Updating | Phase::Degraded | Phase::Removing => progress.state,
             },
             NodeState::Waiting

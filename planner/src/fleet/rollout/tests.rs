@@ -115,6 +115,16 @@ fn a_node_that_is_away_neither_blocks_nor_fails_it() {
 }
 
 #[test]
+fn a_node_that_comes_back_in_time_is_waited_for_again() {
+    let story = Story::begin(&["a!", "b"], |_| {})
+        .event(FleetEvent::Online("a".parse().unwrap()))
+        .report("a", 2, Phase::Updating)
+        .report("b", 2, Phase::Running);
+    story.check("in_progress, assign a, assign b");
+    story.report("a", 2, Phase::Running).check("in_progress, assign a, assign b, succeeded");
+}
+
+#[test]
 fn with_every_node_away_it_waits() {
     Story::begin(&["a!"], |_| {}).later(3_600_000).check("in_progress, assign a");
 }
