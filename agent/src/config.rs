@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use protocol::id::{EnvironmentName, NodeName};
 use serde::Deserialize;
 
+use crate::network::Ipv4Net;
+
 /// Everything that is the board's own.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,7 +135,31 @@ impl Config {
                 format!("`{}` is not host:port, such as \"10.0.0.2:1883\"", config.broker.address);
             return Err(invalid("broker.address", problem));
         }
+        if let Err(error) = config.network_pool.parse::<Ipv4Net>() {
+            return Err(invalid("network_pool", error.to_string()));
+        }
+        let is_socket = |text: &str| text.starts_with("unix:///") || text.starts_with('/');
+        if !is_socket(&config.docker) {
+            let problem = format!(
+                "`{}` is not a unix socket, such as \"unix:///var/run/docker.sock\"; \
+                 Docker over the network is not supported",
+                config.docker
+            );
+            return Err(invalid("docker", problem));
+        }
+        if config.broker.backoff_ms == 0 {
+            return Err(invalid("broker.backoff_ms", "at least 1".into()));
+        }
         Ok(config)
+    }
+
+    /// The checked pool.
+    ///
+    /// # Panics
+    /// Never: [`Config::load`] has checked it.
+    #[must_use]
+    pub fn pool(&self) -> Ipv4Net {
+        self.network_pool.parse().expect("checked when it was read")
     }
 
     /// The checked name.
@@ -234,5 +260,16 @@ mod tests {
             &format!("name = \"a\"\n{}", LEAST.replace(":1883", "")),
             &["broker.address", "host:port"],
         );
+        check(
+            &format!("name = \"a\"\nnetwork_pool = \"10.0.0.0\"\n{LEAST}"),
+            &["`network_pool`", "10.213.0.0/16"],
+        );
+        check(
+            &format!("name = \"a\"\ndocker = \"tcp://10.0.0.1\"\n{LEAST}"),
+            &["`docker`", "unix:///var/run/docker.sock"],
+        );
+        check("name = \"a\"\n", &["agent.toml", "trust_root"]);
+        let error = Config::load(Path::new("/does/not/exist.toml")).unwrap_err().to_string();
+        assert!(error.contains("/does/not/exist.toml"), "{error}");
     }
 }

@@ -14,7 +14,7 @@ use crate::engine::{ContainerSpec, Engine, EngineError, Network, NetworkSpec, Ou
 use crate::network::{self, Ipv4Net, SERVICE_PREFIX};
 
 /// Another node or program may take a subnet between looking and creating.
-const SUBNET_TRIES: u32 = 3;
+const SUBNET_TRIES: u32 = 10;
 /// The machine's IPv4 routes (proc(5)).
 const ROUTES_FILE: &str = "/proc/net/route";
 

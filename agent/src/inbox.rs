@@ -97,21 +97,19 @@ mod tests {
         let mut inbox = inbox();
         let running = running.iter().map(|name| name.parse().unwrap()).collect();
         for round in 1..=2 {
-            match inbox.receive(bytes, seen, &running) {
-                Received::Refused { code, count, .. } => {
-                    assert_eq!((code, count), (expected, round))
-                }
-                other => panic!("{other:?}"),
-            }
+            let Received::Refused { code, count, .. } = inbox.receive(bytes, seen, &running) else {
+                panic!("{expected}: not refused");
+            };
+            assert_eq!((code, count), (expected, round));
         }
         assert_eq!(inbox.refused(), &BTreeMap::from([(expected.to_owned(), 2)]));
     }
 
     fn seen_of(bytes: &[u8]) -> Seen {
-        match inbox().receive(bytes, None, &BTreeSet::new()) {
-            Received::New { accepted, .. } => accepted.seen(),
-            other => panic!("{other:?}"),
-        }
+        let Received::New { accepted, .. } = inbox().receive(bytes, None, &BTreeSet::new()) else {
+            panic!("not accepted");
+        };
+        accepted.seen()
     }
 
     #[test]

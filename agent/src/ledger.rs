@@ -172,11 +172,10 @@ impl Ledger {
         evidence: Option<Evidence>,
     ) -> Result<(), LedgerError> {
         let mut next = self.state.clone();
-        match change {
-            LedgerChange::Forget => {
-                next.services.remove(service);
-            }
-            other => next.services.entry(service.clone()).or_default().apply(other, evidence),
+        if change == LedgerChange::Forget {
+            next.services.remove(service);
+        } else {
+            next.services.entry(service.clone()).or_default().apply(change, evidence);
         }
         self.write(next).await
     }

@@ -9,7 +9,7 @@ use protocol::acceptance::NodeIdentity;
 use protocol::hello::Presence;
 use protocol::topic::{Subject, Topic, Up};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::config::Broker;
 
@@ -109,15 +109,15 @@ fn publish(node: &NodeIdentity, handle: &Handle, said: Outgoing) {
 fn translate(event: mqtt::Event) -> Option<Incoming> {
     match event {
         mqtt::Event::Up => {
-            info!("broker reached");
+            debug!("broker reached");
             Some(Incoming::Up)
         }
         mqtt::Event::Down { reason, retry_in } => {
-            info!(%reason, retry_in_ms = retry_in.as_millis(), "broker lost");
+            debug!(%reason, retry_in_ms = retry_in.as_millis(), "broker lost");
             Some(Incoming::Down)
         }
         mqtt::Event::Refused { reason, retry_in } => {
-            warn!(%reason, retry_in_ms = retry_in.as_millis(), "broker refuses");
+            debug!(%reason, retry_in_ms = retry_in.as_millis(), "broker refuses");
             Some(Incoming::Down)
         }
         mqtt::Event::Message { topic, payload, .. } => match topic.subject {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use planner::Now;
-use planner::node::{Exit, ImageState, Instance, Life, Observed, Probed, ServiceFacts};
+use planner::node::{Exit, ImageState, Instance, Life, Observed, Probed, Routing, ServiceFacts};
 use protocol::id::{EnvironmentName, ServiceName};
 use protocol::reason::Reason;
 use protocol::release::Pin;
@@ -151,6 +151,7 @@ fn instance(
             Life::Exited(Exit { at, code, oom })
         }
     };
+    let probed = inherit(probed, routing, known.and_then(|known| known.ran_before_us));
     let was_ready = probed.was_ready || known.is_some_and(|known| known.was_ready);
     Instance {
         container: container.id.clone(),
@@ -164,6 +165,18 @@ fn instance(
         routing,
         in_flight,
         exits: known.map_or(0, memory::Known::exit_count),
+    }
+}
+
+/// An agent that starts anew has not asked anyone yet. What the agent before it had found ready stands in the proxy's
+/// table, and counts until the first answer, so that a restart takes nobody out of the route.
+fn inherit(probed: Probed, routing: Routing, ran_before_us: Option<Now>) -> Probed {
+    let has_answered = probed.was_ready || probed.dead || probed.last_failure.is_some();
+    match ran_before_us {
+        Some(since) if !has_answered && routing == Routing::Active => {
+            Probed { ready_since: Some(since), was_ready: true, ..probed }
+        }
+        Some(_) | None => probed,
     }
 }
 

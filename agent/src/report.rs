@@ -1,13 +1,14 @@
 //! What the node says of itself: the report, built from the last verdicts and what was seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use planner::Now;
-use planner::node::{History, Instance, Life, Observed, Routing, Verdict, Wanted};
+use planner::node::{Decision, History, Instance, Life, Observed, Routing, Verdict, Wanted};
 use protocol::FORMAT;
 use protocol::acceptance::NodeIdentity;
 use protocol::id::{ServiceName, Template};
 use protocol::manifest::Version;
+use protocol::reason::Reason;
 use protocol::report::{
     Detail, EngineState, InstanceReport, InstanceState, Phase, Report, ServiceReport,
 };
@@ -37,17 +38,24 @@ pub struct Sources<'a> {
     pub refused: &'a BTreeMap<String, u64>,
     /// Whether Docker answers.
     pub engine: EngineState,
+    /// What keeps the node from moving at all.
+    pub obstacle: Option<&'a Obstacle>,
 }
 
-/// The report of this moment, as number `sequence`.
+/// Why nothing moves, whatever the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The stable code.
+    pub reason: Reason,
+    /// One sentence for a person.
+    pub message: String,
+}
+
+/// The report of this moment, as number `sequence`. A service that is wanted and not decided yet is `Updating`.
 #[must_use]
 pub fn build(sources: Sources<'_>, sequence: u64, now: Now) -> Report {
-    let services = sources.verdicts.iter().filter_map(|(name, verdict)| {
-        let is_gone = verdict.phase == Phase::Removing
-            && !sources.observed.services.contains_key(name)
-            && !sources.histories.contains_key(name);
-        (!is_gone).then(|| service(&sources, name, verdict, now))
-    });
+    let undecided = sources.wanted.iter().flat_map(|wanted| wanted.assignments.keys());
+    let names: BTreeSet<&ServiceName> = sources.verdicts.keys().chain(undecided).collect();
     Report {
         format: FORMAT,
         fleet: sources.node.fleet.clone(),
@@ -56,7 +64,7 @@ pub fn build(sources: Sources<'_>, sequence: u64, now: Now) -> Report {
         sequence,
         agent_started_ms: sources.agent_started_ms,
         seen: sources.seen,
-        services: services.collect(),
+        services: names.into_iter().map(|name| service(&sources, name, now)).collect(),
         refused: sources.refused.clone(),
         engine: sources.engine,
     }
@@ -74,39 +82,36 @@ pub fn says_the_same(a: &Report, b: &Report) -> bool {
     timeless(a) == timeless(b)
 }
 
-fn service(
-    sources: &Sources<'_>,
-    name: &ServiceName,
-    verdict: &Verdict,
-    now: Now,
-) -> ServiceReport {
+fn service(sources: &Sources<'_>, name: &ServiceName, now: Now) -> ServiceReport {
     let assignment = sources.wanted.and_then(|wanted| wanted.assignments.get(name));
     let target =
         assignment.map(|a| Template::of(&a.release, &sources.node.environment, a.restarts));
+    let verdict = sources.verdicts.get(name);
     let history = sources.histories.get(name);
     let running = history.and_then(|history| history.running.as_ref());
-    let instances =
-        sources.observed.services.get(name).map(|f| f.instances.as_slice()).unwrap_or_default();
+    let template = running.map(|running| &running.template);
+    let instances = sources.observed.services.get(name).map(|f| f.instances.as_slice());
+    let instances = instances.unwrap_or_default();
     let is_updated = |i: &&Instance| Some(&i.template) == target.as_ref() && is_up(i);
-    let has_route = verdict.route.is_some();
+    let has_route = verdict.is_some_and(|verdict| verdict.route.is_some());
     let is_ready = |i: &&Instance| {
-        state(i, running.map(|r| &r.template)) == InstanceState::Ready
-            && (!has_route || i.routing == Routing::Active)
+        let is_routed = !has_route || i.routing == Routing::Active;
+        is_routed && state(i, template) == InstanceState::Ready
     };
     let report = |i: &Instance| InstanceReport {
         name: i.name.clone(),
         slot: i.slot,
         release: i.release.clone(),
         template: i.template.clone(),
-        state: state(i, running.map(|r| &r.template)),
+        state: state(i, template),
         restarts: i.exits,
     };
     ServiceReport {
         service: name.clone(),
         revision: assignment.map(|a| a.revision).or(running.map(|r| r.revision)).unwrap_or(0),
         attempt: assignment.map(|a| a.attempt).or(running.map(|r| r.attempt)).unwrap_or(0),
-        phase: verdict.phase,
-        detail: detail(sources.memory, name, verdict, now),
+        phase: verdict.map_or(Phase::Updating, |verdict| verdict.phase),
+        detail: detail(sources, name, verdict, now),
         desired: assignment.map_or(0, |a| a.count),
         updated: count(instances.iter().filter(is_updated)),
         ready: count(instances.iter().filter(is_ready)),
@@ -123,15 +128,27 @@ fn is_up(instance: &Instance) -> bool {
     matches!(instance.life, Life::Running { .. } | Life::Stopping { .. })
 }
 
-fn detail(memory: &Memory, name: &ServiceName, verdict: &Verdict, now: Now) -> Option<Detail> {
-    if let Some(waiting) = &verdict.waiting {
+/// What keeps everything from moving comes before what one service waits for.
+fn detail(
+    sources: &Sources<'_>,
+    name: &ServiceName,
+    verdict: Option<&Verdict>,
+    now: Now,
+) -> Option<Detail> {
+    let is_at_rest = verdict
+        .is_some_and(|verdict| matches!(verdict.decision, Decision::Settled | Decision::GaveUp(_)));
+    if let Some(Obstacle { reason, message }) = sources.obstacle.filter(|_| !is_at_rest) {
+        let (reason, message) = (*reason, message.clone());
+        return Some(Detail { reason, message, again_in_ms: None });
+    }
+    if let Some(waiting) = verdict.and_then(|verdict| verdict.waiting.as_ref()) {
         return Some(Detail {
             reason: waiting.reason,
             message: waiting.message.clone(),
             again_in_ms: waiting.until.map(|until| until.since(now)),
         });
     }
-    let inside = memory.services.get(name)?.unreachable_inside.as_ref()?;
+    let inside = sources.memory.services.get(name)?.unreachable_inside.as_ref()?;
     let message = format!("not reachable by its name from other containers: {}", inside.message);
     Some(Detail { reason: inside.reason, message, again_in_ms: None })
 }

@@ -65,7 +65,7 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
             ours,
             environment: node.environment.clone(),
             hosts_file: absolute(config.state_dir.join(HOSTS_FILE))?,
-            pool: config.network_pool.parse().context("network_pool")?,
+            pool: config.pool(),
         },
         node,
         key,

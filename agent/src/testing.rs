@@ -96,10 +96,9 @@ impl ManifestBuilder {
         self.of(&spec, tag, 1, 1)
     }
 
-    pub(crate) fn of(mut self, spec: &ServiceSpec, tag: &str, count: u32, attempt: u32) -> Self {
-        let release = release(spec, tag);
-        self.add(spec, &release, count, attempt);
-        self
+    pub(crate) fn of(self, spec: &ServiceSpec, tag: &str, count: u32, attempt: u32) -> Self {
+        let image = release(spec, tag).image;
+        self.with_image(spec, image, count, attempt)
     }
 
     /// The same with an image of one's own.
@@ -111,20 +110,16 @@ impl ManifestBuilder {
         attempt: u32,
     ) -> Self {
         let release = Release { image, ..release(spec, "v1") };
-        self.add(spec, &release, count, attempt);
-        self
-    }
-
-    fn add(&mut self, spec: &ServiceSpec, release: &Release, count: u32, attempt: u32) {
         self.manifest.services.push(Assignment {
             service: spec.name.clone(),
             revision: self.manifest.version.generation,
-            release: release_id(release),
+            release: release_id(&release),
             count,
             attempt,
             restarts: 0,
         });
-        self.manifest.releases.push(Envelope::sign(release, &[&release_key()]));
+        self.manifest.releases.push(Envelope::sign(&release, &[&release_key()]));
+        self
     }
 
     pub(crate) fn removed(mut self, name: &str) -> Self {

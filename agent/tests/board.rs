@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod board {
+    #[cfg(feature = "failpoints")]
+    mod killing;
     pub(crate) mod node;
     mod swapping;
     #[path = "../../src/testing.rs"]

@@ -50,6 +50,8 @@ pub(super) struct Agent<E: Engine> {
     /// The newest durable manifest and what the ledger remembers, as of the last write.
     pub(super) seen: Option<Seen>,
     pub(super) wanted: Option<Wanted>,
+    /// Nothing was decided under it yet.
+    pub(super) is_undecided: bool,
     pub(super) histories: BTreeMap<ServiceName, History>,
     /// Manifests not looked at yet.
     pub(super) manifests: VecDeque<Vec<u8>>,
@@ -110,6 +112,7 @@ impl<E: Engine> Agent<E> {
             voice,
             seen: ledger.seen(),
             wanted: None,
+            is_undecided: false,
             histories: ledger.histories(),
             writing: Writing::new(ledger),
             gathering: Gathering::new(now),

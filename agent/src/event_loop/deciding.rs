@@ -82,6 +82,7 @@ impl<E: Engine> Agent<E> {
         let environment = &self.node.environment;
         self.observed = observe::assemble(&self.facts, &self.memory, environment, probed, pulled);
         let decisions = decide(wanted, &self.observed, &self.histories, now);
+        self.is_undecided = false;
         let names: BTreeSet<&ServiceName> = decisions.services.keys().collect();
         self.verdicts.retain(|name, _| names.contains(name));
         self.plans.retain(|name, _| names.contains(name));

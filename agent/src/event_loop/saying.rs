@@ -22,7 +22,7 @@ use super::agent::Agent;
 use crate::clock;
 use crate::engine::Engine;
 use crate::link::Outgoing;
-use crate::report::{self, Sources};
+use crate::report::{self, Obstacle, Sources};
 use crate::sampler::Sampler;
 
 /// Changes within this are one report.
@@ -160,14 +160,19 @@ impl<E: Engine> Agent<E> {
     }
 
     fn say_report(&mut self, now: Now) {
-        let empty = BTreeMap::new();
+        let obstacle = self.obstacle();
+        if self.is_undecided && obstacle.is_none() {
+            // What was decided under the manifest before says nothing about this one.
+            return;
+        }
+        let none = BTreeMap::new();
         let sources = Sources {
             node: &self.node,
             agent_started_ms: self.voice.agent_started_ms,
             seen: self.version(),
             wanted: self.wanted.as_ref(),
             observed: &self.observed,
-            verdicts: if self.wanted.is_some() { &self.verdicts } else { &empty },
+            verdicts: if self.is_undecided { &none } else { &self.verdicts },
             histories: &self.histories,
             memory: &self.memory,
             refused: self.inbox.refused(),
@@ -175,11 +180,28 @@ impl<E: Engine> Agent<E> {
                 Some(_) => EngineState::Unavailable,
                 None => EngineState::Ready,
             },
+            obstacle: obstacle.as_ref(),
         };
         let report = report::build(sources, self.voice.sequence + 1, now);
         if !self.voice.says_the_same(&report) {
             self.voice.report(report, now);
         }
+    }
+
+    fn obstacle(&self) -> Option<Obstacle> {
+        if let Some(message) = self.writing.trouble() {
+            let message = format!("the ledger cannot be written: {message}");
+            return Some(Obstacle { reason: Reason::NoSpace, message });
+        }
+        let message = if self.gathering.away_since.is_some() {
+            "the container engine does not answer"
+        } else if self.gathering.is_proxy_away {
+            "the proxy does not answer; it is `pith-agent proxy`, a process of its own"
+        } else {
+            return None;
+        };
+        let reason = Reason::EngineUnavailable;
+        Some(Obstacle { reason, message: message.to_owned() })
     }
 
     fn say_hello(&mut self) {

@@ -1,1 +1,408 @@
-//! Under way.
+//! The whole loop on a fake engine, a real proxy in this process and a ledger on disk; the broker is two channels.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+use crate::engine::fake::{Behaviour, Call, Daemon, FakeEngine};
+use crate::engine::{Container, ContainerState, EngineError, Ours};
+use crate::testing::{self, ManifestBuilder};
+use protocol::envelope::Envelope;
+use protocol::keys::Role;
+use protocol::report::{EngineState, Phase, Report};
+use protocol::spec::ServiceSpec;
+use protocol::topic::Up;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, LocalSet};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node whose outside is in the test's hands.
+struct Board {
+    dir: tempfile::TempDir,
+    engine: FakeEngine,
+    broker: Option<mpsc::Sender<Incoming>>,
+    said: Option<mpsc::Receiver<Outgoing>>,
+    stop: Option<oneshot::Sender<()>>,
+    agent: Option<JoinHandle<()>>,
+    _proxy: JoinHandle<Result<(), proxy::RunError>>,
+}
+
+/// Runs a test within a local set.
+fn on_board<F: Future<Output = ()>>(test: impl FnOnce(Board) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async { test(Board::new().await).await });
+}
+
+impl Board {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("proxy.sock");
+        let options = proxy::Options {
+            control_socket: socket.clone(),
+            state_file: dir.path().join("routes.json"),
+            take_over: proxy::TakeOver::Fresh,
+        };
+        let proxy = tokio::task::spawn_local(proxy::run(options, std::future::pending()));
+        let engine = FakeEngine::default();
+        for tag in ["v1", "v2"] {
+            let image = testing::release(&spec(), tag).image;
+            engine.with(|docker| docker.add_image(&image, Behaviour::default()));
+        }
+        let mut board =
+            Self { dir, engine, broker: None, said: None, stop: None, agent: None, _proxy: proxy };
+        board.start_agent().await;
+        board
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// Starts an agent; the broker says that it is up.
+    async fn start_agent(&mut self) {
+        let node = testing::identity();
+        let (outgoing, said) = mpsc::channel(crate::link::MAX_OUTGOING);
+        let (broker, incoming) = mpsc::channel(16);
+        let ours = Ours { fleet: node.fleet.clone(), node: node.node.clone() };
+        let parts = Parts {
+            executor: Executor {
+                engine: self.engine.clone(),
+                ours,
+                environment: node.environment.clone(),
+                hosts_file: self.dir.path().join("hosts"),
+                pool: "10.215.0.0/16".parse().unwrap(),
+            },
+            node,
+            key: testing::node_key(),
+            root: testing::root(),
+            ledger: self.ledger().await,
+            proxy: Client::new(self.dir.path().join("proxy.sock")),
+            registries: Registries::default(),
+            settings: Settings {
+                name: "board".parse().unwrap(),
+                labels: BTreeMap::new(),
+                listen: vec!["127.0.0.1".parse().unwrap()],
+                address: "127.0.0.1".parse().unwrap(),
+                remove_images: true,
+            },
+            outgoing,
+            incoming,
+            clock: Clock::system(),
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        self.agent = Some(tokio::task::spawn_local(run(parts, async {
+            let _ = stopped.await;
+        })));
+        broker.send(Incoming::Up).await.unwrap();
+        (self.broker, self.said, self.stop) = (Some(broker), Some(said), Some(stop));
+    }
+
+    /// The agent ends at once, as by SIGKILL: whatever it was doing is dropped.
+    async fn kill_agent(&mut self) {
+        let agent = self.agent.take().unwrap();
+        agent.abort();
+        let _ = agent.await;
+    }
+
+    /// The ledger, once a write that outlived its agent has ended.
+    async fn ledger(&self) -> Ledger {
+        let open = async {
+            loop {
+                match Ledger::open(&self.state_dir()) {
+                    Ok(ledger) => return ledger,
+                    Err(LedgerError::Taken(_)) => tokio::task::yield_now().await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, open).await.expect("the ledger is free")
+    }
+
+    async fn manifest(&self, manifest: &ManifestBuilder) {
+        self.bytes(manifest.bytes()).await;
+    }
+
+    async fn bytes(&self, bytes: Vec<u8>) {
+        self.broker.as_ref().unwrap().send(Incoming::Manifest(bytes)).await.unwrap();
+    }
+
+    /// Reads what the node says until a report passes.
+    async fn until(&mut self, what: &str, passes: impl Fn(&Report) -> bool) -> Report {
+        let mut last = None;
+        let said = self.said.as_mut().unwrap();
+        let wait = async {
+            loop {
+                let outgoing = said.recv().await.expect("the agent runs");
+                if outgoing.subject != Up::Report {
+                    continue;
+                }
+                let envelope = Envelope::from_bytes(&outgoing.payload).unwrap();
+                let role = Role::single(testing::node_key().public());
+                let report = envelope.open::<Report>().unwrap().verify(&role).unwrap();
+                let report = report.into_inner();
+                if passes(&report) {
+                    return report;
+                }
+                last = Some(report);
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(report) => report,
+            Err(_) => panic!("{what}: {last:#?}\n{:#?}", self.changes()),
+        }
+    }
+
+    /// Reads what the node says until an event with this text.
+    async fn until_event(&mut self, text: &str) {
+        let said = self.said.as_mut().unwrap();
+        let wait = async {
+            loop {
+                let outgoing = said.recv().await.expect("the agent runs");
+                let is_it = String::from_utf8_lossy(&outgoing.payload).contains(text);
+                if outgoing.subject == Up::Event && is_it {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect(text);
+    }
+
+    async fn until_phase(&mut self, revision: u64, phase: Phase) -> Report {
+        let passes = |report: &Report| {
+            let web = report.services.first();
+            web.is_some_and(|web| web.revision == revision && web.phase == phase)
+        };
+        self.until(&format!("revision {revision} {phase:?}"), passes).await
+    }
+
+    /// Names, and whether they run.
+    fn containers(&self) -> Vec<(String, bool)> {
+        let ours = Ours { fleet: testing::fleet(), node: testing::identity().node };
+        let containers = self.engine.with(|docker| docker.containers(&ours)).unwrap();
+        let is_up = |c: &Container| matches!(c.state, ContainerState::Running { .. });
+        containers.iter().map(|c| (c.name.clone(), is_up(c))).collect()
+    }
+
+    fn changes(&self) -> Vec<String> {
+        self.engine.with(|docker| docker.changes().to_vec())
+    }
+}
+
+/// No ports and no probes: ready once it runs.
+fn spec() -> ServiceSpec {
+    let mut spec = testing::spec("web");
+    spec.ports.clear();
+    spec
+}
+
+fn web(generation: u64, tag: &str) -> ManifestBuilder {
+    ManifestBuilder::new(generation).of(&spec(), tag, 1, 1)
+}
+
+fn verbs(changes: &[String]) -> Vec<&str> {
+    changes.iter().filter_map(|change| change.split(' ').next()).collect()
+}
+
+#[test]
+fn a_manifest_runs_and_the_next_one_replaces_it() {
+    on_board(async |mut board| {
+        board.manifest(&web(1, "v1")).await;
+        board.until_phase(1, Phase::Running).await;
+        board.manifest(&web(2, "v2")).await;
+        let report = board.until_phase(2, Phase::Running).await;
+        assert_eq!((report.services[0].updated, report.services[0].ready), (1, 1));
+        let changes = board.changes();
+        let expected = ["create-network", "create", "start", "create", "start", "term"];
+        assert_eq!(verbs(&changes)[..6], expected, "{changes:?}");
+    });
+}
+
+#[test]
+fn a_manifest_is_acknowledged_only_when_it_is_in_the_ledger() {
+    on_board(async |mut board| {
+        board.manifest(&web(1, "v1")).await;
+        let report = board.until("an acknowledgement", |r| r.seen.generation == 1).await;
+        board.kill_agent().await;
+        let ledger = board.ledger().await;
+        assert_eq!(ledger.seen().unwrap().version, report.seen);
+    });
+}
+
+#[test]
+fn a_refused_manifest_makes_no_engine_call_and_is_counted() {
+    on_board(async |mut board| {
+        board.until("a first report", |report| report.seen.generation == 0).await;
+        let good = web(1, "v1");
+        let mut flipped = good.bytes();
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 1;
+        let mut foreign = good.clone();
+        foreign.manifest.node = "f".repeat(32).parse().unwrap();
+        for bytes in [flipped, foreign.bytes(), vec![b'x'; 10 << 20]] {
+            board.bytes(bytes).await;
+        }
+        let report =
+            board.until("three refusals", |report| report.refused.values().sum::<u64>() == 3).await;
+        assert_eq!((report.refused["too_large"], report.refused["wrong_node"]), (1, 1));
+        assert!(board.changes().is_empty());
+        assert!(!board.state_dir().join("ledger.a").exists(), "nothing was written");
+    });
+}
+
+#[test]
+fn an_agent_that_starts_again_continues_from_its_ledger_without_a_broker() {
+    on_board(async |mut board| {
+        board.manifest(&web(1, "v1")).await;
+        board.until_phase(1, Phase::Running).await;
+        let before = board.changes();
+        board.kill_agent().await;
+        board.start_agent().await;
+        board.until_phase(1, Phase::Running).await;
+        assert_eq!(board.changes(), before, "what runs is left as it is");
+    });
+}
+
+#[test]
+fn a_node_without_a_readable_ledger_touches_nothing_until_a_manifest_comes() {
+    on_board(async |mut board| {
+        board.manifest(&web(1, "v1")).await;
+        board.until_phase(1, Phase::Running).await;
+        board.kill_agent().await;
+        for slot in ["ledger.a", "ledger.b"] {
+            std::fs::write(board.state_dir().join(slot), b"garbage").unwrap();
+        }
+        let before = board.changes();
+        board.start_agent().await;
+        board.until("a report", |report| report.seen.generation == 0).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(board.changes(), before);
+        board.manifest(&web(2, "v1")).await;
+        board.until_phase(2, Phase::Running).await;
+        assert_eq!(board.changes(), before, "the same template is adopted");
+    });
+}
+
+#[test]
+fn an_engine_that_is_away_fails_nothing_and_is_reported() {
+    on_board(async |mut board| {
+        board.manifest(&web(1, "v1")).await;
+        board.until_phase(1, Phase::Running).await;
+        board.engine.with(|docker| docker.set_daemon(Daemon::Away));
+        board.until("the engine away", |r| r.engine == EngineState::Unavailable).await;
+        board.manifest(&web(2, "v2")).await;
+        let report = board.until("an acknowledgement", |r| r.seen.generation == 2).await;
+        let detail = report.services[0].detail.as_ref().unwrap();
+        assert_eq!(detail.reason.code(), "engine_unavailable");
+        board.engine.with(|docker| docker.set_daemon(Daemon::Answers));
+        let report = board.until_phase(2, Phase::Running).await;
+        assert_eq!(report.services[0].given_up, None);
+    });
+}
+
+#[test]
+fn a_step_that_the_engine_refuses_for_good_goes_back_with_its_reason() {
+    on_board(async |mut board| {
+        board.manifest(&web(1, "v1")).await;
+        board.until_phase(1, Phase::Running).await;
+        let refused = EngineError::BadRequest("invalid mount".into());
+        board.engine.with(|docker| docker.fail_next(Call::Create, refused));
+        board.manifest(&web(2, "v2")).await;
+        let report = board.until_phase(2, Phase::RolledBack).await;
+        let given_up = report.services[0].given_up.as_ref().unwrap();
+        assert_eq!(given_up.reason.code(), "create_failed");
+        assert!(given_up.message.contains("invalid mount"));
+    });
+}
+
+#[test]
+fn an_image_that_does_not_exist_fails_before_anything_old_is_touched() {
+    on_board(async |mut board| {
+        board.manifest(&web(1, "v1")).await;
+        board.until_phase(1, Phase::Running).await;
+        let before = board.changes();
+        board.manifest(&web(2, "v9")).await;
+        let report = board.until_phase(2, Phase::RolledBack).await;
+        let given_up = report.services[0].given_up.as_ref().unwrap();
+        assert_eq!(given_up.reason.code(), "image_not_found");
+        assert_eq!(board.changes(), before);
+    });
+}
+
+#[test]
+fn a_crash_is_healed_and_counted() {
+    on_board(async |mut board| {
+        board.manifest(&web(1, "v1")).await;
+        board.until_phase(1, Phase::Running).await;
+        board.engine.with(|docker| {
+            let ours = Ours { fleet: testing::fleet(), node: testing::identity().node };
+            let id = docker.containers(&ours).unwrap()[0].id.clone();
+            docker.crash(&id, 3);
+        });
+        let report = board
+            .until("healed", |report| {
+                let web = &report.services[0];
+                web.ready == 1 && web.instances[0].restarts == 1
+            })
+            .await;
+        assert_eq!(report.services[0].phase, Phase::Running);
+    });
+}
+
+#[test]
+fn a_removed_service_leaves_nothing_but_its_volumes() {
+    on_board(async |mut board| {
+        board.manifest(&web(1, "v1")).await;
+        board.until_phase(1, Phase::Running).await;
+        board.manifest(&ManifestBuilder::new(2).removed("web")).await;
+        board.until("it is gone", |r| r.seen.generation == 2 && r.services.is_empty()).await;
+        let changes = board.changes();
+        assert_eq!(verbs(&changes)[3..], ["term", "remove", "remove-network"], "{changes:?}");
+    });
+}
+
+/// After each change that the engine sees of a replacement: create, start, and the end of the old one.
+#[test]
+fn a_kill_after_any_change_of_the_engine_ends_where_it_would_have_ended() {
+    let mut expected = None;
+    for changes in 3..=6 {
+        on_board(async |mut board| {
+            board.manifest(&web(1, "v1")).await;
+            board.until_phase(1, Phase::Running).await;
+            board.manifest(&web(2, "v2")).await;
+            board.until("an acknowledgement", |r| r.seen.generation == 2).await;
+            while board.changes().len() < changes {
+                tokio::task::yield_now().await;
+            }
+            board.kill_agent().await;
+            board.start_agent().await;
+            board.until_phase(2, Phase::Running).await;
+            let containers = board.containers();
+            let before = expected.get_or_insert_with(|| containers.clone());
+            assert_eq!(before, &containers, "killed after {changes} changes");
+        });
+    }
+}
+
+#[test]
+fn a_ledger_that_cannot_be_written_stops_everything_until_it_can() {
+    on_board(async |mut board| {
+        board.manifest(&web(1, "v1")).await;
+        board.until_phase(1, Phase::Running).await;
+        let before = board.changes();
+        let slots = ["ledger.a", "ledger.b"].map(|slot| board.state_dir().join(slot));
+        let kept = slots.clone().map(|slot| std::fs::read(slot).unwrap());
+        for slot in &slots {
+            std::fs::remove_file(slot).unwrap();
+            std::os::unix::fs::symlink("/dev/full", slot).unwrap();
+        }
+        board.manifest(&web(2, "v2")).await;
+        board.until_event("the ledger cannot be written").await;
+        assert_eq!(board.changes(), before);
+        for (slot, bytes) in slots.iter().zip(kept) {
+            std::fs::remove_file(slot).unwrap();
+            std::fs::write(slot, bytes).unwrap();
+        }
+        board.until_phase(2, Phase::Running).await;
+    });
+}

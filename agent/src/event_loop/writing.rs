@@ -22,7 +22,7 @@ use crate::ledger::{Ledger, LedgerError, Pulled};
 use crate::observe::gather::Scope;
 
 /// After a write that failed. Nothing of the node moves meanwhile: what is not durable is not acted on.
-const RETRY_MS: u64 = 5_000;
+const RETRY_MS: u64 = 2_000;
 
 /// A change to write.
 #[derive(Debug)]
@@ -62,6 +62,7 @@ pub(super) struct Writing {
     queue: VecDeque<Job>,
     is_accepting: bool,
     retry_at: Option<Now>,
+    trouble: Option<String>,
     images_pulled: Vec<Image>,
 }
 
@@ -69,7 +70,14 @@ impl Writing {
     pub(super) fn new(ledger: Ledger) -> Self {
         let images_pulled = ledger.images_pulled().to_vec();
         let queue = VecDeque::new();
-        Self { ledger: Some(ledger), queue, is_accepting: false, retry_at: None, images_pulled }
+        Self {
+            ledger: Some(ledger),
+            queue,
+            is_accepting: false,
+            retry_at: None,
+            trouble: None,
+            images_pulled,
+        }
     }
 
     /// At most one job per service, one per image and one manifest wait: the queue needs no other bound.
@@ -85,6 +93,11 @@ impl Writing {
 
     pub(super) fn images_pulled(&self) -> &[Image] {
         &self.images_pulled
+    }
+
+    /// Why the last write failed.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     pub(super) fn wake_at(&self) -> Option<Now> {
@@ -130,11 +143,15 @@ impl<E: Engine> Agent<E> {
         self.writing.ledger = Some(ledger);
         if let Err(reason) = result {
             error!(%reason, "the ledger cannot be written: nothing moves until it can");
-            self.voice.event(None, None, &format!("the ledger cannot be written: {reason}"));
+            if self.writing.trouble.is_none() {
+                self.voice.event(None, None, &format!("the ledger cannot be written: {reason}"));
+            }
+            self.writing.trouble = Some(reason.to_string());
             self.writing.queue.push_front(job);
             self.writing.retry_at = Some(now.plus(RETRY_MS));
             return;
         }
+        self.writing.trouble = None;
         match job {
             Job::Accept { accepted, .. } => {
                 self.writing.is_accepting = false;
@@ -159,6 +176,7 @@ impl<E: Engine> Agent<E> {
             "manifest accepted"
         );
         self.want(&accepted.manifest);
+        self.is_undecided = true;
         for assignment in &accepted.manifest.services {
             self.memory.service(&assignment.service, now);
         }
@@ -172,7 +190,10 @@ impl<E: Engine> Agent<E> {
             return;
         };
         match acceptance::reread(&envelope.to_bytes(), &self.root, &self.node) {
-            Ok(accepted) => self.want(&accepted.manifest),
+            Ok(accepted) => {
+                self.want(&accepted.manifest);
+                self.is_undecided = true;
+            }
             Err(reason) => {
                 error!(%reason, "the manifest in the ledger is not trusted any more: what runs goes on untouched");
             }

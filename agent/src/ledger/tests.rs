@@ -80,3 +80,36 @@ async fn a_change_that_changes_nothing_writes_nothing() {
         ["ledger.a", "ledger.b"].map(|f| std::fs::read(dir.path().join(f)).unwrap()).into();
     assert_eq!(before, after);
 }
+
+/// A slot that leads to a full device: opening and truncating it works, writing does not.
+fn fill(dir: &Path, slot: &str) {
+    let _ = std::fs::remove_file(dir.join(slot));
+    std::os::unix::fs::symlink("/dev/full", dir.join(slot)).unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_changes_nothing_and_the_next_try_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    record(&mut ledger, vec![LedgerChange::Begin(kept(1))]).await;
+    fill(dir.path(), "ledger.b");
+    for _ in 0..2 {
+        let error = ledger.record(&web(), LedgerChange::Complete, None).await.unwrap_err();
+        assert!(error.to_string().contains("No space left"), "{error}");
+        assert!(!ledger.histories()[&web()].completed);
+    }
+    assert!(Slots::open(dir.path()).unwrap().1.is_some(), "the other slot is untouched");
+    std::fs::remove_file(dir.path().join("ledger.b")).unwrap();
+    record(&mut ledger, vec![LedgerChange::Complete]).await;
+    drop(ledger);
+    assert!(Ledger::open(dir.path()).unwrap().histories()[&web()].completed);
+}
+
+#[tokio::test]
+async fn a_ledger_of_another_version_is_damage_and_not_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut slots, ..) = Slots::open(dir.path()).unwrap();
+    slots.write(b"{\"from\": \"the future\"}").unwrap();
+    let ledger = Ledger::open(dir.path()).unwrap();
+    assert_eq!((ledger.damage().len(), ledger.seen()), (1, None));
+}

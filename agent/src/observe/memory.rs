@@ -51,6 +51,8 @@ pub struct Known {
     pub draining_since: Option<Now>,
     /// When it ended by itself.
     exits: Vec<Now>,
+    /// It ran when this agent first saw it, at this moment: an agent before this one started it.
+    pub ran_before_us: Option<Now>,
 }
 
 /// A service as this process remembers it.
@@ -111,7 +113,9 @@ impl Known {
             ContainerState::Created => None,
             ContainerState::Running { age_ms } => {
                 if self.run != container.run {
+                    let is_first_sight = self.run.is_empty() && !self.is_start_awaited;
                     self.begin(container, Now(now.0.saturating_sub(age_ms)));
+                    self.ran_before_us = is_first_sight.then_some(now);
                 }
                 self.was_seen_running = true;
                 self.is_start_awaited = false;
@@ -150,6 +154,7 @@ impl Known {
         self.told_to_stop = None;
         self.is_blamed = false;
         self.was_ready = false;
+        self.ran_before_us = None;
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::envelope::Envelope;
@@ -18,12 +20,16 @@ use super::testing::{self, ManifestBuilder};
 const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) struct Node {
+    /// Nodes of these tests share one identity: one at a time on this machine.
+    _turn: std::fs::File,
     dir: tempfile::TempDir,
     broker: Child,
     broker_port: u16,
     proxy: Option<Child>,
     agent: Option<Child>,
     pub(crate) listen: &'static str,
+    /// Environment of agents to come.
+    pub(crate) env: Vec<(String, String)>,
 }
 
 /// What the tests stand on; `None` and a word about it where something is missing.
@@ -60,6 +66,9 @@ pub(crate) fn local_image(reference: &str) -> Image {
 
 impl Node {
     pub(crate) fn start(listen: &'static str, backdrop: &str) -> Self {
+        let turn =
+            std::fs::File::create(std::env::temp_dir().join("pith-agent-board.lock")).unwrap();
+        turn.lock().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let broker_port = free_port("127.0.0.1");
         let conf =
@@ -88,7 +97,16 @@ impl Node {
             at("token"),
         );
         write(dir.path(), "agent.toml", &config, 0o644);
-        let mut node = Self { dir, broker, broker_port, proxy: None, agent: None, listen };
+        let mut node = Self {
+            _turn: turn,
+            dir,
+            broker,
+            broker_port,
+            proxy: None,
+            agent: None,
+            listen,
+            env: Vec::new(),
+        };
         node.start_proxy();
         node.start_agent();
         node
@@ -106,6 +124,7 @@ impl Node {
             .arg(self.dir.path().join("agent.toml"))
             .stderr(log)
             .env("PITH_LOG", "info,agent=debug")
+            .envs(self.env.iter().cloned())
             .spawn()
             .unwrap()
     }
@@ -120,6 +139,15 @@ impl Node {
 
     pub(crate) fn kill_agent(&mut self) {
         end(self.agent.take());
+    }
+
+    /// Whether the agent ended, by whatever means.
+    pub(crate) fn agent_ended(&mut self) -> bool {
+        self.agent.as_mut().is_some_and(|agent| agent.try_wait().unwrap().is_some())
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn stop_broker(&mut self) {
@@ -265,4 +293,32 @@ pub(crate) fn demo(generation: u64, tag: &str, port: u16, extra_env: &[(&str, &s
     });
     let image = local_image(&format!("pith-demo:{tag}"));
     ManifestBuilder::new(generation).with_image(&spec, image, 2, 1).bytes()
+}
+
+/// Asks without pause until it is told to end; counts answers and failures.
+pub(crate) fn load(
+    listen: &'static str,
+    port: u16,
+    ends: Arc<AtomicBool>,
+) -> std::thread::JoinHandle<(u64, u64)> {
+    let count = Arc::new(AtomicU64::new(0));
+    std::thread::spawn(move || {
+        let mut failed = 0;
+        while !ends.load(Ordering::Relaxed) {
+            let ask = || -> std::io::Result<bool> {
+                let mut stream = TcpStream::connect((listen, port))?;
+                stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")?;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer)?;
+                Ok(answer.starts_with("HTTP/1.1 200"))
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+            if !ask().unwrap_or(false) {
+                failed += 1;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        (count.load(Ordering::Relaxed), failed)
+    })
 }

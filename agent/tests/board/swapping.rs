@@ -1,41 +1,12 @@
 //! Version after version behind one port.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use protocol::report::Phase;
 
-use super::node::{Node, demo, free_port, missing};
-
-/// Asks without pause until it is told to end; counts answers and failures.
-fn load(
-    listen: &'static str,
-    port: u16,
-    ends: Arc<AtomicBool>,
-) -> std::thread::JoinHandle<(u64, u64)> {
-    use std::io::{Read as _, Write as _};
-    let count = Arc::new(AtomicU64::new(0));
-    std::thread::spawn(move || {
-        let mut failed = 0;
-        while !ends.load(Ordering::Relaxed) {
-            let ask = || -> std::io::Result<bool> {
-                let mut stream = std::net::TcpStream::connect((listen, port))?;
-                stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-                stream.write_all(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")?;
-                let mut answer = String::new();
-                stream.read_to_string(&mut answer)?;
-                Ok(answer.starts_with("HTTP/1.1 200"))
-            };
-            count.fetch_add(1, Ordering::Relaxed);
-            if !ask().unwrap_or(false) {
-                failed += 1;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        (count.load(Ordering::Relaxed), failed)
-    })
-}
+use super::node::{Node, demo, free_port, load, missing};
 
 #[test]
 fn a_hand_fed_manifest_runs_and_the_next_one_takes_over_without_a_failed_request() {
