@@ -6,3 +6,4 @@ pub mod footprint;
 pub mod proxies;
 pub mod rolling;
 pub mod sample;
+pub mod starting;

@@ -138,7 +138,11 @@ fn replacements(
 }
 
 /// Seconds that `docker create` and `docker start` take through the API, median; the command line's own start is taken off.
-fn create_and_start_s() -> f64 {
+///
+/// # Panics
+/// When Docker's command line cannot be run.
+#[must_use]
+pub fn create_and_start_s() -> f64 {
     let timed = |args: &[&str]| {
         let begun = Instant::now();
         let output = Command::new("docker").args(args).output().expect("docker can be run");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tests::bench::{footprint, proxies, rolling, sample::Line};
+use tests::bench::{footprint, proxies, rolling, sample::Line, starting};
 use tests::demo::table::render;
 
 fn main() {
@@ -11,7 +11,7 @@ fn main() {
     match words.as_slice() {
         [proxies::CELL, mode, peer, demo_app] => return proxies::cell(mode, peer, demo_app),
         [] | [_] => {}
-        _ => panic!("usage: bench [footprint|proxies|rolling]"),
+        _ => panic!("usage: bench [rolling|starting|footprint|proxies]"),
     }
     let wanted = |section: &str| words.is_empty() || words == [section];
     let target = std::env::var("PITH_STATIC")
@@ -19,6 +19,9 @@ fn main() {
     let mut lines: Vec<Line> = Vec::new();
     if wanted("rolling") {
         lines.extend(rolling::measure());
+    }
+    if wanted("starting") {
+        lines.extend(starting::measure());
     }
     if wanted("footprint") {
         lines.extend(footprint::measure(&Path::new(&target).join("floor")));
