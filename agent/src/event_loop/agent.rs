@@ -70,6 +70,8 @@ pub(super) struct Agent<E: Engine> {
     pub(super) routing: Option<BTreeSet<ServiceName>>,
     /// No table is set before this.
     pub(super) route_at: Now,
+    /// No address that was refused is tried again before this.
+    pub(super) closed_at: Now,
     pub(super) table_version: u64,
     pub(super) pulls: BTreeMap<Pin, AbortHandle>,
     pub(super) removing_images: BTreeSet<Pin>,
@@ -126,6 +128,7 @@ impl<E: Engine> Agent<E> {
             seen_from: BTreeMap::new(),
             routing: None,
             route_at: now,
+            closed_at: now,
             table_version: 0,
             pulls: BTreeMap::new(),
             removing_images: BTreeSet::new(),

@@ -23,9 +23,9 @@ use crate::routes::{self, Addresses, Reach};
 /// A verdict that gives up on a release is taken only on facts this fresh: an engine that hangs must not look like an
 /// application that does not start.
 const FRESH_MS: u64 = 1_000;
-/// Between two tries to listen on an address that was refused, and after a proxy that did not answer.
-const ROUTE_RETRY_MS: u64 = 5_000;
-/// See [`ROUTE_RETRY_MS`].
+/// Between two tries to listen on an address that was refused.
+const CLOSED_RETRY_MS: u64 = 5_000;
+/// After a proxy that did not take the table.
 const PROXY_RETRY_MS: u64 = 250;
 /// A moment that the planner names and that is over already is looked at again after this.
 const OVERDUE_PAUSE_MS: u64 = 100;
@@ -168,32 +168,39 @@ impl<E: Engine> Agent<E> {
             containers: &containers,
         };
         let wanted = routes::routes(&self.plans, addresses);
-        let mut differing = routes::differing(environment, &wanted, &snapshot.table);
         let is_foreign = |route: &Route| routes::parse_route_id(environment, &route.id).is_none();
         let has_foreign = snapshot.table.routes.iter().any(is_foreign);
-        let unheard: BTreeSet<ServiceName> = routes::unheard(snapshot)
-            .iter()
-            .filter_map(|(id, _)| routes::parse_route_id(environment, id))
-            .map(|(service, _)| service)
-            .collect();
-        if differing.is_empty() && unheard.is_empty() && !has_foreign {
-            return BTreeSet::new();
-        }
-        // A table that could not be listened on as a whole is tried again after a while, and at the start at once: the
-        // planner must know who holds a port before it begins anything.
-        let is_known = |name: &ServiceName| {
-            let remembered = self.memory.services.get(name);
+        let (mut waiting, closed) =
+            (routes::differing(environment, &wanted, &snapshot.table), self.closed_ports(snapshot));
+        // At the start nobody has said yet why a port is not open, and the planner must know before it begins anything.
+        let is_explained = |name: &&ServiceName| {
+            let remembered = self.memory.services.get(*name);
             remembered.is_some_and(|r| !r.refused.is_empty() || r.unreachable_inside.is_some())
         };
-        differing.extend(unheard.into_iter().filter(|name| !is_known(name)));
-        if self.routing.is_some() || now < self.route_at {
-            if self.routing.is_none() {
-                self.decide_by(self.route_at);
+        waiting.extend(closed.iter().filter(|name| !is_explained(name)).cloned());
+        let is_retry_due = !closed.is_empty() && now >= self.closed_at;
+        if waiting.is_empty() && !has_foreign && !is_retry_due {
+            if !closed.is_empty() {
+                self.decide_by(self.closed_at);
             }
-            return differing;
+            return BTreeSet::new();
         }
-        self.begin_routing(wanted, differing.clone(), now);
-        differing
+        if self.routing.is_some() {
+            return waiting;
+        }
+        if now < self.route_at {
+            self.decide_by(self.route_at);
+            return waiting;
+        }
+        self.begin_routing(wanted, waiting.clone(), now);
+        waiting
+    }
+
+    /// Services with an address that the table names and the proxy does not listen on.
+    fn closed_ports(&self, snapshot: &Snapshot) -> BTreeSet<ServiceName> {
+        let closed = routes::unheard(snapshot);
+        let service = |(id, _): &(String, _)| routes::parse_route_id(&self.node.environment, id);
+        closed.iter().filter_map(service).map(|(service, _)| service).collect()
     }
 
     fn begin_routing(&mut self, routes: Vec<Route>, services: BTreeSet<ServiceName>, now: Now) {
@@ -203,7 +210,7 @@ impl<E: Engine> Agent<E> {
         let names = services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(" ");
         debug!(services = names, version = table.version, "table set");
         self.routing = Some(services);
-        self.route_at = now.plus(ROUTE_RETRY_MS);
+        self.closed_at = now.plus(CLOSED_RETRY_MS);
         let number = failpoint::before(&format!("route {names}"));
         let (events, proxy) = (self.events.clone(), self.proxy.clone());
         tokio::task::spawn_local(async move {
@@ -237,8 +244,6 @@ impl<E: Engine> Agent<E> {
             service.refused.clear();
             service.unreachable_inside = None;
         }
-        // Without trouble the next change need not wait.
-        self.route_at = if troubles.is_empty() { now } else { self.route_at };
         for trouble in troubles {
             let routes::Trouble { service, refusal, reach } = trouble;
             if services.contains(&service) {

@@ -406,3 +406,21 @@ fn a_ledger_that_cannot_be_written_stops_everything_until_it_can() {
         board.until_phase(2, Phase::Running).await;
     });
 }
+
+#[test]
+fn a_port_that_someone_holds_fails_the_release_before_anything_old_is_touched() {
+    on_board(async |mut board| {
+        board.manifest(&web(1, "v1")).await;
+        board.until_phase(1, Phase::Running).await;
+        let before = board.changes();
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut spec = testing::spec("web");
+        spec.ports[0].listen.as_mut().unwrap().port = holder.local_addr().unwrap().port();
+        let manifest = ManifestBuilder::new(2).of(&spec, "v2", 1, 1);
+        board.manifest(&manifest).await;
+        let report = board.until_phase(2, Phase::RolledBack).await;
+        let given_up = report.services[0].given_up.as_ref().unwrap();
+        assert_eq!(given_up.reason.code(), "port_taken");
+        assert_eq!(board.changes(), before);
+    });
+}

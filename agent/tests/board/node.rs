@@ -142,10 +142,12 @@ impl Node {
     }
 
     /// Whether the agent ended, by whatever means.
+    #[cfg(feature = "failpoints")]
     pub(crate) fn agent_ended(&mut self) -> bool {
         self.agent.as_mut().is_some_and(|agent| agent.try_wait().unwrap().is_some())
     }
 
+    #[cfg(feature = "failpoints")]
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
