@@ -4,9 +4,10 @@ use planner::fleet::FleetEvent;
 use protocol::acceptance::{verify_hello, verify_node_message};
 use protocol::envelope::Rejected;
 use protocol::hello::{Event, Hello, Load, Presence};
-use protocol::id::{NodeId, NodeName, ServiceId, ServiceName};
+use protocol::id::{EnvironmentName, NodeId, NodeName, ServiceId, ServiceName};
 use protocol::keys::PublicKey;
 use protocol::manifest::Version;
+use protocol::reason::Reason;
 use protocol::report::{Report, ServiceReport};
 use protocol::topic::Up;
 
@@ -16,6 +17,8 @@ use super::{At, Node, State};
 
 /// A message larger than this is not read: load and events are small, the rest is an envelope.
 const MAX_UNSIGNED_BYTES: usize = 16 * 1024;
+/// An event of the node about a refusal arrives this long before the report that counts it, at most.
+const REFUSAL_TOLD_MS: u64 = 10_000;
 /// Characters kept of a sentence that a node says.
 const MAX_MESSAGE_CHARS: usize = 500;
 
@@ -155,8 +158,12 @@ impl State {
         let name = node.record.name.clone();
         let environment = node.record.environment.clone();
         let services = report.services.clone();
+        let refused = newly_refused(node.record.report.as_ref(), &report);
         if let Some(node) = self.nodes.get_mut(topic) {
             node.record.report = Some(report);
+        }
+        for code in refused {
+            self.note_refusal(&name, &environment, &code, at);
         }
         self.keep_node(topic);
         self.heard_of(topic, at);
@@ -167,6 +174,30 @@ impl State {
         }
         self.tell_gone(topic, &name, &services, at);
         Ok(())
+    }
+
+    /// Whoever publishes forgeries in our name has our session at that moment, and the node's own event about them is
+    /// lost; the report is retained and signed, so that none of them stays unnoticed.
+    fn note_refusal(&mut self, node: &NodeName, of: &EnvironmentName, code: &str, at: At) {
+        let message = format!("manifest refused: {}", printable(code));
+        let is_told = |event: &&Happened| {
+            event.node.as_ref() == Some(node)
+                && event.reason == Some(Reason::ManifestRefused)
+                && event.message.starts_with(&message)
+        };
+        let is_fresh = |event: &&Happened| at.unix_ms.saturating_sub(event.at_ms) < REFUSAL_TOLD_MS;
+        if self.events.iter().rev().take_while(is_fresh).any(|event| is_told(&event)) {
+            return;
+        }
+        self.note(Happened {
+            id: 0,
+            at_ms: at.unix_ms,
+            environment: Some(of.clone()),
+            service: None,
+            node: Some(node.clone()),
+            reason: Some(Reason::ManifestRefused),
+            message,
+        });
     }
 
     /// A node that had to drop a service in a rollback confirms by saying nothing of it any more.
@@ -290,6 +321,13 @@ impl State {
             self.effects.publish.insert(id.clone());
         }
     }
+}
+
+/// Codes that a report counts for the first time since its agent's start.
+fn newly_refused(known: Option<&Report>, report: &Report) -> Vec<String> {
+    let known = known.filter(|known| known.agent_started_ms == report.agent_started_ms);
+    let is_new = |code: &&String| known.is_none_or(|known| !known.refused.contains_key(*code));
+    report.refused.keys().filter(is_new).cloned().collect()
 }
 
 fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, NotTaken> {
