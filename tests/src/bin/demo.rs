@@ -74,7 +74,8 @@ fn main() -> ExitCode {
     let all = load.summary(quiet_from, end);
     show(&acts, &load, before.p50, before.p99);
     say(&format!(
-        "\n{} requests, {} failed. WebSockets cut: {} of {WEBSOCKETS} held (a connection cannot be moved: it is cut after `drain`).",
+        "\n{} requests, {} failed. {WEBSOCKETS} WebSockets were held open through it; cut: {} times\n\
+         (a connection cannot be moved: each of the two good rollouts cuts every one of them once, after `drain`).",
         all.sent,
         all.failed,
         load.sockets_cut()
@@ -123,6 +124,10 @@ impl Act {
 
 fn show(acts: &[Act], load: &Load, p50_before: Duration, p99_before: Duration) {
     let ms = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1000.0);
+    // The first deploy comes before the load.
+    let moved = |before, during, sent| {
+        if sent == 0 { "-".to_owned() } else { format!("{} -> {}", ms(before), ms(during)) }
+    };
     let row = |act: &Act| {
         let seen = load.summary(act.timed.begun, act.timed.begun + act.timed.took);
         vec![
@@ -131,8 +136,8 @@ fn show(acts: &[Act], load: &Load, p50_before: Duration, p99_before: Duration) {
             act.timed.code.to_string(),
             seen.sent.to_string(),
             seen.failed.to_string(),
-            format!("{} -> {}", ms(p50_before), ms(seen.p50)),
-            format!("{} -> {}", ms(p99_before), ms(seen.p99)),
+            moved(p50_before, seen.p50, seen.sent),
+            moved(p99_before, seen.p99, seen.sent),
             act.versions.join(" "),
         ]
     };
