@@ -10,6 +10,7 @@ mod child;
 mod cleanup;
 mod node;
 mod slices;
+mod successor;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -58,7 +58,7 @@ pub enum RunError {
 }
 
 /// Runs until `shutdown` resolves (requests in flight get 10 s) or until a newer proxy took over and the
-/// last connection ended (an hour at most). Meant for a process of its own with a tokio `current_thread`
+/// last connection ended (an hour at most) or the newer one did. Meant for a process of its own with a tokio `current_thread`
 /// runtime, IO and time enabled; tasks are spawned with `tokio::spawn`, so no `LocalSet` is needed. What is
 /// open when it returns ends with the runtime.
 ///
@@ -88,22 +88,27 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     tasks.spawn(sweep(Arc::clone(&live)));
     let follower = Arc::clone(&control);
     tasks.spawn(async move { follower.follow_predecessor().await });
+    let until_used_up = async {
+        control.retired().await;
+        tracing::info!("a newer proxy took over");
+        let _ = timeout(RETIRED_MAX, until_unused(&live, &control)).await;
+        // The newer one asks once more for what was counted last.
+        sleep(takeover::ASK_QUIET * 2).await;
+    };
     tokio::select! {
-        // Either ends our service; the other one is not needed after it.
-        () = control.retired() => {
-            tracing::info!("a newer proxy took over");
-            let _ = timeout(RETIRED_MAX, until_unused(&live, &control)).await;
-            // The newer one asks once more for what was counted last.
-            sleep(takeover::ASK_QUIET * 2).await;
-        }
-        () = shutdown => {
-            live.retire();
-            let until = Instant::now() + SHUTDOWN_GRACE;
-            while live.in_flight() > 0 && Instant::now() < until {
-                sleep(SHUTDOWN_LOOK).await;
-            }
-            let _ = std::fs::remove_file(socket);
-        }
+        // Each ends our service; the others are not needed after it.
+        () = until_used_up => return Ok(()),
+        () = control.orphaned() => tracing::warn!("the newer proxy is gone, nobody sets our table any more"),
+        () = shutdown => {}
+    }
+    live.retire();
+    let until = Instant::now() + SHUTDOWN_GRACE;
+    while live.in_flight() > 0 && Instant::now() < until {
+        sleep(SHUTDOWN_LOOK).await;
+    }
+    // Once taken over, the path leads to the newer one.
+    if !control.is_retired() {
+        let _ = std::fs::remove_file(socket);
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::DevError;
+use super::successor::Successor;
 
 /// First wait before a start after an end; doubled up to the longest while it keeps ending at once.
 const RESTART_FIRST: Duration = Duration::from_millis(100);
@@ -33,6 +34,8 @@ pub(super) struct Program {
     pub(super) arguments: Vec<OsString>,
     /// Where `<role>.pid` and `<role>.log` are written.
     pub(super) folder: PathBuf,
+    /// Where it answers, if another process may take its place.
+    pub(super) socket: Option<PathBuf>,
 }
 
 /// A supervised child.
@@ -69,9 +72,17 @@ impl Program {
             .kill_on_drop(true)
             .spawn()
             .map_err(failed)?;
-        let pid = child.id().unwrap_or(0);
-        fs::write(self.pid_file(), format!("{pid}\n")).map_err(failed)?;
+        self.note(child.id().unwrap_or(0)).map_err(failed)?;
         Ok(child)
+    }
+
+    fn note(&self, pid: impl std::fmt::Display) -> std::io::Result<()> {
+        fs::write(self.pid_file(), format!("{pid}\n"))
+    }
+
+    /// The process that took our child's place.
+    async fn successor(&self) -> Option<Successor> {
+        Successor::at(self.socket.as_ref()?).await
     }
 }
 
@@ -99,15 +110,25 @@ async fn supervise(program: Program, mut child: Child, mut stopped: watch::Recei
         let started = Instant::now();
         tokio::select! {
             // Cancel-safe: `wait` may be called again, the wish to stop stays.
-            () = asked(&mut stopped) => return end(child).await,
+            () = asked(&mut stopped) => return end(&program, child).await,
             status = child.wait() => {
                 let status = status.map_or_else(|e| e.to_string(), |status| status.to_string());
-                tracing::warn!(role = program.role, folder = %program.folder.display(), %status,
-                    "child ended, starting it again");
+                tracing::warn!(role = program.role, folder = %program.folder.display(), %status, "child ended");
             }
         }
         if started.elapsed() >= STABLE_AFTER {
             pause = RESTART_FIRST;
+        }
+        while let Some(mut successor) = program.successor().await {
+            let pid = successor.pid().unwrap_or(0);
+            tracing::info!(role = program.role, pid, "another process took over; it serves now");
+            // Only a hint for people.
+            let _ = program.note(pid);
+            tokio::select! {
+                // Cancel-safe: what is read is thrown away, the wish to stop stays.
+                () = asked(&mut stopped) => return successor.end().await,
+                () = successor.ended() => pause = RESTART_FIRST,
+            }
         }
         child = loop {
             tokio::select! {
@@ -129,13 +150,17 @@ async fn asked(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-async fn end(mut child: Child) {
+async fn end(program: &Program, mut child: Child) {
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
         // One that has ended meanwhile is reaped below.
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     }
     if tokio::time::timeout(END_WITHIN, child.wait()).await.is_err() {
         let _ = child.kill().await;
+    }
+    // It took over while the child still held connections.
+    if let Some(successor) = program.successor().await {
+        successor.end().await;
     }
 }
 

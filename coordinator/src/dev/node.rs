@@ -144,7 +144,9 @@ impl Prepared {
         let token = around.data.token(id.as_str())?;
         let token_file = around.data.write(&format!("nodes/{name}/token"), token.as_bytes())?;
         let runtime_dir = around.data.create_folder(&format!("nodes/{name}/run"))?;
-        check_socket_path(&runtime_dir.join("proxy.sock"))?;
+        let control_socket = std::path::absolute(runtime_dir.join("proxy.sock"));
+        let control_socket = control_socket.unwrap_or_else(|_| runtime_dir.join("proxy.sock"));
+        check_socket_path(&control_socket)?;
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         let file = AgentFile {
             name,
@@ -177,8 +179,10 @@ impl Prepared {
                 .chain(["--config".into(), config.clone().into_os_string()])
                 .collect(),
             folder: folder.clone(),
+            socket: None,
         };
-        let (proxy, agent) = (program("proxy", &["proxy"]), program("agent", &[]));
+        let (mut proxy, agent) = (program("proxy", &["proxy"]), program("agent", &[]));
+        proxy.socket = Some(control_socket);
         Ok(Self { id, token, name: name.clone(), agent, proxy })
     }
 }

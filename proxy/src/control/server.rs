@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 /// What all control connections share.
 #[derive(Debug)]
@@ -25,6 +25,16 @@ pub(crate) struct Control {
     pub(crate) predecessor: Mutex<Option<Predecessor>>,
     frozen: AtomicBool,
     retired: watch::Sender<bool>,
+    orphaned: Notify,
+}
+
+/// Tells that the newer proxy is gone.
+struct Successor<'a>(&'a Control);
+
+impl Drop for Successor<'_> {
+    fn drop(&mut self) {
+        self.0.orphaned.notify_one();
+    }
 }
 
 /// Lifts the freeze of a take-over that broke off.
@@ -44,13 +54,24 @@ impl Control {
     ) -> Arc<Self> {
         let (predecessor, frozen) = (Mutex::new(predecessor), AtomicBool::new(false));
         let retired = watch::Sender::new(false);
-        Arc::new(Self { live, state_file, predecessor, frozen, retired })
+        let orphaned = Notify::new();
+        Arc::new(Self { live, state_file, predecessor, frozen, retired, orphaned })
     }
 
     /// Resolves when a newer proxy has taken over.
     pub(crate) async fn retired(&self) {
         // The sender lives as long as we do.
         let _ = self.retired.subscribe().wait_for(|retired| *retired).await;
+    }
+
+    /// Whether a newer proxy has taken over.
+    pub(crate) fn is_retired(&self) -> bool {
+        *self.retired.borrow()
+    }
+
+    /// Resolves when the newer proxy that took over has ended.
+    pub(crate) async fn orphaned(&self) {
+        self.orphaned.notified().await;
     }
 
     /// Runs until it is dropped.
@@ -76,7 +97,7 @@ impl Control {
     async fn converse(&self, stream: UnixStream) -> io::Result<()> {
         let mut lines = Lines::new(stream);
         let mut frozen = None;
-        let mut from_successor = false;
+        let mut successor = None;
         loop {
             let request = match lines.next().await {
                 Ok(Some(request)) => request,
@@ -87,8 +108,8 @@ impl Control {
                 }
                 Err(error) => return Err(error),
             };
-            let busy = (self.frozen.load(SeqCst) && frozen.is_none()) || *self.retired.borrow();
-            if busy && !from_successor {
+            let busy = (self.frozen.load(SeqCst) && frozen.is_none()) || self.is_retired();
+            if busy && successor.is_none() {
                 lines.send(&Reply::Busy).await?;
                 continue;
             }
@@ -106,7 +127,7 @@ impl Control {
                     continue;
                 }
                 Request::Accepting => {
-                    from_successor = true;
+                    successor = Some(Successor(self));
                     let counters = self.live.retire();
                     self.retired.send_replace(true);
                     frozen = None;
@@ -124,7 +145,7 @@ impl Control {
             Err(error) => return Reply::Failed { error: error.to_string() },
         };
         // A retired proxy leaves the copy to its successor.
-        if !*self.retired.borrow()
+        if !self.is_retired()
             && let Err(error) = state_file::write(&self.state_file, &table)
         {
             tracing::warn!(%error, "the copy of the table cannot be written");

@@ -169,3 +169,21 @@ async fn a_wildcard_and_a_specific_address_of_one_port_belong_to_two_routes() {
     proxy.set(&[both, narrow]).await;
     assert_eq!(kept.get().await.unwrap().text(), "a");
 }
+
+#[tokio::test]
+async fn an_old_proxy_ends_with_the_newer_one_and_leaves_its_socket_alone() {
+    let (place, listen) = (Place::new(), free_address());
+    let mut old = place.start(TakeOver::Fresh).await;
+    let address = naming("a", Duration::ZERO).await;
+    old.set(&[route(listen, Protocol::Tcp, vec![backend("a", address, 1)])]).await;
+    let mut kept = Wire::to(listen).await;
+    assert_eq!(kept.get().await.unwrap().text(), "a");
+    let new = place.start(TakeOver::FromRunning).await;
+    assert_eq!(kept.get().await.unwrap().text(), "a", "the old one holds it");
+    new.kill();
+    let ended = old.ended.take().unwrap();
+    tokio::task::spawn_blocking(move || ended.join().unwrap()).await.unwrap();
+    assert!(place.path("control.sock").exists());
+    let _fresh = place.start(TakeOver::Fresh).await;
+    assert_eq!(Wire::to(listen).await.get().await.unwrap().text(), "a");
+}
