@@ -112,13 +112,11 @@ impl Sources {
     }
 
     async fn pinned(&self, text: &str, reference: &Reference, pin: Pin) -> Resolved {
-        let mut warnings = Vec::new();
-        match &pin {
-            Pin::ImageId(_) => warnings.push(format!(
-                "{text} exists in the local Docker only: nodes on other machines cannot pull it; push it to a registry for them"
-            )),
-            Pin::Digest(_) => warnings.extend(self.plain_http_warning(reference.registry()).await),
-        }
+        let warnings = match &pin {
+            Pin::ImageId(_) => None,
+            Pin::Digest(_) => self.plain_http_warning(reference.registry()).await,
+        };
+        let warnings = warnings.into_iter().collect();
         Resolved { image: Image { reference: text.to_owned(), pin }, warnings }
     }
 

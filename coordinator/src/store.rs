@@ -97,5 +97,13 @@ fn write(connection: &mut Connection, changes: &[Change]) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Writes and reads again without a thread, for the tests of what survives a restart.
+#[cfg(test)]
+pub(crate) fn write_and_read(path: &Path, changes: &[Change]) -> Result<Kept, StoreError> {
+    let mut connection = schema::open(path)?;
+    write(&mut connection, changes)?;
+    rows::read_all(&connection)
+}
+
 #[cfg(test)]
 mod tests;

@@ -92,8 +92,9 @@ fn sign(service: &Ready, fleet: &Fleet, key: &SecretKey) -> Result<Envelope, Cli
     Ok(envelope)
 }
 
-/// Who asks, for the history.
+/// Who asks, for the history: the person behind `sudo`, else the user of this process.
 pub(super) fn user() -> String {
-    let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    name.unwrap_or_else(|| format!("uid {}", nix::unistd::getuid()))
+    let uid = nix::unistd::getuid();
+    let known = || nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
+    std::env::var("SUDO_USER").ok().or_else(known).unwrap_or_else(|| format!("uid {uid}"))
 }

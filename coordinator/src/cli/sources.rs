@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use protocol::file::{ServiceFile, check_together, parse};
 use protocol::id::{EnvironmentName, ServiceName};
-use protocol::release::Image;
+use protocol::release::{Image, Pin};
 use protocol::spec::ServiceSpec;
 
 use super::session::Session;
@@ -33,6 +34,15 @@ pub(super) struct Ready {
 pub(super) struct Batch {
     pub(super) environment: EnvironmentName,
     pub(super) services: Vec<Ready>,
+}
+
+/// Where the nodes are, seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spread {
+    /// All on this machine, sharing its Docker.
+    ThisMachine,
+    /// On other machines too.
+    Machines,
 }
 
 struct Read {
@@ -71,9 +81,10 @@ pub(super) async fn load(
     check(&read, &deployed)?;
     let sources = sources(session)?;
     let mut services = Vec::new();
+    let spread = spread(client, &environment).await?;
     for mut one in in_order(read) {
         one.image = target.image.clone().or(one.image);
-        services.push(pin(one, &deployed, &sources).await?);
+        services.push(pin(one, &deployed, &sources, spread).await?);
     }
     Ok(Batch { environment, services })
 }
@@ -119,7 +130,20 @@ fn sources(session: &Session) -> Result<Sources, CliError> {
     Ok(Sources { registries, docker: Docker::local().ok() })
 }
 
-async fn pin(read: Read, deployed: &Deployed, sources: &Sources) -> Result<Ready, CliError> {
+async fn spread(client: &Client, environment: &EnvironmentName) -> Result<Spread, CliError> {
+    let nodes = client.nodes(Some(environment)).await?.nodes;
+    let is_here =
+        |address: &str| address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let all_here = nodes.iter().all(|node| is_here(&node.address));
+    Ok(if all_here { Spread::ThisMachine } else { Spread::Machines })
+}
+
+async fn pin(
+    read: Read,
+    deployed: &Deployed,
+    sources: &Sources,
+    spread: Spread,
+) -> Result<Ready, CliError> {
     let name = &read.file.spec.name;
     let Some(reference) = &read.image else {
         return Err(CliError::usage(format_args!(
@@ -130,6 +154,12 @@ async fn pin(read: Read, deployed: &Deployed, sources: &Sources) -> Result<Ready
     let resolved = sources.resolve(reference).await.map_err(CliError::failed)?;
     for warning in &resolved.warnings {
         eprintln!("warning: {warning}");
+    }
+    if spread == Spread::Machines && matches!(resolved.image.pin, Pin::ImageId(_)) {
+        eprintln!(
+            "warning: {reference} exists in the local Docker only: nodes on other machines cannot pull it; push it to a \
+             registry for them"
+        );
     }
     let counter = deployed.services.get(name).map_or(0, |service| service.counter) + 1;
     Ok(Ready { text: read.text, spec: read.file.spec, image: resolved.image, counter })

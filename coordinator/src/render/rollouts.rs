@@ -95,7 +95,10 @@ pub fn not_rolled_out(rollout: &RolloutShown) -> String {
         (state, _) => format!("revision {revision} is {state}"),
     };
     let reason = rollout.reason.map_or(String::new(), |reason| format!(" [{reason}]"));
-    let mut text = format!("error: service \"{service}\": {what}{reason}\n  {message}\n");
+    let mut text = format!("error: service \"{service}\": {what}{reason}\n");
+    if rollout.failures.is_empty() {
+        text.push_str(&format!("  {message}\n"));
+    }
     for failure in &rollout.failures {
         text.push_str(&evidence(failure));
     }

@@ -162,6 +162,10 @@ impl State {
         if let Some(node) = self.nodes.get_mut(topic) {
             node.record.report = Some(report);
         }
+        if !refused.is_empty() {
+            // What it refused may be what the broker keeps for it.
+            self.effects.publish.insert(topic.clone());
+        }
         for code in refused {
             self.note_refusal(&name, &environment, &code, at);
         }

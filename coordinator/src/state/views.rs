@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use protocol::id::{EnvironmentName, NodeName, ReleaseId, ServiceId};
-use protocol::report::{EngineState, Phase, ServiceReport};
+use protocol::report::{EngineState, InstanceState, Phase, ServiceReport};
 
 use super::records::{Happened, Revision};
 use super::requests::Refused;
@@ -93,11 +93,15 @@ impl State {
         let progress = revision.nodes.get(name);
         let report = self.node_named(name).and_then(|node| node.report_on(id));
         let of_this = report.filter(|report| report.revision == revision.number);
+        // A node that went back runs well again; why it did is what is asked for.
+        let failure = revision.failures.iter().find(|failure| failure.node == *name);
         NodeProgressShown {
             name: name.clone(),
             state: progress.map_or("waiting", |p| p.state.as_str()).to_owned(),
-            reason: progress.and_then(|p| p.reason),
-            message: progress.and_then(|p| p.message.clone()),
+            reason: progress.and_then(|p| p.reason).or(failure.map(|f| f.reason)),
+            message: progress
+                .and_then(|p| p.message.clone())
+                .or_else(|| failure.map(|f| f.message.clone())),
             updated: of_this.map_or(0, |report| report.updated),
             ready: report.map_or(0, |report| report.ready),
             desired: revision.placement.get(name).copied().unwrap_or(0),
@@ -268,12 +272,13 @@ impl Node {
             .report
             .as_ref()
             .is_some_and(|report| report.seen.generation >= self.intent.generation);
+        // Not more than wanted either: scaling down is done when the last one too many is gone.
         let complete = report.is_some_and(|report| {
+            let there = report.instances.iter().filter(|i| i.state != InstanceState::Kept).count();
             report.phase == Phase::Running
-                && report.desired == assigned.count
-                && report.ready >= assigned.count
+                && report.ready == assigned.count
+                && u32::try_from(there).is_ok_and(|there| there == assigned.count)
         });
-        // Nothing wanted, nothing reported.
         let empty = assigned.count == 0 && report.is_none_or(|r| r.instances.is_empty());
         Some(ServiceOnNode {
             node: self.record.name.clone(),

@@ -1,0 +1,356 @@
+//! A fleet of fake nodes that sign what they say, around a real [`State`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::FORMAT;
+use protocol::envelope::Envelope;
+use protocol::file::parse;
+use protocol::hello::{Capacity, Hello, Load, Presence};
+use protocol::id::{NodeId, ServiceId, Template};
+use protocol::keys::{Role, RoleName, Root, SecretKey};
+use protocol::manifest::{Assignment, Manifest, Version};
+use protocol::reason::Reason;
+use protocol::release::{Image, Pin, Release};
+use protocol::report::{
+    EngineState, Evidence, GivenUp, InstanceReport, InstanceState, Phase, Report, ServiceReport,
+};
+use protocol::topic::Up;
+
+use super::super::records::{Change, Kept};
+use super::super::requests::{Accepted, Deploy, PlanRequest, Refused, Undo};
+use super::super::shown::{PlanShown, RolloutShown, ServiceShown};
+use super::super::{At, Director, State};
+use planner::Now;
+use planner::fleet::RolloutState;
+
+const FLEET: &str = "000000000000000000000000000000f1";
+
+pub(super) struct World {
+    pub(super) state: State,
+    pub(super) at: At,
+    keys: BTreeMap<String, SecretKey>,
+    names: BTreeMap<String, String>,
+    kept: Vec<Change>,
+    counter: u64,
+    sequence: u64,
+}
+
+pub(super) fn id(service: &str) -> ServiceId {
+    ServiceId { environment: "default".parse().unwrap(), name: service.parse().unwrap() }
+}
+
+fn director() -> Director {
+    let key = |seed: u8| SecretKey::from_seed([seed; 32]);
+    let roles = BTreeMap::from([
+        (RoleName::Root, Role::single(key(1).public())),
+        (RoleName::Release, Role::single(key(2).public())),
+        (RoleName::Director, Role::single(key(3).public())),
+    ]);
+    let fleet: protocol::id::FleetId = FLEET.parse().unwrap();
+    let root = Root { format: FORMAT, fleet: fleet.clone(), version: 1, epoch: 1, roles };
+    Director { fleet, root, key: key(3) }
+}
+
+impl World {
+    pub(super) fn with_nodes(names: &[&str]) -> Self {
+        let at = At { now: Now(1_000), unix_ms: 1_700_000_000_000 };
+        let mut world = Self {
+            state: State::restore(director(), Kept::default(), at),
+            at,
+            keys: BTreeMap::new(),
+            names: BTreeMap::new(),
+            kept: Vec::new(),
+            counter: 0,
+            sequence: 0,
+        };
+        for name in names {
+            world.joins_as(name, name);
+        }
+        world
+    }
+
+    /// A board known to the test as `handle` says hello under `name`.
+    pub(super) fn joins_as(&mut self, handle: &str, name: &str) {
+        let seed = u8::try_from(self.keys.len()).unwrap() + 100;
+        self.keys.insert(handle.to_owned(), SecretKey::from_seed([seed; 32]));
+        self.names.insert(handle.to_owned(), name.to_owned());
+        let _ = self.says_hello(handle);
+    }
+
+    pub(super) fn node_id(&self, handle: &str) -> NodeId {
+        self.keys[handle].public().node_id()
+    }
+
+    /// Takes the effects as the loop would; which manifests were published.
+    pub(super) fn settle(&mut self) -> BTreeSet<NodeId> {
+        let effects = self.state.take_effects(self.at);
+        self.kept.extend(effects.changes);
+        effects.publish
+    }
+
+    fn hear(&mut self, handle: &str, up: Up, bytes: &[u8]) -> BTreeSet<NodeId> {
+        let node = self.node_id(handle);
+        self.state.heard(&node, up, bytes, self.at).unwrap();
+        self.settle()
+    }
+
+    pub(super) fn hello_bytes(&self, handle: &str) -> Vec<u8> {
+        let key = &self.keys[handle];
+        let hello = Hello {
+            format: FORMAT,
+            fleet: FLEET.parse().unwrap(),
+            node: key.public().node_id(),
+            public_key: key.public().to_base64(),
+            name: self.names[handle].parse().unwrap(),
+            environment: "default".parse().unwrap(),
+            labels: BTreeMap::new(),
+            formats: vec![1],
+            agent_version: "0.1.0".to_owned(),
+            nonce: "n".to_owned(),
+            boot_id: "boot".to_owned(),
+            seen: Version::default(),
+            capacity: Capacity {
+                architecture: "arm64".to_owned(),
+                cores: 4,
+                memory_bytes: 1 << 30,
+            },
+            address: "127.0.0.1".to_owned(),
+        };
+        Envelope::sign(&hello, &[key]).to_bytes()
+    }
+
+    pub(super) fn says_hello(&mut self, handle: &str) -> BTreeSet<NodeId> {
+        let bytes = self.hello_bytes(handle);
+        self.hear(handle, Up::Hello, &bytes)
+    }
+
+    pub(super) fn says_load(&mut self, handle: &str) {
+        let seen = self.seen(handle);
+        let _ = self.load(handle, seen);
+    }
+
+    pub(super) fn has_seen(&mut self, handle: &str, generation: u64) {
+        let _ = self.load(handle, Version { epoch: 1, generation });
+    }
+
+    fn load(&mut self, handle: &str, seen: Version) -> BTreeSet<NodeId> {
+        let load = Load {
+            seen,
+            cpu: Some(0.5),
+            load1: None,
+            mem_used: None,
+            mem_total: None,
+            disk_used: None,
+            disk_total: None,
+            temp_c: None,
+            up_s: 1,
+        };
+        self.hear(handle, Up::Load, &serde_json::to_vec(&load).unwrap())
+    }
+
+    pub(super) fn goes_away(&mut self, handle: &str) {
+        let presence = Presence { online: false, boot_id: "boot".to_owned() };
+        self.hear(handle, Up::Presence, &serde_json::to_vec(&presence).unwrap());
+    }
+
+    pub(super) fn passes(&mut self, ms: u64) {
+        self.at = At { now: self.at.now.plus(ms), unix_ms: self.at.unix_ms + ms };
+        self.state.tick(self.at);
+        self.settle();
+    }
+
+    /// The node runs exactly what its manifest says and reports so.
+    pub(super) fn runs(&mut self, handle: &str) {
+        let bytes = self.report_bytes(handle, Phase::Running);
+        self.hear(handle, Up::Report, &bytes);
+    }
+
+    /// Every node runs what it is told, until nothing changes any more.
+    pub(super) fn all_run(&mut self) {
+        for _ in 0..4 {
+            for handle in self.keys.keys().cloned().collect::<Vec<_>>() {
+                if self.state.nodes[&self.node_id(&handle)].record.online {
+                    self.runs(&handle);
+                }
+            }
+        }
+    }
+
+    /// The node gives the wanted release of a service up and goes back by itself.
+    pub(super) fn gives_up(&mut self, handle: &str, service: &str, reason: Reason) {
+        let mut report = self.report(handle, Phase::Running);
+        for of_it in report.services.iter_mut().filter(|s| s.service.as_str() == service) {
+            let manifest = self.state.nodes[&self.node_id(handle)].intent.clone();
+            let assigned = &manifest.assigned[&of_it.service];
+            of_it.phase = Phase::RolledBack;
+            of_it.given_up = Some(GivenUp {
+                release: assigned.release.clone(),
+                template: Template::of(&assigned.release, &"default".parse().unwrap(), 0),
+                attempt: assigned.attempt,
+                reason,
+                message: "never ready".to_owned(),
+                evidence: Some(Evidence { probe: Some("503".to_owned()), ..Evidence::default() }),
+            });
+        }
+        let bytes = Envelope::sign(&report, &[&self.keys[handle]]).to_bytes();
+        self.hear(handle, Up::Report, &bytes);
+    }
+
+    pub(super) fn report_bytes(&mut self, handle: &str, phase: Phase) -> Vec<u8> {
+        let report = self.report(handle, phase);
+        Envelope::sign(&report, &[&self.keys[handle]]).to_bytes()
+    }
+
+    fn report(&mut self, handle: &str, phase: Phase) -> Report {
+        self.sequence += 1;
+        let services = match self.state.manifest(&self.node_id(handle)) {
+            Some(_) => self.manifest(handle).services,
+            None => Vec::new(),
+        };
+        Report {
+            format: FORMAT,
+            fleet: FLEET.parse().unwrap(),
+            node: self.node_id(handle),
+            environment: "default".parse().unwrap(),
+            sequence: self.sequence,
+            agent_started_ms: 1,
+            seen: self.seen(handle),
+            services: services.iter().map(|assignment| running(assignment, phase)).collect(),
+            refused: BTreeMap::new(),
+            engine: EngineState::Ready,
+        }
+    }
+
+    /// Manifests arrive at once here.
+    fn seen(&self, handle: &str) -> Version {
+        Version { epoch: 1, generation: self.generation(handle) }
+    }
+
+    pub(super) fn generation(&self, handle: &str) -> u64 {
+        self.state.nodes[&self.node_id(handle)].intent.generation
+    }
+
+    pub(super) fn is_online(&self, handle: &str) -> bool {
+        self.state.nodes[&self.node_id(handle)].record.online
+    }
+
+    /// The published manifest, verified as a node would.
+    pub(super) fn manifest(&self, handle: &str) -> Manifest {
+        let bytes = self.state.manifest(&self.node_id(handle)).unwrap();
+        let envelope = Envelope::from_bytes(bytes).unwrap();
+        envelope.verify::<Manifest>(&director().root).unwrap().into_inner()
+    }
+
+    /// `web:2x3`: revision 2 of web, three instances.
+    pub(super) fn assigned(&self, handle: &str) -> String {
+        if self.state.manifest(&self.node_id(handle)).is_none() {
+            return String::new();
+        }
+        let show = |a: &Assignment| format!("{}:{}x{}", a.service, a.revision, a.count);
+        self.manifest(handle).services.iter().map(show).collect::<Vec<_>>().join(" ")
+    }
+
+    pub(super) fn sign(&mut self, service: &str, version: &str) -> Envelope {
+        self.sign_by(service, version, 2)
+    }
+
+    pub(super) fn sign_with_foreign_key(&mut self, service: &str, version: &str) -> Envelope {
+        self.sign_by(service, version, 9)
+    }
+
+    fn sign_by(&mut self, service: &str, version: &str, seed: u8) -> Envelope {
+        self.counter += 1;
+        let (image, spec) = parts(service, version);
+        let fleet = FLEET.parse().unwrap();
+        let release = Release { format: FORMAT, fleet, counter: self.counter, image, spec };
+        Envelope::sign(&release, &[&SecretKey::from_seed([seed; 32])])
+    }
+
+    pub(super) fn deploy(&mut self, service: &str, version: &str) -> Result<Accepted, Refused> {
+        let envelope = self.sign(service, version);
+        self.deploy_envelope(envelope)
+    }
+
+    pub(super) fn deploy_envelope(&mut self, release: Envelope) -> Result<Accepted, Refused> {
+        let environment = "default".parse().unwrap();
+        let (file, by) = (String::new(), "test".to_owned());
+        let deploy = Deploy { environment, release, file, cause: None, by };
+        let accepted = self.state.deploy(deploy, self.at);
+        self.settle();
+        accepted
+    }
+
+    pub(super) fn plan(&self, service: &str, version: &str) -> Result<PlanShown, Refused> {
+        let (image, spec) = parts(service, version);
+        let environment = "default".parse().unwrap();
+        self.state.plan(&PlanRequest { environment, image, spec: Box::new(spec) })
+    }
+
+    pub(super) fn undo(&mut self, service: &str, to: Option<u64>) -> Result<Accepted, Refused> {
+        let undo = Undo { to_revision: to, cause: None, by: "test".to_owned() };
+        let accepted = self.state.undo(&id(service), undo, self.at);
+        self.settle();
+        accepted
+    }
+
+    pub(super) fn scale(&mut self, service: &str, count: Option<u32>) -> Result<Accepted, Refused> {
+        let accepted = self.state.scale(&id(service), count, self.at);
+        self.settle();
+        accepted
+    }
+
+    pub(super) fn rollout(&self, service: &str) -> RolloutShown {
+        self.state.show_rollout(&id(service), None).unwrap()
+    }
+
+    pub(super) fn revision_state(&self, service: &str, number: u64) -> RolloutState {
+        self.state.services[&id(service)].revisions[&number].state
+    }
+
+    pub(super) fn services(&self) -> ServiceShown {
+        self.state.show_services(None, self.at.unix_ms).services.remove(0)
+    }
+
+    /// The coordinator starts again from what it stored; which manifests it publishes.
+    pub(super) fn restart(&mut self) -> BTreeSet<NodeId> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let kept = crate::store::write_and_read(&path, &self.kept).unwrap();
+        self.state = State::restore(director(), kept, self.at);
+        self.settle()
+    }
+}
+
+fn parts(service: &str, version: &str) -> (Image, protocol::spec::ServiceSpec) {
+    let text = format!(
+        "name = \"{service}\"\nper_node = 1\n[[ports]]\nname = \"http\"\nlisten = 8080\ntarget = 80\n"
+    );
+    let digest = protocol::id::sha256_hex(version.as_bytes());
+    let pin = Pin::Digest(format!("sha256:{digest}").parse().unwrap());
+    let reference = format!("r.io/{service}:{version}");
+    (Image { reference, pin }, parse("test.toml", &text).unwrap().spec)
+}
+
+fn running(assignment: &Assignment, phase: Phase) -> ServiceReport {
+    let template = Template::of(&assignment.release, &"default".parse().unwrap(), 0);
+    let instance = |slot| InstanceReport {
+        name: format!("{}-{slot}", assignment.service),
+        slot,
+        release: assignment.release.clone(),
+        template: template.clone(),
+        state: InstanceState::Ready,
+        restarts: 0,
+    };
+    ServiceReport {
+        service: assignment.service.clone(),
+        revision: assignment.revision,
+        attempt: assignment.attempt,
+        phase,
+        detail: None,
+        desired: assignment.count,
+        updated: assignment.count,
+        ready: assignment.count,
+        instances: (0..assignment.count).map(instance).collect(),
+        given_up: None,
+    }
+}
