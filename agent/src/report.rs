@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::Now;
-use planner::node::{Decision, History, Instance, Life, Observed, Routing, Verdict, Wanted};
+use planner::node::{History, Instance, Life, Observed, Routing, Verdict, Wanted};
 use protocol::FORMAT;
 use protocol::acceptance::NodeIdentity;
 use protocol::id::{ServiceName, Template};
@@ -128,16 +128,14 @@ fn is_up(instance: &Instance) -> bool {
     matches!(instance.life, Life::Running { .. } | Life::Stopping { .. })
 }
 
-/// What keeps everything from moving comes before what one service waits for.
+/// What keeps everything from moving comes before what one service waits for: it concerns those at rest too.
 fn detail(
     sources: &Sources<'_>,
     name: &ServiceName,
     verdict: Option<&Verdict>,
     now: Now,
 ) -> Option<Detail> {
-    let is_at_rest = verdict
-        .is_some_and(|verdict| matches!(verdict.decision, Decision::Settled | Decision::GaveUp(_)));
-    if let Some(Obstacle { reason, message }) = sources.obstacle.filter(|_| !is_at_rest) {
+    if let Some(Obstacle { reason, message }) = sources.obstacle {
         let (reason, message) = (*reason, message.clone());
         return Some(Detail { reason, message, again_in_ms: None });
     }

@@ -133,12 +133,14 @@ fn a_service_that_is_not_decided_yet_is_updating_under_its_new_revision() {
 }
 
 #[test]
-fn what_keeps_the_node_from_moving_is_said_of_every_service_that_is_not_at_rest() {
+fn what_keeps_the_node_from_moving_is_said_of_every_service() {
     let obstacle = Obstacle { reason: Reason::EngineUnavailable, message: "docker is away".into() };
     let mut said = Said::new();
     let report = said.report(Some(&obstacle), Now(1_000));
     assert_eq!(report.services[0].detail.as_ref().unwrap().message, "docker is away");
     let verdict = said.verdicts.get_mut(&web()).unwrap();
     (verdict.decision, verdict.waiting) = (Decision::Settled, None);
-    assert_eq!(said.report(Some(&obstacle), Now(1_000)).services[0].detail, None);
+    let report = said.report(Some(&obstacle), Now(1_000));
+    assert_eq!(report.services[0].detail.as_ref().unwrap().message, "docker is away");
+    assert_eq!(said.report(None, Now(1_000)).services[0].detail, None);
 }
