@@ -195,7 +195,7 @@ impl State {
             online: node.record.online,
         };
         let mut facts: Vec<NodeFacts> = of_it.map(fact).collect();
-        facts.sort_by(|a, b| natural(a.name.as_str()).cmp(&natural(b.name.as_str())));
+        facts.sort_by_key(|fact| natural(fact.name.as_str()));
         facts
     }
 

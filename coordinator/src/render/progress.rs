@@ -47,7 +47,10 @@ impl Progress {
                     }
                 }
             }
-            Mode::Live => print!("{}{}\n", erase(self.shown.len()), lines.join("\n")),
+            Mode::Live => {
+                print!("{}", erase(self.shown.len()));
+                lines.iter().for_each(|line| println!("{line}"));
+            }
         }
         // Piped output is buffered by blocks: a person who watches wants the line now.
         let _ = std::io::stdout().flush();

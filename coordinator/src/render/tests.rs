@@ -1,1 +1,297 @@
-//! tmp
+//! Golden output: what a person sees, letter by letter.
+
+use protocol::hello::Capacity;
+use protocol::manifest::Version;
+use protocol::reason::Reason;
+use protocol::report::Evidence;
+
+use super::*;
+use crate::state::records::Failure;
+use crate::state::requests::Accepted;
+use crate::state::shown::{
+    ChangeShown, HistoryShown, NodePlanShown, NodeProgressShown, RevisionShown, RolloutShown,
+    ServiceOnNode,
+};
+
+fn service() -> ServiceId {
+    ServiceId { environment: "default".parse().unwrap(), name: "web".parse().unwrap() }
+}
+
+fn progress(name: &str, state: &str, updated: u32) -> NodeProgressShown {
+    NodeProgressShown {
+        name: name.parse().unwrap(),
+        state: state.to_owned(),
+        reason: None,
+        message: None,
+        updated,
+        ready: 2,
+        desired: 2,
+    }
+}
+
+fn rollout_in(state: &str, nodes: Vec<NodeProgressShown>) -> RolloutShown {
+    RolloutShown {
+        version: 1,
+        service: service().name,
+        environment: service().environment,
+        revision: 3,
+        from_revision: Some(2),
+        state: state.to_owned(),
+        reason: None,
+        message: "nodes take the new revision".to_owned(),
+        image: "r.io/web:v3".to_owned(),
+        pinned: "r.io/web@sha256:00".to_owned(),
+        release: "a".repeat(64).parse().unwrap(),
+        cause: None,
+        by: "anna".to_owned(),
+        started_ms: 1_795_434_151_217,
+        ended_ms: None,
+        nodes,
+        pending: Vec::new(),
+        unplaced: 0,
+        failures: Vec::new(),
+    }
+}
+
+#[test]
+fn a_rollout_on_its_way_names_cause_and_until() {
+    let waiting = NodeProgressShown {
+        reason: Some(Reason::WaitingForConnections),
+        message: Some("waiting for 12 connections until 10:31".to_owned()),
+        ..progress("node-2", "updating", 1)
+    };
+    let nodes = vec![progress("node-1", "updated", 2), waiting, progress("node-3", "waiting", 0)];
+    assert_eq!(
+        rollout_lines(&rollout_in("in_progress", nodes)).join("\n"),
+        "Waiting for rollout of \"web\" to finish: 1 of 3 nodes updated...\n  \
+         node-1  updated  2/2 new, 2 ready\n  \
+         node-2  updating  1/2 new, 2 ready  waiting_for_connections: waiting for 12 connections until 10:31"
+    );
+}
+
+#[test]
+fn the_last_line_counts_nodes_that_are_pending() {
+    let mut rollout = rollout_in(
+        "succeeded",
+        vec![progress("node-1", "updated", 2), progress("node-2", "offline", 0)],
+    );
+    rollout.ended_ms = Some(rollout.started_ms + 8_140);
+    rollout.pending = vec!["node-2".parse().unwrap()];
+    assert_eq!(
+        rolled_out(&rollout),
+        "service \"web\" successfully rolled out: revision 3 on 1 node in 8.1 s; 1 pending: node-2 offline, takes it on \
+         return\n"
+    );
+}
+
+#[test]
+fn a_rollback_shows_reason_and_evidence_and_no_control_characters() {
+    let mut rollout = rollout_in("rolled_back", vec![progress("node-1", "reverted", 0)]);
+    rollout.reason = Some(Reason::NotReadyInTime);
+    rollout.failures.push(Failure {
+        node: "node-1".parse().unwrap(),
+        reason: Reason::NotReadyInTime,
+        message: "not ready within 5s".to_owned(),
+        evidence: Some(Evidence {
+            probe: Some("503 not ready".to_owned()),
+            exit_code: Some(137),
+            oom_killed: true,
+            log: vec!["start\n".to_owned(), "\x1b[31mred".to_owned()],
+        }),
+    });
+    assert_eq!(
+        not_rolled_out(&rollout),
+        "error: service \"web\": revision 3 was rolled back to 2 [not_ready_in_time]\n  \
+         node-1: not_ready_in_time: not ready within 5s\n    \
+         last probe: 503 not ready\n    \
+         exit code:  137, killed for its memory\n    \
+         last log lines:\n      \
+         | start\n      \
+         |  [31mred\n"
+    );
+}
+
+#[test]
+fn the_first_line_says_what_is_deployed() {
+    let mut accepted = Accepted {
+        service: service(),
+        revision: 3,
+        from_revision: Some(2),
+        unchanged: false,
+        unplaced: 0,
+    };
+    let rollout = rollout_in("pending", Vec::new());
+    assert_eq!(
+        super::accepted(&accepted, &rollout),
+        "web revision 3: r.io/web:v3, from revision 2\n"
+    );
+    accepted.unchanged = true;
+    assert_eq!(
+        super::accepted(&accepted, &rollout),
+        "web unchanged: revision 3 runs this already\n"
+    );
+}
+
+#[test]
+fn status_shows_every_node_with_why() {
+    let mut rollout = rollout_in("in_progress", vec![progress("node-1", "updating", 1)]);
+    rollout.cause = Some("a new colour".to_owned());
+    assert_eq!(
+        super::rollout(&rollout),
+        "service   web (default)\n\
+         revision  3, from 2\n\
+         image     r.io/web:v3\n\
+         state     in_progress\n          \
+         nodes take the new revision\n\
+         started   2026-11-23T11:42:31Z, by anna\n\
+         cause     a new colour\n\
+         \n\
+         NODE    STATE     NEW  READY  WHY\n\
+         node-1  updating  1/2  2\n"
+    );
+}
+
+#[test]
+fn history_marks_the_revision_that_stands_and_the_reason_of_a_rollback() {
+    let revision = |number, state: &str, reason, undo_to| RevisionShown {
+        revision: number,
+        state: state.to_owned(),
+        image: format!("r.io/web:v{number}"),
+        release: "a".repeat(64).parse().unwrap(),
+        undo_to,
+        cause: None,
+        by: "anna".to_owned(),
+        started_ms: 0,
+        ended_ms: None,
+        reason,
+        message: String::new(),
+    };
+    let shown = HistoryShown {
+        service: service().name,
+        environment: service().environment,
+        current: Some(3),
+        revisions: vec![
+            revision(2, "rolled_back", Some(Reason::CrashLoop), None),
+            revision(3, "succeeded", None, Some(1)),
+        ],
+    };
+    assert_eq!(
+        history(&shown),
+        "REVISION  STATE                     STARTED               IMAGE        BY    CHANGE-CAUSE\n\
+         2         rolled_back [crash_loop]  1970-01-01T00:00:00Z  r.io/web:v2  anna\n\
+         3*        succeeded                 1970-01-01T00:00:00Z  r.io/web:v3  anna  undo to revision 1\n"
+    );
+}
+
+#[test]
+fn ps_says_what_is_missing_and_that_it_was_not_moved() {
+    let on = ServiceOnNode {
+        node: "opi-2".parse().unwrap(),
+        online: false,
+        heard_ms: 0,
+        desired: 1,
+        ready: 1,
+        phase: None,
+        reason: None,
+        message: None,
+        settled: false,
+        instances: Vec::new(),
+    };
+    let shown = ServiceShown {
+        environment: "default".parse().unwrap(),
+        name: "web".parse().unwrap(),
+        revision: 2,
+        image: "web:v2".to_owned(),
+        rollout: "succeeded".to_owned(),
+        desired: 4,
+        ready: 3,
+        count_override: None,
+        settled: true,
+        why: "1 lost with opi-2 (4 min), not moved".to_owned(),
+        nodes: vec![on],
+    };
+    assert_eq!(
+        services(&PsShown { version: 1, services: vec![shown] }),
+        "ENVIRONMENT  SERVICE  REVISION  READY  IMAGE   STATE\n\
+         default      web      2         3/4    web:v2  3/4: 1 lost with opi-2 (4 min), not moved\n"
+    );
+    assert!(services(&PsShown { version: 1, services: Vec::new() }).contains("pith deploy -f"));
+}
+
+#[test]
+fn node_ls_shows_what_is_not_known_as_a_dash() {
+    let node = NodeShown {
+        id: "0".repeat(32).parse().unwrap(),
+        name: "opi-1".parse().unwrap(),
+        environment: "default".parse().unwrap(),
+        status: "ready".to_owned(),
+        labels: std::collections::BTreeMap::new(),
+        address: "10.0.0.7".to_owned(),
+        agent_version: "0.1.0".to_owned(),
+        capacity: Capacity { architecture: "arm64".to_owned(), cores: 4, memory_bytes: 1 << 30 },
+        load: None,
+        heard_ms: 0,
+        seen: Version::default(),
+        generation: 0,
+        refused: std::collections::BTreeMap::new(),
+        services: vec!["web".parse().unwrap()],
+    };
+    assert_eq!(
+        nodes(&NodesShown { nodes: vec![node] }),
+        "NAME   STATUS  ENVIRONMENT  ADDRESS   AGENT  CPU  MEMORY  TEMP  SERVICES\n\
+         opi-1  ready   default      10.0.0.7  0.1.0  -    -       -     web\n"
+    );
+}
+
+#[test]
+fn a_plan_shows_before_and_after() {
+    let change = ChangeShown {
+        path: "image".to_owned(),
+        before: Some("web:v1".to_owned()),
+        after: Some("web:v2".to_owned()),
+    };
+    let node = NodePlanShown {
+        node: "node-1".parse().unwrap(),
+        online: true,
+        before: 2,
+        after: 2,
+        action: "replace".to_owned(),
+    };
+    let mut shown = PlanShown {
+        service: service().name,
+        environment: service().environment,
+        from_revision: Some(2),
+        changes: vec![change],
+        nodes: vec![node],
+        unplaced: 0,
+        anything: true,
+    };
+    assert_eq!(
+        plan(&shown),
+        "web: changes to revision 2 in default\n  \
+         ~ image: web:v1 -> web:v2\n\
+         NODE    NOW  THEN  ACTION\n\
+         node-1  2    2     replace\n"
+    );
+    shown.anything = false;
+    assert_eq!(plan(&shown), "web: nothing to do, revision 2 runs this already\n");
+}
+
+#[test]
+fn removed_names_the_volumes_that_stay() {
+    let removed = Removed { volumes: vec!["pith-1-db-data".to_owned()] };
+    let text = super::removed(&service(), &removed, &["opi-2".parse().unwrap()]);
+    assert_eq!(
+        text,
+        "service \"web\" removed, opi-2 offline removes it on return\n\
+         volume pith-1-db-data stays; `docker volume rm pith-1-db-data` on its node deletes it\n"
+    );
+}
+
+#[test]
+fn the_clock_is_right_on_leap_days_and_at_the_turn_of_years() {
+    assert_eq!(clock(0), "1970-01-01T00:00:00Z");
+    assert_eq!(clock(951_782_400_000), "2000-02-29T00:00:00Z");
+    assert_eq!(clock(1_767_225_599_000), "2025-12-31T23:59:59Z");
+    assert_eq!(clock(1_795_434_151_217), "2026-11-23T11:42:31Z");
+}
