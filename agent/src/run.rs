@@ -51,7 +51,7 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
     };
     let boot_id = clock::boot_id();
     let session = link::session(&config.broker, &node, &boot_id)
-        .with_context(|| format!("{}", config.broker.token_file.display()))?;
+        .with_context(|| token_missing(&config.broker.token_file, &node.node))?;
     let (handle, heard) = mqtt::Session::start(session, seed(&node.node, &boot_id));
     let (outgoing, to_send) = mpsc::channel(link::MAX_OUTGOING);
     let (received, incoming) = mpsc::channel(MAX_INCOMING);
@@ -85,6 +85,15 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
 /// Docker takes the path of a mount as it is seen from the root.
 fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
     std::path::absolute(&path).with_context(|| path.display().to_string())
+}
+
+/// The node's id comes from the key that it has just made, so only it can say whose token it needs.
+fn token_missing(path: &Path, node: &NodeId) -> String {
+    format!(
+        "{}: here belongs the broker's password for this node, whose user is {node}; \
+         where the coordinator is the broker, `pith node token {node}` prints it",
+        path.display()
+    )
 }
 
 fn settings(config: &Config) -> Settings {

@@ -178,7 +178,7 @@ async fn nodes(Shared(api): Shared<Arc<Api>>, Query(wanted): Query<Wanted>) -> A
 
 async fn token(Shared(api): Shared<Arc<Api>>, UrlPath(id): UrlPath<NodeId>) -> Answer {
     let Some(credentials) = &api.credentials else {
-        let message = "the broker is an external one: its operator gives out passwords".to_owned();
+        let message = "the broker is an external one: its operator gives out passwords, to a user named as the node's id".to_owned();
         return Err(Failed(StatusCode::CONFLICT, "external_broker", message));
     };
     let failed = |error: &dyn std::error::Error| {

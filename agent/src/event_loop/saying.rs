@@ -1,5 +1,5 @@
-//! What the node says and when: hello at connect and every 15 minutes, a report on change, load every minute (every 10
-//! seconds while something is not settled), events as they happen.
+//! What the node says and when: hello at connect, then ever more rarely down to every 15 minutes, a report on change, load
+//! every minute (every 10 seconds while something is not settled), events as they happen.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +27,8 @@ use crate::sampler::Sampler;
 
 /// Changes within this are one report.
 const REPORT_PAUSE_MS: u64 = 50;
+/// A hello is not retained: one that was said while the coordinator was away too is lost, and so it is soon said again.
+const HELLO_AGAIN_MS: u64 = 2_000;
 const HELLO_INTERVAL_MS: u64 = hello::HELLO_INTERVAL_SECS * 1000;
 const LOAD_INTERVAL_MS: u64 = 60_000;
 const LOAD_INTERVAL_BUSY_MS: u64 = 10_000;
@@ -45,6 +47,7 @@ pub(super) struct Voice {
     is_up: bool,
     report_at: Now,
     hello_at: Now,
+    hello_pause_ms: u64,
     load_at: Now,
     sampler: Option<Sampler>,
 }
@@ -66,6 +69,7 @@ impl Voice {
             is_up: false,
             report_at: now,
             hello_at: now,
+            hello_pause_ms: HELLO_AGAIN_MS,
             load_at: now,
             sampler: None,
         }
@@ -75,6 +79,7 @@ impl Voice {
     pub(super) fn is_up(&mut self, now: Now) {
         self.is_up = true;
         self.hello_at = now;
+        self.hello_pause_ms = HELLO_AGAIN_MS;
         self.load_at = now;
         self.report_at = now;
         self.last = None;
@@ -90,6 +95,16 @@ impl Voice {
         let hello_at = if self.is_up { self.hello_at } else { load_at };
         let report_at = if self.report_at > now { self.report_at } else { load_at };
         load_at.min(hello_at).min(report_at)
+    }
+
+    /// Whether it is time for a hello; the one after it has more time.
+    fn hello_is_due(&mut self, now: Now) -> bool {
+        let is_due = now >= self.hello_at;
+        if is_due {
+            self.hello_at = now.plus(self.hello_pause_ms);
+            self.hello_pause_ms = (self.hello_pause_ms * 2).min(HELLO_INTERVAL_MS);
+        }
+        is_due
     }
 
     pub(super) fn event(
@@ -148,8 +163,7 @@ impl<E: Engine> Agent<E> {
         if !self.voice.is_up {
             return;
         }
-        if now >= self.voice.hello_at {
-            self.voice.hello_at = now.plus(HELLO_INTERVAL_MS);
+        if self.voice.hello_is_due(now) {
             self.say_hello();
         }
         if now >= self.voice.load_at {
@@ -277,5 +291,23 @@ fn own_architecture() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hello_is_soon_repeated_and_then_ever_more_rarely_anew_with_each_connection() {
+        let (outgoing, _said) = mpsc::channel(1);
+        let mut voice = Voice::new(crate::testing::node_key(), outgoing, 0, Now(0));
+        for connected_s in [0, 5_000] {
+            voice.is_up(Now(connected_s * 1000));
+            let seconds = connected_s..connected_s + 3_000;
+            let said = seconds.filter(|second| voice.hello_is_due(Now(second * 1000)));
+            let said: Vec<u64> = said.map(|second| second - connected_s).collect();
+            assert_eq!(said, [0, 2, 6, 14, 30, 62, 126, 254, 510, 1022, 1922, 2822]);
+        }
     }
 }
