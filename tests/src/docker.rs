@@ -87,3 +87,13 @@ pub fn remove_images(reference: &str) {
         }
     }
 }
+
+/// Removes the containers and networks that carry `label`, whatever becomes of it: a test ends.
+pub fn remove_all(label: &str) {
+    for container in containers(label) {
+        let _ = Command::new("docker").args(["rm", "-f", &container.id]).output();
+    }
+    for network in networks(label) {
+        let _ = Command::new("docker").args(["network", "rm", &network]).output();
+    }
+}

@@ -4,11 +4,13 @@
 //! Nothing here reaches into a crate of the product; what cannot be seen from outside is not asserted here.
 
 pub mod bench;
+pub mod by_hand;
 pub mod demo;
 pub mod docker;
 pub mod fleet;
 pub mod http;
 pub mod inside;
+pub mod mosquitto;
 pub mod private_docker;
 pub mod registry;
 pub mod services;
