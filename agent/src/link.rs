@@ -29,6 +29,18 @@ pub struct Outgoing {
     pub payload: Vec<u8>,
 }
 
+/// A board that booted this recently may be one of a thousand after a power cut: its first connect is spread.
+const FRESH_BOOT_MS: u64 = 120_000;
+
+/// The boot that the agent runs in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// The kernel's id of it.
+    pub id: String,
+    /// How long ago it was, when the agent started.
+    pub age: planner::Now,
+}
+
 /// What comes from the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming {
@@ -44,7 +56,7 @@ pub enum Incoming {
 ///
 /// # Errors
 /// When the token cannot be read.
-pub fn session(broker: &Broker, node: &NodeIdentity, boot_id: &str) -> std::io::Result<Session> {
+pub fn session(broker: &Broker, node: &NodeIdentity, boot: &Boot) -> std::io::Result<Session> {
     let token = std::fs::read_to_string(&broker.token_file)?.trim().to_owned();
     let (host, port) = broker.address.rsplit_once(':').unwrap_or((&broker.address, ""));
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -54,7 +66,7 @@ pub fn session(broker: &Broker, node: &NodeIdentity, boot_id: &str) -> std::io::
     let mut session = Session::new(address, id.clone(), subscriptions);
     session.credentials = Some(Credentials { user: id, secret: token });
     let presence = |online| {
-        let presence = Presence { online, boot_id: boot_id.to_owned() };
+        let presence = Presence { online, boot_id: boot.id.clone() };
         serde_json::to_vec(&presence).expect("plain data serialises")
     };
     session.presence = Some(mqtt::Presence {
@@ -65,7 +77,9 @@ pub fn session(broker: &Broker, node: &NodeIdentity, boot_id: &str) -> std::io::
     let pause = Duration::from_millis(broker.backoff_ms);
     session.pace.base = pause;
     session.pace.network_cap = session.pace.network_cap.min(pause * LONGEST_PAUSES);
-    session.first_delay_max = pause;
+    if boot.age.0 < FRESH_BOOT_MS {
+        session.first_delay_max = pause;
+    }
     Ok(session)
 }
 

@@ -49,10 +49,10 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         Some(path) => Registries::read(path)?,
         None => Registries::default(),
     };
-    let boot_id = clock::boot_id();
-    let session = link::session(&config.broker, &node, &boot_id)
+    let boot = link::Boot { id: clock::boot_id(), age: clock::now() };
+    let session = link::session(&config.broker, &node, &boot)
         .with_context(|| token_missing(&config.broker.token_file, &node.node))?;
-    let (handle, heard) = mqtt::Session::start(session, seed(&node.node, &boot_id));
+    let (handle, heard) = mqtt::Session::start(session, seed(&node.node, &boot.id));
     let (outgoing, to_send) = mpsc::channel(link::MAX_OUTGOING);
     let (received, incoming) = mpsc::channel(MAX_INCOMING);
     let carrying =
