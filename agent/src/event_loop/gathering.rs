@@ -18,6 +18,9 @@ const FULL_INTERVAL_MS: u64 = 15_000;
 /// Between two looks at an engine that does not answer.
 const AWAY_PAUSE_MS: u64 = 500;
 
+/// An answer that took longer says that the engine hung; on a cold card an honest one takes seconds.
+const HUNG_MS: u64 = 5_000;
+
 /// What to look at next, and what is known of the looking itself.
 #[derive(Debug)]
 pub(super) struct Gathering {
@@ -31,8 +34,12 @@ pub(super) struct Gathering {
     /// When that one began.
     pub(super) fresh_at: Option<Now>,
     full_at: Now,
+    /// When the engine answered last, whatever was asked.
+    answered_at: Now,
     /// Since when the engine has not answered.
     pub(super) away_since: Option<Now>,
+    /// When it came back last.
+    pub(super) back_at: Option<Now>,
     /// The proxy did not answer the last time.
     pub(super) is_proxy_away: bool,
 }
@@ -57,7 +64,9 @@ impl Gathering {
             number: 0,
             fresh_at: None,
             full_at: now.plus(FULL_INTERVAL_MS),
+            answered_at: now,
             away_since: None,
+            back_at: None,
             is_proxy_away: false,
         }
     }
@@ -71,6 +80,11 @@ impl Gathering {
     /// The first gathering that cannot be older than this moment.
     pub(super) fn next_number(&self) -> u64 {
         self.begun + 1
+    }
+
+    /// Since when the engine has been silent that was asked something then.
+    pub(super) fn silent_since(&self, asked: Now) -> Now {
+        self.answered_at.max(asked)
     }
 
     pub(super) fn wake_at(&self) -> Option<Now> {
@@ -160,6 +174,7 @@ impl<E: Engine> Agent<E> {
         match engine {
             Ok(from) => {
                 if scope.asks_engine() {
+                    self.engine_answered(began, now);
                     self.engine_is_back(now);
                 }
                 if scope.containers {
@@ -170,7 +185,10 @@ impl<E: Engine> Agent<E> {
                 self.remember(now);
                 self.decide_by(now);
             }
-            Err(error) => self.engine_away(&error, scope, began, now),
+            Err(error) => {
+                let since = self.gathering.silent_since(began);
+                self.engine_away(&error, scope, since, now);
+            }
         }
     }
 
@@ -194,8 +212,20 @@ impl<E: Engine> Agent<E> {
         self.gathering.want(scope.and(Scope::ALL), now.plus(AWAY_PAUSE_MS));
     }
 
+    /// An answer to what was asked at `asked`. A hang that ends before a deadline notices it stops the clocks as well: a
+    /// frozen engine keeps a release from starting, and nobody may blame the release for it.
+    pub(super) fn engine_answered(&mut self, asked: Now, now: Now) {
+        let silent_ms = now.since(self.gathering.silent_since(asked));
+        self.gathering.answered_at = now;
+        if self.gathering.away_since.is_none() && silent_ms >= HUNG_MS {
+            warn!(silent_ms, "the container engine hung");
+            self.memory.engine_came_back(silent_ms);
+        }
+    }
+
     fn engine_is_back(&mut self, now: Now) {
         let Some(since) = self.gathering.away_since.take() else { return };
+        self.gathering.back_at = Some(now);
         let away_ms = now.since(since);
         info!(away_ms, "the container engine answers again");
         self.voice.event(None, None, "the container engine answers again");

@@ -21,10 +21,13 @@ use crate::observe::memory::Blame;
 
 /// After a step that failed and that the planner has no pause for.
 const FAILED_PAUSE_MS: u64 = 1_000;
+/// An engine that was away refuses starts that it was interrupted in, for a while: no release is blamed for that.
+const SETTLING_MS: u64 = 20_000;
 
 /// What a step under way was for, to judge its end by.
 #[derive(Debug, Clone)]
 pub(super) struct Underway {
+    began: Now,
     template: Option<Template>,
     otherwise: Reason,
     kind: Kind,
@@ -59,13 +62,13 @@ impl<E: Engine> Agent<E> {
                 Task::RemoveNetwork { network: network.map(|network| network.id.clone()) }
             }
         };
-        self.run(service, task);
+        self.run(service, task, now);
     }
 
-    fn run(&mut self, service: &ServiceName, task: Task) {
+    fn run(&mut self, service: &ServiceName, task: Task, now: Now) {
         let name = self.describe(service, &task);
         info!(%service, step = name, "step");
-        let underway = self.underway(service, &task);
+        let underway = self.underway(service, &task, now);
         self.busy.insert(service.clone());
         self.steps.insert(service.clone(), underway);
         let number = failpoint::before(&format!("{name} {service}"));
@@ -93,7 +96,7 @@ impl<E: Engine> Agent<E> {
         }
     }
 
-    fn underway(&self, service: &ServiceName, task: &Task) -> Underway {
+    fn underway(&self, service: &ServiceName, task: &Task, began: Now) -> Underway {
         let template = |id: &str| self.instance(service, id).map(|i| i.template.clone());
         let blame = |id: &str| match self.instance(service, id) {
             Some(instance) if instance.probed.dead => Blame::Itself,
@@ -113,7 +116,7 @@ impl<E: Engine> Agent<E> {
             Task::Remove { .. } => (None, Reason::WaitingForStop, Kind::Remove),
             Task::RemoveNetwork { .. } => (None, Reason::WaitingForStop, Kind::RemoveNetwork),
         };
-        Underway { template, otherwise, kind }
+        Underway { began, template, otherwise, kind }
     }
 
     fn instance(&self, service: &ServiceName, container: &str) -> Option<&Instance> {
@@ -163,6 +166,9 @@ impl<E: Engine> Agent<E> {
             (_, Err(_)) => Scope { images: true, ..Scope::USUAL },
         };
         self.gathering.want(scope, now);
+        if result.as_ref().err().is_none_or(|error| !error.is_engine_away()) {
+            self.engine_answered(underway.began, now);
+        }
         match result {
             Ok(done) => self.step_succeeded(service, &underway.kind, &done, now),
             Err(error) => self.step_failed(service, &underway, &error, now),
@@ -171,6 +177,8 @@ impl<E: Engine> Agent<E> {
 
     fn step_succeeded(&mut self, service: &ServiceName, kind: &Kind, done: &Done, now: Now) {
         match kind {
+            // An engine that went away right after it may have stopped the container itself.
+            Kind::Start(_) if self.gathering.away_since.is_some() => {}
             Kind::Start(container) => self.memory.started(container),
             Kind::Stop(container, blame) => self.memory.told_to_stop(container, *blame, now),
             Kind::Create | Kind::Remove | Kind::RemoveNetwork => {}
@@ -192,17 +200,19 @@ impl<E: Engine> Agent<E> {
         now: Now,
     ) {
         if let StepError::Engine(engine @ EngineError::Unavailable(_)) = error {
-            self.engine_away(engine, Scope::ALL, now, now);
+            let since = self.gathering.silent_since(underway.began);
+            self.engine_away(engine, Scope::ALL, since, now);
             return;
         }
         warn!(%service, %error, "step failed");
+        let is_settling = self.gathering.back_at.is_some_and(|at| now.since(at) < SETTLING_MS);
         match &underway.template {
-            Some(template) => {
+            Some(template) if error.is_permanent() || !is_settling => {
                 let reason = error.reason(underway.otherwise);
                 let failure = (reason, error.to_string(), error.is_permanent());
                 self.memory.failed(service, template, failure, now);
             }
-            None => {
+            Some(_) | None => {
                 let until = now.plus(FAILED_PAUSE_MS);
                 self.memory.service(service, now).pause_until = Some(until);
             }
