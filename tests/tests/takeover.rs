@@ -187,24 +187,44 @@ fn a_proxy_that_is_killed_under_load_costs_the_requests_in_flight_and_is_back_at
 }
 
 #[test]
-fn dev_ends_a_proxy_that_took_over_and_a_second_one_by_mistake_is_refused() {
+fn a_second_proxy_by_mistake_is_refused_and_an_old_one_can_be_ended() {
     if !skip::has("docker") {
         return;
     }
     let fleet = Fleet::start(1);
     let port = free_port();
     let _ = fleet.deploy(&Service::new("hello", port)).expect_code(0);
+    let (load, begun) = (load(&fleet, port, WEBSOCKETS), Instant::now());
     let old = fleet.process(1, "proxy").unwrap();
-    let by_hand = ByHand::taking_over(&fleet);
-    until_true("the old proxy ends", SOON, || !is_alive(old));
-    // A second one by mistake is refused and changes nothing.
     let mut mistaken = ByHand::start(&fleet, &[]);
     assert_eq!(mistaken.0.wait().unwrap().code(), Some(1));
     let said = std::fs::read_to_string(fleet.scratch().join("by-hand.log")).unwrap();
     assert!(said.contains("--take-over"), "{said}");
-    assert_eq!(serving(&fleet), Some(by_hand.0.id().into()));
-    assert_eq!(get(fleet.address(1, port), "/").unwrap().0, 200);
+    assert_eq!(serving(&fleet), Some(old.into()));
+
+    let by_hand = ByHand::taking_over(&fleet);
+    assert!(is_alive(old), "it holds the WebSockets");
+    kill(old, "-TERM");
+    until_true("the old proxy ends", SOON, || !is_alive(old));
+    until_true("the WebSockets open again", SOON, || load.sockets_open() == WEBSOCKETS);
+    assert_eq!(serving(&fleet), Some(by_hand.0.id().into()), "its socket was left alone");
+    let summary = load.summary(begun, Instant::now());
+    assert_eq!(summary.failed, 0, "{:?}", summary.errors);
+}
+
+#[test]
+fn dev_ends_the_proxy_that_took_over_beside_its_own() {
+    if !skip::has("docker") {
+        return;
+    }
+    let fleet = Fleet::start(1);
+    let port = free_port();
+    let _ = fleet.deploy(&Service::new("hello", port)).expect_code(0);
+    let _load = load(&fleet, port, WEBSOCKETS);
+    let old = fleet.process(1, "proxy").unwrap();
+    let by_hand = ByHand::taking_over(&fleet);
+    assert!(is_alive(old), "it holds the WebSockets");
     assert_eq!(fleet.stop(), 0);
     let pid = i32::try_from(by_hand.0.id()).unwrap();
-    assert!(!is_alive(pid), "it ends with dev");
+    assert!(!is_alive(old) && !is_alive(pid), "both end with dev");
 }
