@@ -209,7 +209,7 @@ async fn deploy(Shared(api): Shared<Arc<Api>>, Json(request): Json<Deploy>) -> A
 }
 
 async fn plan(Shared(api): Shared<Arc<Api>>, Json(request): Json<PlanRequest>) -> Answer {
-    ok(api.fleet.ask(move |state, _| state.plan(&request)).await??)
+    ok(api.fleet.ask(move |state, at| state.plan(&request, at)).await??)
 }
 
 async fn rollout(

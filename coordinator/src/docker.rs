@@ -298,8 +298,7 @@ impl Info {
         let rootless = options.into_iter().any(|option| option.contains("rootless"));
         rootless.then_some(
             "this Docker runs rootless: container addresses live in its own network namespace and cannot be reached \
-             from here. Use the system's Docker (`DOCKER_HOST=unix:///var/run/docker.sock`), or start pith inside the \
-             namespace with `rootlesskit`'s `nsenter`",
+             from here. Use a Docker that the system runs: DOCKER_HOST=unix:///var/run/docker.sock",
         )
     }
 

@@ -158,6 +158,9 @@ pub fn plan(plan: &PlanShown) -> String {
         ]);
     }
     text.push_str(&table(&rows));
+    for note in &plan.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
     if plan.unplaced > 0 {
         text.push_str(&format!("{} instances find no node\n", plan.unplaced));
     }

@@ -143,18 +143,19 @@ fn is_terminal() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// Returns at Ctrl-C or SIGTERM.
-pub async fn asked_to_end() {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers the signals end the process by themselves.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        // Cancel-safe: a signal that comes after the first is not needed.
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// Ends at Ctrl-C or SIGTERM. They are caught from this call on, not from the first look at what it returns.
+pub fn asked_to_end() -> impl Future<Output = ()> {
+    let handlers = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = handlers else {
+            // Without handlers the signals end the process by themselves.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            // Cancel-safe: a signal that comes after the first is not needed.
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }
 

@@ -94,6 +94,7 @@ impl From<ClientError> for CliError {
             ClientError::Unreachable { .. } | ClientError::Broken(_) => Exit::Unreachable,
             ClientError::Refused(problem) => match problem.code.as_str() {
                 "release_refused" => Exit::Refused,
+                "stopping" => Exit::Unreachable,
                 "no_revision" | "no_service" => Exit::Usage,
                 _ => Exit::Failed,
             },

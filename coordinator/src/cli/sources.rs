@@ -213,5 +213,8 @@ fn toml_files(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
 
 /// Whether an error means that nobody is there.
 pub(super) fn is_away(error: &ClientError) -> bool {
-    matches!(error, ClientError::Unreachable { .. } | ClientError::Broken(_))
+    match error {
+        ClientError::Unreachable { .. } | ClientError::Broken(_) => true,
+        ClientError::Refused(problem) => problem.code == "stopping",
+    }
 }

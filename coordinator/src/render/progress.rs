@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 
+/// A line that the terminal wraps would be two to go back over (DECAWM off and on).
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+
 /// What is shown while a verb waits.
 #[derive(Debug)]
 pub struct Progress {
@@ -48,8 +52,9 @@ impl Progress {
                 }
             }
             Mode::Live => {
-                print!("{}", erase(self.shown.len()));
+                print!("{}{NO_WRAP}", erase(self.shown.len()));
                 lines.iter().for_each(|line| println!("{line}"));
+                print!("{WRAP}");
             }
         }
         // Piped output is buffered by blocks: a person who watches wants the line now.

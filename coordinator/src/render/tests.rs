@@ -264,6 +264,7 @@ fn a_plan_shows_before_and_after() {
         changes: vec![change],
         nodes: vec![node],
         unplaced: 0,
+        notes: vec!["no ports".to_owned()],
         anything: true,
     };
     assert_eq!(
@@ -271,7 +272,8 @@ fn a_plan_shows_before_and_after() {
         "web: changes to revision 2 in default\n  \
          ~ image: web:v1 -> web:v2\n\
          NODE    NOW  THEN  ACTION\n\
-         node-1  2    2     replace\n"
+         node-1  2    2     replace\n\
+         note: no ports\n"
     );
     shown.anything = false;
     assert_eq!(plan(&shown), "web: nothing to do, revision 2 runs this already\n");

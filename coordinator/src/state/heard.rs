@@ -21,6 +21,8 @@ const MAX_UNSIGNED_BYTES: usize = 16 * 1024;
 const REFUSAL_TOLD_MS: u64 = 10_000;
 /// Characters kept of a sentence that a node says.
 const MAX_MESSAGE_CHARS: usize = 500;
+/// Boards of one fleet; a stranger on an open broker must not fill the database with keys.
+pub const MAX_NODES: usize = 4096;
 
 /// Why a message of a node was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +36,9 @@ pub enum NotTaken {
     /// Nothing is known of it before its hello.
     #[error("a node that has not said hello")]
     UnknownNode,
+    /// The fleet is full.
+    #[error("the fleet has {MAX_NODES} nodes already")]
+    TooManyNodes,
     /// Not what the topic carries.
     #[error("not readable: {0}")]
     Unreadable(String),
@@ -65,6 +70,9 @@ impl State {
         let hello = hello.into_inner();
         let seen = hello.seen;
         let is_new = !self.nodes.contains_key(topic);
+        if is_new && self.nodes.len() >= MAX_NODES {
+            return Err(NotTaken::TooManyNodes);
+        }
         self.note_clone(&hello, at);
         self.leave_environment(&hello);
         let record = self.record_of(hello, key, at);
@@ -342,7 +350,7 @@ fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, NotTaken> {
 }
 
 /// Text from outside, safe on a terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let safe = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().take(MAX_MESSAGE_CHARS).map(safe).collect()
 }

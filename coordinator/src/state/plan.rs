@@ -2,21 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::id::{NodeName, ServiceId};
-use protocol::release::Image;
-use protocol::spec::ServiceSpec;
+use protocol::FORMAT;
+use protocol::envelope::Envelope;
+use protocol::id::{NodeName, ReleaseId, ServiceId};
+use protocol::release::{Image, Release};
+use protocol::spec::{ServiceSpec, Strategy};
 use serde_json::Value;
 
-use super::State;
+use super::records::Assigned;
 use super::requests::{PlanRequest, Refused};
 use super::shown::{ChangeShown, NodePlanShown, PlanShown};
+use super::{At, State};
 
 impl State {
     /// Compares a service with what runs.
     ///
     /// # Errors
-    /// Where it fits nowhere or a port is taken by another service.
-    pub fn plan(&self, request: &PlanRequest) -> Result<PlanShown, Refused> {
+    /// Where it fits nowhere, a port is taken by another service, or a manifest would be too large.
+    pub fn plan(&self, request: &PlanRequest, at: At) -> Result<PlanShown, Refused> {
         let id =
             ServiceId { environment: request.environment.clone(), name: request.spec.name.clone() };
         let current = self.services.get(&id).and_then(|service| service.current());
@@ -25,10 +28,13 @@ impl State {
         let after = flat(&request.image, &request.spec);
         let changes = differences(&before.unwrap_or_default(), &after);
         let placed = self.place_service(&id, &request.spec)?;
-        for name in placed.counts.keys() {
-            if let Some(node) = self.node_named(name) {
-                self.check_ports(&id, &request.spec, node)?;
-            }
+        for (name, count) in &placed.counts {
+            let Some(node) = self.node_named(name) else { continue };
+            self.check_ports(&id, &request.spec, node)?;
+            let (release, envelope) = self.as_large_as_signed(request);
+            let assigned =
+                Assigned { revision: u64::MAX, release, count: *count, attempt: 1, restarts: 0 };
+            self.check_manifest_fits(&node.record.id, &id.name, &assigned, &envelope, at)?;
         }
         let nodes = self.plan_nodes(&id, &placed.counts, !changes.is_empty());
         let moves = nodes.iter().any(|node| node.action != "keep");
@@ -40,7 +46,21 @@ impl State {
             changes,
             nodes,
             unplaced: placed.unplaced,
+            notes: notes(&request.spec),
         })
+    }
+
+    /// The release as it would be signed, by a key that no node trusts for it: only its size counts.
+    fn as_large_as_signed(&self, request: &PlanRequest) -> (ReleaseId, Envelope) {
+        let release = Release {
+            format: FORMAT,
+            fleet: self.director.fleet.clone(),
+            counter: u64::MAX,
+            image: request.image.clone(),
+            spec: (*request.spec).clone(),
+        };
+        let envelope = Envelope::sign(&release, &[&self.director.key]);
+        (ReleaseId::of_payload(envelope.payload.as_bytes()), envelope)
     }
 
     fn plan_nodes(
@@ -67,6 +87,33 @@ impl State {
         });
         plan.collect()
     }
+}
+
+/// What the file implies without saying it.
+fn notes(spec: &ServiceSpec) -> Vec<String> {
+    let mut notes = Vec::new();
+    let targets: Vec<String> = spec.ports.iter().map(|port| port.target.to_string()).collect();
+    if spec.health.readiness.is_none() && !targets.is_empty() {
+        let targets = targets.join(", ");
+        notes.push(format!(
+            "no [health.readiness]: ready means that port {targets} accepts a connection"
+        ));
+    }
+    if spec.health.readiness.is_none() && targets.is_empty() {
+        notes.push("no [health.readiness] and no ports: ready means that it runs".to_owned());
+    }
+    if spec.is_exclusive() {
+        notes.push(
+            "a writable volume has one writer: the old instance stops before the new one starts, requests wait meanwhile"
+                .to_owned(),
+        );
+    } else if spec.rollout.strategy == Strategy::Recreate {
+        notes.push(
+            "recreate: every old instance stops before a new one starts, requests wait meanwhile"
+                .to_owned(),
+        );
+    }
+    notes
 }
 
 /// Every leaf of a service by its dotted path. Defaults that say nothing are left out.

@@ -7,6 +7,7 @@ use protocol::id::{NodeId, NodeName, ReleaseId, ServiceId};
 use protocol::reason::Reason;
 use protocol::report::{Phase, ServiceReport};
 
+use super::heard::printable;
 use super::records::{Assigned, Change, Failure, Progress, Revision};
 use super::{At, State};
 
@@ -86,7 +87,7 @@ impl State {
         let detail = of_it.detail.as_ref();
         let reason = blame.map(|b| b.reason).or_else(|| detail.map(|d| d.reason));
         let message =
-            blame.map(|b| b.message.clone()).or_else(|| detail.map(|d| d.message.clone()));
+            blame.map(|b| &b.message).or(detail.map(|d| &d.message)).map(|text| printable(text));
         self.keep_failure(id, node, of_it);
         let event = FleetEvent::Report {
             node: node.clone(),
@@ -111,7 +112,7 @@ impl State {
         let failure = Failure {
             node: node.clone(),
             reason: given_up.reason,
-            message: given_up.message.clone(),
+            message: printable(&given_up.message),
             evidence: given_up.evidence.clone(),
         };
         match revision.failures.iter_mut().find(|known| known.node == *node) {

@@ -243,6 +243,8 @@ pub struct PlanShown {
     pub nodes: Vec<NodePlanShown>,
     /// Instances no node could take.
     pub unplaced: u32,
+    /// What the file implies without saying it.
+    pub notes: Vec<String>,
     /// Whether a deploy would do anything.
     pub anything: bool,
 }

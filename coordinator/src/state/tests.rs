@@ -248,6 +248,26 @@ fn a_coordinator_with_an_old_database_counts_on_from_what_nodes_have_seen() {
 }
 
 #[test]
+fn a_node_that_refuses_its_manifest_says_so_in_the_rollout() {
+    let mut world = World::with_nodes(&["a"]);
+    world.deploy("web", "v1").unwrap();
+    world.refuses("a", "bad_signature");
+    let rollout = world.rollout("web");
+    assert_eq!(rollout.nodes[0].reason, Some(Reason::ManifestRefused));
+    let message = rollout.nodes[0].message.as_deref().unwrap();
+    assert_eq!(message, "holds manifest 0 and not 1; refused so far: bad_signature ×1");
+}
+
+#[test]
+fn a_manifest_that_would_not_fit_is_refused_by_plan_and_deploy() {
+    let mut world = World::with_nodes(&["a"]);
+    let large = "x".repeat(200 * 1024);
+    let refused = world.plan("web", &large).unwrap_err();
+    assert_eq!(refused.code(), "manifest_too_large");
+    assert_eq!(world.deploy("web", &large).unwrap_err().code(), "manifest_too_large");
+}
+
+#[test]
 fn a_plan_says_what_would_change_and_changes_nothing() {
     let mut world = World::with_nodes(&["a"]);
     let plan = world.plan("web", "v1").unwrap();

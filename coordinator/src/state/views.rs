@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use protocol::id::{EnvironmentName, NodeName, ReleaseId, ServiceId};
+use protocol::reason::Reason;
 use protocol::report::{EngineState, InstanceState, Phase, ServiceReport};
 
+use super::heard::printable;
 use super::records::{Happened, Revision};
 use super::requests::Refused;
 use super::shown::{
@@ -95,13 +97,14 @@ impl State {
         let of_this = report.filter(|report| report.revision == revision.number);
         // A node that went back runs well again; why it did is what is asked for.
         let failure = revision.failures.iter().find(|failure| failure.node == *name);
+        let refusal = self.node_named(name).and_then(Node::refusal);
+        let reason = progress.and_then(|p| p.reason).or(failure.map(|f| f.reason));
+        let message = progress.and_then(|p| p.message.clone());
         NodeProgressShown {
             name: name.clone(),
             state: progress.map_or("waiting", |p| p.state.as_str()).to_owned(),
-            reason: progress.and_then(|p| p.reason).or(failure.map(|f| f.reason)),
-            message: progress
-                .and_then(|p| p.message.clone())
-                .or_else(|| failure.map(|f| f.message.clone())),
+            reason: refusal.as_ref().map(|_| Reason::ManifestRefused).or(reason),
+            message: refusal.or(message).or_else(|| failure.map(|f| f.message.clone())),
             updated: of_this.map_or(0, |report| report.updated),
             ready: report.map_or(0, |report| report.ready),
             desired: revision.placement.get(name).copied().unwrap_or(0),
@@ -290,10 +293,25 @@ impl Node {
             reason: report.and_then(|report| report.detail.as_ref()).map(|detail| detail.reason),
             message: report
                 .and_then(|report| report.detail.as_ref())
-                .map(|detail| detail.message.clone()),
+                .map(|detail| printable(&detail.message)),
             settled: holds_newest && (complete || empty),
             instances: report.map(|report| report.instances.clone()).unwrap_or_default(),
         })
+    }
+
+    /// Why a node may not have taken its newest manifest: what it refused since its agent's start.
+    fn refusal(&self) -> Option<String> {
+        let report = self.record.report.as_ref()?;
+        if report.seen.generation >= self.intent.generation || report.refused.is_empty() {
+            return None;
+        }
+        let refused = report.refused.iter().map(|(code, count)| format!("{code} ×{count}"));
+        let refused: Vec<String> = refused.collect();
+        let (newest, seen) = (self.intent.generation, report.seen.generation);
+        Some(format!(
+            "holds manifest {seen} and not {newest}; refused so far: {}",
+            printable(&refused.join(", "))
+        ))
     }
 
     fn show(&self) -> NodeShown {

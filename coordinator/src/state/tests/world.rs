@@ -196,6 +196,16 @@ impl World {
         self.hear(handle, Up::Report, &bytes);
     }
 
+    /// The node has refused a manifest and holds none.
+    pub(super) fn refuses(&mut self, handle: &str, code: &str) {
+        let mut report = self.report(handle, Phase::Running);
+        report.seen = Version::default();
+        report.services.clear();
+        report.refused.insert(code.to_owned(), 1);
+        let bytes = Envelope::sign(&report, &[&self.keys[handle]]).to_bytes();
+        self.hear(handle, Up::Report, &bytes);
+    }
+
     pub(super) fn report_bytes(&mut self, handle: &str, phase: Phase) -> Vec<u8> {
         let report = self.report(handle, phase);
         Envelope::sign(&report, &[&self.keys[handle]]).to_bytes()
@@ -283,7 +293,7 @@ impl World {
     pub(super) fn plan(&self, service: &str, version: &str) -> Result<PlanShown, Refused> {
         let (image, spec) = parts(service, version);
         let environment = "default".parse().unwrap();
-        self.state.plan(&PlanRequest { environment, image, spec: Box::new(spec) })
+        self.state.plan(&PlanRequest { environment, image, spec: Box::new(spec) }, self.at)
     }
 
     pub(super) fn undo(&mut self, service: &str, to: Option<u64>) -> Result<Accepted, Refused> {
