@@ -234,6 +234,8 @@ fn start(view: &View<'_>, running: &Kept, spec: &ServiceSpec, leaving: &[&Instan
         match in_slot(slot).map(|i| (i, &i.life)) {
             None => missing = missing.or(Some(slot)),
             Some((_, Life::Running { .. } | Life::Stopping { .. })) => {}
+            // Without its network it can never start: it is removed, and made anew with one.
+            Some((_, Life::Created | Life::Exited(_))) if !view.facts.network => {}
             Some((i, Life::Created)) => startable = startable.or(Some(i)),
             Some((i, Life::Exited(exit))) => {
                 let ready_at = exit.at.plus(failing::backoff_ms(i.exits));
@@ -371,6 +373,9 @@ fn is_overdue(view: &View<'_>, instance: &Instance) -> bool {
 
 /// Whether a container that is not up stays: it has a wanted slot, or it is what to go back to.
 fn is_kept(view: &View<'_>, instance: &Instance) -> bool {
+    if !view.facts.network {
+        return false;
+    }
     let count = view.running_spec().map_or(0, |spec| view.count(spec));
     if view.is_of_running(instance) {
         return instance.slot < count;

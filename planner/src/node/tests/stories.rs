@@ -310,6 +310,17 @@ fn after_a_boot_everything_starts_again_without_a_pull() {
 }
 
 #[test]
+fn a_container_whose_network_somebody_removed_is_made_anew() {
+    let mut world = settled(&spec("web"), 1);
+    let facts = world.observed.services.get_mut(&name("web")).unwrap();
+    facts.network = false;
+    facts.instances[0].life =
+        Life::Exited(crate::node::Exit { at: world.now, code: 137, oom: false });
+    world.run(1_000);
+    world.check_told("unroute v1-0, remove v1-0, create v1-0, start v1-0, route v1-0");
+}
+
+#[test]
 fn a_newer_version_takes_over_in_the_middle_and_the_way_back_is_still_the_last_complete_one() {
     let mut world = settled(&spec("web"), 2);
     world.want(&spec("web"), 2, App::NeverReady, 2, 1);
