@@ -1,5 +1,5 @@
 //! An attacker who owns the broker: reads every manifest and publishes what they like. The node runs what it ran, and says
-//! what it refused.
+//! what it refused. The forgeries are made with the protocol's own types, and with the director's key where it takes one.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
