@@ -289,4 +289,6 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
 }
 
 #[cfg(test)]
+type Mistake = clap::Error;
+#[cfg(test)]
 mod tests;

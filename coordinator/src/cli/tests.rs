@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn parse(line: &str) -> Result<Arguments, clap::Error> {
+fn parse(line: &str) -> Result<Arguments, Mistake> {
     let words = line.split_whitespace();
     Arguments::try_parse_from(std::iter::once("pith").chain(words))
 }
