@@ -228,3 +228,25 @@ fn dev_ends_the_proxy_that_took_over_beside_its_own() {
     let pid = i32::try_from(by_hand.0.id()).unwrap();
     assert!(!is_alive(old) && !is_alive(pid), "both end with dev");
 }
+
+#[test]
+fn a_proxy_that_took_over_and_dies_at_once_leaves_no_port_without_an_owner() {
+    if !skip::has("docker") {
+        return;
+    }
+    let fleet = Fleet::start(1);
+    let port = free_port();
+    let _ = fleet.deploy(&Service::new("hello", port)).expect_code(0);
+    let load = load(&fleet, port, WEBSOCKETS);
+    let old = fleet.process(1, "proxy").unwrap();
+    let mut by_hand = ByHand::taking_over(&fleet);
+    assert!(is_alive(old), "it holds the WebSockets");
+    by_hand.kill();
+    until_true("a proxy serves again", SOON, || {
+        get(fleet.address(1, port), "/").is_ok_and(|(status, _)| status == 200)
+    });
+    let back = Instant::now();
+    assert!(!is_alive(old), "nobody would set its table");
+    let summary = after_enough(&load, back);
+    assert_eq!(summary.failed, 0, "{:?}", summary.errors);
+}
