@@ -373,7 +373,7 @@ fn is_overdue(view: &View<'_>, instance: &Instance) -> bool {
 
 /// Whether a container that is not up stays: it has a wanted slot, or it is what to go back to.
 fn is_kept(view: &View<'_>, instance: &Instance) -> bool {
-    if !view.facts.network {
+    if view.assignment.is_none() || !view.facts.network {
         return false;
     }
     let count = view.running_spec().map_or(0, |spec| view.count(spec));

@@ -125,7 +125,7 @@ fn versions(world: &World) -> Vec<&str> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn a_replacement_ends_all_new_all_old_or_in_a_named_state(case in cases()) {

@@ -297,6 +297,17 @@ fn a_removed_service_is_drained_stopped_removed_and_forgotten() {
 }
 
 #[test]
+fn a_removed_service_leaves_nothing_that_was_kept_for_the_way_back() {
+    let mut world = settled(&spec("web"), 2);
+    world.want(&spec("web"), 2, READY, 2, 1);
+    world.run(3_000);
+    world.wanted.assignments.clear();
+    world.run(3_000);
+    assert_eq!(world.instances("web"), []);
+    assert!(world.decide().services.is_empty());
+}
+
+#[test]
 fn after_a_boot_everything_starts_again_without_a_pull() {
     let mut world = settled(&spec("web"), 2);
     for instance in &mut world.observed.services.get_mut(&name("web")).unwrap().instances {
