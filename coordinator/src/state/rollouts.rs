@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use planner::fleet::{FleetAction, FleetEvent, Order, Rollout, RolloutState};
 use protocol::id::{NodeId, NodeName, ReleaseId, ServiceId};
 use protocol::reason::Reason;
-use protocol::report::{Phase, ServiceReport};
+use protocol::report::{Detail, Phase, ServiceReport};
 
 use super::heard::printable;
 use super::records::{Assigned, Change, Failure, Progress, Revision};
@@ -87,7 +87,7 @@ impl State {
         let detail = of_it.detail.as_ref();
         let reason = blame.map(|b| b.reason).or_else(|| detail.map(|d| d.reason));
         let message =
-            blame.map(|b| &b.message).or(detail.map(|d| &d.message)).map(|text| printable(text));
+            blame.map(|b| printable(&b.message)).or_else(|| detail.map(|d| shown(d, at.unix_ms)));
         self.keep_failure(id, node, of_it);
         let event = FleetEvent::Report {
             node: node.clone(),
@@ -358,4 +358,12 @@ impl State {
         self.releases.retain(|id, _| named.contains(id));
         self.effects.changes.push(Change::ForgetReleases(unnamed));
     }
+}
+
+/// A node's sentence, with the time of day (UTC) until which it waits.
+fn shown(detail: &Detail, unix_ms: u64) -> String {
+    let message = printable(&detail.message);
+    let Some(again_in_ms) = detail.again_in_ms else { return message };
+    let until = crate::render::clock(unix_ms.saturating_add(again_in_ms));
+    format!("{message} until {}", until.get(11..).unwrap_or_default())
 }
