@@ -9,7 +9,8 @@ use crate::manifest::Version;
 use crate::payload::{Payload, PayloadType};
 use crate::reason::Reason;
 
-/// Said at every connect and every [`HELLO_INTERVAL_SECS`]; signed by the node.
+/// Said at every connect, again after 2, 4, 8 … s and then every [`HELLO_INTERVAL_SECS`]: it is not retained, and the
+/// coordinator may not listen at that moment. Signed by the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
@@ -43,7 +44,7 @@ pub struct Hello {
     pub address: String,
 }
 
-/// Hello is repeated at this interval.
+/// Hello is repeated at this interval at the latest.
 pub const HELLO_INTERVAL_SECS: u64 = 15 * 60;
 
 /// What a node has to give.
