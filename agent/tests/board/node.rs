@@ -163,12 +163,19 @@ impl Node {
         std::fs::write(&path, bytes).unwrap();
         let topic =
             format!("pith/v1/{}/n/{}/down/manifest", testing::fleet(), testing::identity().node);
-        let status = Command::new("mosquitto_pub")
-            .args(["-p", &self.broker_port.to_string(), "-q", "1", "-r", "-t", &topic, "-f"])
-            .arg(&path)
-            .status()
-            .unwrap();
-        assert!(status.success());
+        // The broker was only started: it may not listen yet.
+        let begun = Instant::now();
+        let publish = || {
+            Command::new("mosquitto_pub")
+                .args(["-p", &self.broker_port.to_string(), "-q", "1", "-r", "-t", &topic, "-f"])
+                .arg(&path)
+                .status()
+                .unwrap()
+                .success()
+        };
+        while !publish() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "the broker takes no manifest");
+        }
     }
 
     /// The newest report, verified under the node's key.
