@@ -7,3 +7,4 @@ pub mod proxies;
 pub mod rolling;
 pub mod sample;
 pub mod starting;
+pub mod swarm;

@@ -8,8 +8,8 @@
 //!    dead <-----------------------------------------+        until the container starts anew (a new window)
 //! ```
 //!
-//! Until its first success a startup or readiness check is asked fast: 10 ms, doubling to 250 ms, never slower than its
-//! period. Fast failures do not count faster than the period, so that thresholds mean what they mean in Kubernetes.
+//! Until its first success a startup or readiness check is asked fast: after a tenth of the time it has been asked
+//! for, at least 10 ms and at most 250 ms, never slower than its period: a start is noticed within a tenth of its length. Fast failures do not count faster than the period, so that thresholds mean what they mean in Kubernetes.
 
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ use protocol::units::Millis;
 
 const FAST_FIRST_MS: u64 = 10;
 const FAST_LONGEST_MS: u64 = 250;
+/// The share of the time since the first asking that passes until the next.
+const FAST_SHARE: u64 = 10;
 /// Checks at their period that are due this soon are asked together with the one that is due, for fewer wake-ups.
 const TOGETHER_MS: u64 = 250;
 /// Rhythm of the check that is made where none is written: Kubernetes' defaults.
@@ -67,6 +69,8 @@ struct Rhythm {
     /// When it is asked next; none while an answer is awaited.
     next: Option<Now>,
     begun: Now,
+    /// When it was to be asked first.
+    first: Now,
     successes: u32,
     failures: u32,
     /// A failure before this moment does not count.
@@ -76,8 +80,8 @@ struct Rhythm {
 /// How soon it is asked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// After this; there was no success yet.
-    Fast { interval_ms: u64 },
+    /// Soon; there was no success yet.
+    Fast,
     /// At its period.
     Steady,
 }
@@ -86,7 +90,7 @@ impl Window {
     /// Of an instance that started at `started` and serves `targets`.
     #[must_use]
     pub fn new(health: &Arc<Health>, targets: &[u16], started: Now) -> Self {
-        let fast = Pace::Fast { interval_ms: FAST_FIRST_MS };
+        let fast = Pace::Fast;
         let rhythm =
             |probe: &Probe, pace| Rhythm::new(vec![probe.check.clone()], probe, pace, started);
         let by_ports = || {
@@ -210,6 +214,7 @@ impl Rhythm {
             pace,
             next: Some(first),
             begun: first,
+            first,
             successes: 0,
             failures: 0,
             counts_from: first,
@@ -218,7 +223,7 @@ impl Rhythm {
 
     fn is_due(&self, now: Now) -> bool {
         let early_ms = match self.pace {
-            Pace::Fast { .. } => 0,
+            Pace::Fast => 0,
             Pace::Steady => TOGETHER_MS.min(self.probe.period.0 / 4),
         };
         self.next.is_some_and(|next| next <= now.plus(early_ms))
@@ -254,7 +259,7 @@ impl Rhythm {
     /// The period less what [`TOGETHER_MS`] may have moved the last asking forward.
     fn steady_ms(&self) -> u64 {
         match self.pace {
-            Pace::Fast { .. } => self.probe.period.0,
+            Pace::Fast => self.probe.period.0,
             Pace::Steady => 0,
         }
     }
@@ -265,10 +270,9 @@ impl Rhythm {
         match (self.pace, answer) {
             (_, Answer::Passed) => self.pace = Pace::Steady,
             (Pace::Steady, Answer::Failed(_) | Answer::Unknown) => {}
-            (Pace::Fast { interval_ms }, Answer::Failed(_) | Answer::Unknown) => {
-                let doubled = (interval_ms * 2).min(FAST_LONGEST_MS);
-                self.pace = Pace::Fast { interval_ms: doubled };
-                return interval_ms.min(period_ms);
+            (Pace::Fast, Answer::Failed(_) | Answer::Unknown) => {
+                let share_ms = self.begun.since(self.first) / FAST_SHARE;
+                return share_ms.clamp(FAST_FIRST_MS, FAST_LONGEST_MS).min(period_ms);
             }
         }
         period_ms

@@ -9,27 +9,37 @@ use std::time::{Duration, Instant};
 use load::{Config, Load};
 
 use crate::bench::sample::{Line, RUNS, Samples};
+use crate::bench::swarm;
 use crate::fleet::Fleet;
 use crate::http::free_port;
+use crate::private_docker::PrivateDocker;
 use crate::services::Service;
 
-const REPLICAS: u32 = 4;
-const START_MS: u32 = 500;
-const RATE: u32 = 500;
-const WORK_MS: u32 = 20;
+/// Replicas that are replaced one by one.
+pub const REPLICAS: u32 = 4;
+/// The application listens this long after its start.
+pub const START_MS: u32 = 500;
+/// Requests per second.
+pub const RATE: u32 = 500;
+/// Work per request of the abrupt application.
+pub const WORK_MS: u32 = 20;
 const BEFORE: Duration = Duration::from_secs(3);
 
 /// How clients connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Clients {
+pub enum Clients {
+    /// One connection per request.
     New,
+    /// Kept-alive connections.
     Kept,
 }
 
 /// How the application takes SIGTERM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Application {
+pub enum Application {
+    /// Finishes what it has.
     Graceful,
+    /// Exits at once.
     Abrupt,
 }
 
@@ -41,7 +51,7 @@ struct Run {
     p99_ratio: f64,
 }
 
-/// Measures the four cells, and one replica; about five minutes.
+/// Measures the four cells beside Swarm, and one replica; about ten minutes.
 #[must_use]
 pub fn measure() -> Vec<Line> {
     let fleet = Fleet::start(1);
@@ -49,10 +59,12 @@ pub fn measure() -> Vec<Line> {
     let mut lines = Vec::new();
     for clients in [Clients::New, Clients::Kept] {
         for application in [Application::Graceful, Application::Abrupt] {
-            lines.extend(cell(&fleet, clients, application, REPLICAS, create_s));
+            let (ours_s, of_cell) = cell(&fleet, clients, application, REPLICAS, create_s);
+            lines.extend(of_cell);
+            lines.extend(beside_swarm(ours_s, clients, application));
         }
     }
-    lines.extend(cell(&fleet, Clients::Kept, Application::Abrupt, 1, create_s));
+    lines.extend(cell(&fleet, Clients::Kept, Application::Abrupt, 1, create_s).1);
     let _ = fleet.stop();
     lines
 }
@@ -63,7 +75,7 @@ fn cell(
     application: Application,
     replicas: u32,
     create_s: f64,
-) -> Vec<Line> {
+) -> (f64, Vec<Line>) {
     let name = format!("{clients:?}-{application:?}-{replicas}").to_lowercase();
     let runs: Vec<Run> = replacements(fleet, &name, clients, application, replicas);
     let sent: u64 = runs.iter().map(|run| run.sent).sum();
@@ -74,7 +86,8 @@ fn cell(
     let p99 = Samples::new(runs.iter().map(|run| run.p99_ratio).collect());
     let what = format!("rolling {replicas}x, {clients:?} connections, {application:?} application")
         .to_lowercase();
-    vec![
+    let ours_s = Samples::new(runs.iter().map(|run| run.all_new_s).collect()).median();
+    let lines = vec![
         Line::checked(&format!("{what}: failed"), format!("{failed} of {sent}"), "0", failed == 0),
         Line::checked(
             &format!("{what}: time / floor of {floor_s:.2} s"),
@@ -88,7 +101,24 @@ fn cell(
             "at most 1.2",
             p99.median() <= 1.2,
         ),
-    ]
+    ];
+    (ours_s, lines)
+}
+
+/// The same cell by Swarm, in the same run.
+fn beside_swarm(ours_s: f64, clients: Clients, application: Application) -> Vec<Line> {
+    if !PrivateDocker::is_possible() {
+        return Vec::new();
+    }
+    let runs = swarm::measure(clients, application);
+    let failed: Vec<String> = runs.iter().map(|run| run.failed.to_string()).collect();
+    let theirs = Samples::new(runs.iter().map(|run| run.all_new_s).collect());
+    let what = format!("rolling {REPLICAS}x, {clients:?} connections, {application:?} application")
+        .to_lowercase();
+    let ratio = ours_s / theirs.median();
+    let figure =
+        format!("{ratio:.2}, Swarm takes {theirs} s and fails {} requests", failed.join("/"));
+    vec![Line::checked(&format!("{what}: time / Swarm's"), figure, "at most 0.35", ratio <= 0.35)]
 }
 
 fn replacements(
@@ -130,6 +160,7 @@ fn replacements(
         }
         let p99_ratio = during.p99.as_secs_f64() / before.p99.as_secs_f64();
         let (sent, failed) = (before.sent + during.sent, before.failed + during.failed);
+        eprintln!("  {name}: {all_new:.2?} until all answers are new, {} failed", during.failed);
         runs.push(Run { sent, failed, all_new_s: all_new.as_secs_f64(), p99_ratio });
     }
     drop(load);
@@ -150,7 +181,8 @@ pub fn create_and_start_s() -> f64 {
     };
     let once = |_| {
         let (nothing, _) = timed(&["version"]);
-        let (create, id) = timed(&["create", "--label", "io.pith.fixture=1", "pith-demo:v1"]);
+        let (create, id) =
+            timed(&["create", "--init", "--label", "io.pith.fixture=1", "pith-demo:v1"]);
         let (start, _) = timed(&["start", &id]);
         let _ = timed(&["rm", "-f", &id]);
         (create + start - 2.0 * nothing).max(0.0)

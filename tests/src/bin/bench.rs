@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tests::bench::{footprint, proxies, rolling, sample::Line, starting};
+use tests::bench::{footprint, proxies, rolling, sample::Line, starting, swarm};
 use tests::demo::table::render;
 
 fn main() {
@@ -10,6 +10,7 @@ fn main() {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         [proxies::CELL, mode, peer, demo_app] => return proxies::cell(mode, peer, demo_app),
+        [swarm::CELL, kind, old] => return swarm::cell(kind, old),
         [] | [_] => {}
         _ => panic!("usage: bench [rolling|starting|footprint|proxies]"),
     }
