@@ -11,7 +11,7 @@ if docker version >/dev/null 2>&1; then
 else
   echo "  - start dockerd, because no engine answers"
 fi
-if [ -x target/release/pith ] && [ -x target/release/pith-agent ]; then
+if [ -x "${CARGO_TARGET_DIR:-target}/release/pith" ] && [ -x "${CARGO_TARGET_DIR:-target}/release/pith-agent" ]; then
   echo "  - build what has changed since the last time (seconds to a minute)"
 else
   echo "  - build pith, pith-agent and the demo service from source: 5 to 12 minutes on two cores, once"
