@@ -215,7 +215,9 @@ impl<E: Engine> Agent<E> {
     /// An answer to what was asked at `asked`. A hang that ends before a deadline notices it stops the clocks as well: a
     /// frozen engine keeps a release from starting, and nobody may blame the release for it.
     pub(super) fn engine_answered(&mut self, asked: Now, now: Now) {
-        let silent_ms = now.since(self.gathering.silent_since(asked));
+        // Whatever else is asked and not answered may have been asked before: the oldest question counts.
+        let oldest = self.steps.values().map(|step| step.began).chain([asked]).min();
+        let silent_ms = now.since(self.gathering.silent_since(oldest.unwrap_or(asked)));
         self.gathering.answered_at = now;
         if self.gathering.away_since.is_none() && silent_ms >= HUNG_MS {
             warn!(silent_ms, "the container engine hung");

@@ -27,7 +27,7 @@ const SETTLING_MS: u64 = 20_000;
 /// What a step under way was for, to judge its end by.
 #[derive(Debug, Clone)]
 pub(super) struct Underway {
-    began: Now,
+    pub(super) began: Now,
     template: Option<Template>,
     otherwise: Reason,
     kind: Kind,
