@@ -1,5 +1,5 @@
-//! Who the node is to registries: `registries.toml`, credentials by registry, in the form that the coordinator reads too.
-//! Certificates and plain HTTP are the engine's business (its own daemon.json), since it pulls.
+//! Who the node is to registries: the credentials of `registries.toml` ([`protocol::registries`]). Certificates and plain
+//! HTTP are the engine's business (its own daemon.json), since it pulls.
 //!
 //! The file is read again for each pull: credentials that are added or renewed need no restart.
 
@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use protocol::registries;
 use tracing::warn;
 
 /// Docker's own registry, for references without one.
@@ -58,28 +58,6 @@ pub enum RegistriesError {
     },
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    registry: Vec<Entry>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    host: String,
-    username: Option<String>,
-    password: Option<String>,
-    password_file: Option<PathBuf>,
-    /// Read by the coordinator, which asks registries itself; accepted here so that one file serves both.
-    #[serde(rename = "ca_file")]
-    _ca_file: Option<PathBuf>,
-    /// As `ca_file`.
-    #[serde(rename = "http")]
-    _http: Option<bool>,
-}
-
 impl Registries {
     /// The registries of a file, which may come later; relative password files are beside it.
     ///
@@ -107,24 +85,14 @@ fn read_all(path: &Path) -> Result<BTreeMap<String, Credentials>, RegistriesErro
     if !path.exists() {
         return Ok(BTreeMap::new());
     }
-    let text = read(path)?;
-    let invalid = |message: String| RegistriesError::Invalid { path: path.to_owned(), message };
-    let file: File = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    let invalid = |message| RegistriesError::Invalid { path: path.to_owned(), message };
+    let beside = path.parent().unwrap_or(Path::new("."));
     let mut by_registry = BTreeMap::new();
-    for Entry { host, username, password, password_file, .. } in file.registry {
-        let Some(username) = username else { continue };
-        let password = match (password, password_file) {
-            (Some(password), None) => password,
-            (None, Some(file)) => {
-                let beside = path.parent().unwrap_or(Path::new("."));
-                read(&beside.join(file))?.trim_end().to_owned()
-            }
-            (None, None) | (Some(_), Some(_)) => {
-                let keys = "give exactly one of password and password_file";
-                return Err(invalid(format!("{host}: {keys}")));
-            }
-        };
-        by_registry.insert(host.clone(), Credentials { registry: host, username, password });
+    for registry in registries::parse(&read(path)?).map_err(invalid)? {
+        let Some(login) = registry.login else { continue };
+        let password = login.password.reveal(|file| read(&beside.join(file)))?;
+        let (registry, username) = (registry.host, login.username);
+        by_registry.insert(registry.clone(), Credentials { registry, username, password });
     }
     Ok(by_registry)
 }
@@ -201,12 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_or_unknown_entry_is_refused_by_name() {
+    fn an_incomplete_entry_names_the_file() {
         let error = check("[[registry]]\nhost = \"a.local\"\nusername = \"u\"\n", "x");
         let error = error.unwrap_err();
-        assert!(error.contains("a.local") && error.contains("password_file"), "{error}");
-        let error = check("[[registry]]\nhost = \"a.local\"\nuser = \"u\"\n", "x");
-        let error = error.unwrap_err();
-        assert!(error.contains("user") && error.contains("line 3"), "{error}");
+        assert!(error.contains("registries.toml: a.local"), "{error}");
     }
 }

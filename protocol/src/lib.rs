@@ -17,6 +17,7 @@ pub mod keys;
 pub mod manifest;
 pub mod payload;
 pub mod reason;
+pub mod registries;
 pub mod release;
 pub mod report;
 pub mod spec;

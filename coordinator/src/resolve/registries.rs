@@ -1,13 +1,5 @@
-//! How to speak to each registry: `registries.toml` of the data folder, then `~/.docker/config.json`.
-//!
-//! ```toml
-//! [[registry]]
-//! host = "registry.local:5000"
-//! http = true                       # plain HTTP
-//! ca_file = "/etc/pith/registry.pem"
-//! username = "pi"
-//! password = "…"                    # or password_file; relative ones are beside this file
-//! ```
+//! How to speak to each registry: `registries.toml` of the data folder ([`protocol::registries`]), then
+//! `~/.docker/config.json`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use protocol::registries::{self, Registry};
 use serde::Deserialize;
 
 /// Docker's name for its Hub in `config.json`.
@@ -55,25 +48,6 @@ pub struct RegistriesError {
     reason: String,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    registry: Vec<Entry>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    host: String,
-    #[serde(default)]
-    http: bool,
-    ca_file: Option<PathBuf>,
-    username: Option<String>,
-    password: Option<String>,
-    password_file: Option<PathBuf>,
-}
-
 #[derive(Debug, Default, Deserialize)]
 struct DockerConfig {
     #[serde(default)]
@@ -106,11 +80,10 @@ impl Registries {
         if own.exists() {
             let failed = |reason: String| RegistriesError { path: own.to_owned(), reason };
             let text = fs::read_to_string(own).map_err(|e| failed(e.to_string()))?;
-            let file: File = toml::from_str(&text).map_err(|e| failed(e.to_string()))?;
-            for entry in file.registry {
-                let beside = own.parent().unwrap_or(Path::new("."));
-                let (host, access) = entry.access(beside).map_err(failed)?;
-                known.insert(host, access);
+            let beside = own.parent().unwrap_or(Path::new("."));
+            for registry in registries::parse(&text).map_err(failed)? {
+                let host = registry.host.clone();
+                known.insert(host, access(registry, beside).map_err(failed)?);
             }
         }
         Ok(Self { known })
@@ -124,29 +97,16 @@ impl Registries {
     }
 }
 
-impl Entry {
-    fn access(self, beside: &Path) -> Result<(String, Access), String> {
-        let host = self.host;
-        let password = match (self.password, self.password_file) {
-            (Some(_), Some(_)) => {
-                return Err(format!("{host}: password and password_file exclude each other"));
-            }
-            (password @ Some(_), None) => password,
-            (None, Some(path)) => {
-                let path = beside.join(path);
-                let text = fs::read_to_string(&path);
-                Some(text.map_err(|e| format!("{}: {e}", path.display()))?.trim().to_owned())
-            }
-            (None, None) => None,
-        };
-        let login = match (self.username, password) {
-            (Some(user), Some(password)) => Some((user, password)),
-            (None, None) => None,
-            (Some(_), None) => return Err(format!("{host}: username without a password")),
-            (None, Some(_)) => return Err(format!("{host}: a password without a username")),
-        };
-        Ok((host, Access { http: self.http, ca_file: self.ca_file, login }))
-    }
+fn access(registry: Registry, beside: &Path) -> Result<Access, String> {
+    let read = |path: &Path| {
+        let path = beside.join(path);
+        fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))
+    };
+    let login = match registry.login {
+        Some(login) => Some((login.username, login.password.reveal(read)?)),
+        None => None,
+    };
+    Ok(Access { http: registry.http, ca_file: registry.ca_file, login })
 }
 
 /// Whether a registry's host is this machine, where Docker accepts plain HTTP.
