@@ -115,6 +115,7 @@ fn backend(backend: &Backend, containers: &BTreeMap<String, Ipv4Addr>) -> Option
         weight,
         state,
         release: backend.release.to_string(),
+        through: None,
     })
 }
 

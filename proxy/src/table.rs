@@ -2,6 +2,7 @@
 //!
 //! Owns the shapes and their checks. Must not know sockets or tasks; what is live stands in `live`.
 
+use crate::limits::ROUTE_ID_MAX_BYTES as ID_MAX_BYTES;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,18 @@ pub struct Table {
     pub version: u64,
     /// The routes, each with a unique id.
     pub routes: Vec<Route>,
+    /// The fleet port of this node; without it other nodes' proxies are not served.
+    #[serde(default)]
+    pub fleet: Option<Fleet>,
+}
+
+/// The one port on which a node's proxy serves those of other nodes, for every route.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    /// Every address to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// The other nodes; connections from elsewhere are closed unheard.
+    pub peers: Vec<IpAddr>,
 }
 
 /// A listening port of a service and the weighted backends behind it.
@@ -61,6 +74,9 @@ pub struct Backend {
     pub state: BackendState,
     /// The label under which its requests are counted.
     pub release: String,
+    /// When set, `address` is another node's fleet port, and this is the id of the route to ask for there.
+    #[serde(default)]
+    pub through: Option<String>,
 }
 
 /// Whether a backend takes new work.
@@ -87,10 +103,28 @@ pub enum TableError {
         /// The repeated backend.
         backend: String,
     },
+    /// A backend asks another node for what cannot be a route's id.
+    #[error(
+        "backend {backend} of route {route} goes through a route id that is no line of at most {ID_MAX_BYTES} bytes"
+    )]
+    Through {
+        /// The route.
+        route: String,
+        /// The backend.
+        backend: String,
+    },
+}
+
+impl Fleet {
+    /// Whether connections from `peer` are served. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub(crate) fn admits(&self, peer: IpAddr) -> bool {
+        self.peers.iter().any(|one| one.to_canonical() == peer.to_canonical())
+    }
 }
 
 impl Table {
-    /// Checks that ids are unique, which everything live is keyed by.
+    /// Checks that ids are unique, which everything live is keyed by, and that those that other nodes are
+    /// asked for fit into the question.
     pub fn check(&self) -> Result<(), TableError> {
         let mut routes = HashSet::new();
         for route in &self.routes {
@@ -105,8 +139,37 @@ impl Table {
                         backend: backend.id.clone(),
                     });
                 }
+                if !backend.through.as_deref().is_none_or(is_askable) {
+                    let (route, backend) = (route.id.clone(), backend.id.clone());
+                    return Err(TableError::Through { route, backend });
+                }
             }
         }
         Ok(())
+    }
+}
+
+fn is_askable(id: &str) -> bool {
+    !id.is_empty() && id.len() <= ID_MAX_BYTES && !id.contains(|c: char| c.is_control())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Fleet;
+
+    #[test]
+    fn a_peer_is_known_by_its_ipv4_address_however_it_is_written() {
+        let peers = vec!["10.0.0.1".parse().unwrap(), "::ffff:10.0.0.2".parse().unwrap()];
+        let fleet = Fleet { listen: Vec::new(), peers };
+        for (peer, known) in [
+            ("10.0.0.1", true),
+            ("::ffff:10.0.0.1", true),
+            ("10.0.0.2", true),
+            ("::ffff:10.0.0.2", true),
+            ("10.0.0.3", false),
+            ("::10.0.0.1", false),
+        ] {
+            assert_eq!(fleet.admits(peer.parse().unwrap()), known, "{peer}");
+        }
     }
 }

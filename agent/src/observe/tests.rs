@@ -154,6 +154,7 @@ fn routed_active() -> Snapshot {
         weight: 1,
         state: proxy::BackendState::Active,
         release: "r".into(),
+        through: None,
     };
     let route = proxy::Route {
         id: "default/web/http".into(),
@@ -165,7 +166,7 @@ fn routed_active() -> Snapshot {
         backends: vec![backend],
     };
     Snapshot {
-        table: proxy::Table { version: 1, routes: vec![route] },
+        table: proxy::Table { version: 1, routes: vec![route], fleet: None },
         backends: Vec::new(),
         counters: Vec::new(),
         listening: Vec::new(),

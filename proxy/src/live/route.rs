@@ -87,6 +87,7 @@ impl Route {
                 share.backend.id == wanted.id
                     && share.backend.address == wanted.address
                     && share.backend.release == wanted.release
+                    && share.backend.through == wanted.through
             };
             let mut share = match before.iter().position(same) {
                 Some(place) => before.swap_remove(place),
@@ -174,6 +175,12 @@ impl Route {
 
     pub(crate) fn backends(&self) -> Vec<Arc<Backend>> {
         self.lock().shares.iter().map(|share| Arc::clone(&share.backend)).collect()
+    }
+
+    /// Whether an instance of this node takes new work.
+    pub(crate) fn has_local(&self) -> bool {
+        let inner = self.lock();
+        inner.shares.iter().any(|share| share.is_active() && share.backend.through.is_none())
     }
 
     /// Calls `each` with every release counted here.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the whole crate is tests")]
 
 mod balancing;
+mod fleet;
 mod framing;
 mod lab;
 mod lifecycle;
