@@ -5,6 +5,7 @@
 use crate::limits::{CONNECT_DEADLINE, PASS_PAUSE_MAX, PASS_PAUSE_MIN};
 use crate::live::backend::{Backend, Lease, Reuse, Work};
 use crate::live::route::Route;
+use crate::live::split::Claim;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -41,8 +42,9 @@ pub(crate) async fn connect(
     route: &Route,
     work: Work,
     reuse: Reuse,
+    claim: Claim,
 ) -> Result<Connected, Unavailable> {
-    if let Some(connected) = pass(route, work, reuse).await {
+    if let Some(connected) = pass(route, work, reuse, claim).await {
         return Ok(connected);
     }
     if route.is_retired() {
@@ -64,14 +66,15 @@ pub(crate) async fn connect(
         let changed = route.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
-        if let Some(connected) = pass(route, work, reuse).await {
+        if let Some(connected) = pass(route, work, reuse, claim).await {
             return Ok(connected);
         }
         if Instant::now() >= deadline {
             return Err(Unavailable::NoBackend);
         }
         // Without an active backend only a table helps; with refusing ones, time may.
-        let wake = if route.has_active() { deadline.min(Instant::now() + pause) } else { deadline };
+        let wake =
+            if route.has_active(claim) { deadline.min(Instant::now() + pause) } else { deadline };
         tokio::select! {
             // Both are cancel-safe: a notification and a timer.
             () = &mut changed => pause = PASS_PAUSE_MIN,
@@ -81,11 +84,11 @@ pub(crate) async fn connect(
 }
 
 /// Tries each active backend once.
-async fn pass(route: &Route, work: Work, reuse: Reuse) -> Option<Connected> {
+async fn pass(route: &Route, work: Work, reuse: Reuse, claim: Claim) -> Option<Connected> {
     let mut tried: Vec<Arc<Backend>> = Vec::new();
     loop {
         let now = Instant::now();
-        let lease = route.choose(work, &tried, now)?;
+        let lease = route.choose(work, claim, &tried, now)?;
         let backend = Arc::clone(lease.backend());
         if work == Work::Request
             && let Some(stream) = backend.take_idle(reuse, now)

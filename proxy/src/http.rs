@@ -5,6 +5,7 @@
 //!                                              -> upgraded ? tunnel
 //! ```
 
+mod cohort;
 mod exchange;
 mod head;
 mod relay;
@@ -16,6 +17,7 @@ use crate::limits::{
 };
 use crate::listen::Slot;
 use crate::live::Live;
+use crate::live::split::Claim;
 use crate::pump::Pending;
 use exchange::Outcome;
 use head::{Peer, Rejection, RequestHead};
@@ -39,6 +41,10 @@ pub(crate) struct Session {
     upstream_head: Vec<u8>,
     /// The head for the client, and the body's first bytes.
     outbound: Pending,
+    /// Which cohort the present request wants.
+    claim: Claim,
+    /// Header lines of ours for its answer.
+    own_lines: String,
 }
 
 /// Why no further request is read.
@@ -60,6 +66,8 @@ pub(crate) async fn serve(client: TcpStream, peer: IpAddr, slot: Arc<Slot>, live
         inbound: Vec::new(),
         upstream_head: Vec::new(),
         outbound: Pending::default(),
+        claim: Claim::Stable,
+        own_lines: String::new(),
     };
     // The first head is due from the moment of the connection on.
     let mut patience = HEAD_DEADLINE;
@@ -138,13 +146,20 @@ impl Session {
         if self.inbound.is_empty() {
             return Ok(None);
         }
-        let trusted = self.slot.route().trusts(self.peer);
-        let peer = Peer { ip: self.peer, trusted };
-        let parsed = rewrite::request(&self.inbound, peer, &mut self.upstream_head);
+        let route = self.slot.route();
+        let peer = Peer { ip: self.peer, trusted: route.trusts(self.peer) };
+        let split = route.split();
+        let parsed =
+            rewrite::request(&self.inbound, peer, split.as_deref(), &mut self.upstream_head);
         let Some(request) = parsed.map_err(Ended::Rejected)? else {
             return Ok(None);
         };
         self.inbound.drain(..request.bytes);
+        self.claim = request.claim.unwrap_or_else(|| route.draw());
+        self.own_lines.clear();
+        if request.claim.is_none() {
+            cohort::remember(self.claim, split.as_deref(), &mut self.own_lines);
+        }
         Ok(Some(request))
     }
 

@@ -29,5 +29,5 @@ pub use control::{
     Snapshot, Watch,
 };
 pub use run::{Options, RunError, TakeOver, run};
-pub use table::{Backend, BackendState, Protocol, Route, Table};
+pub use table::{Backend, BackendState, Protocol, Route, Split, Table};
 pub use takeover::TakeOverError;

@@ -36,7 +36,31 @@ pub struct Route {
     /// Where requests go.
     #[serde(default)]
     pub backends: Vec<Backend>,
+    /// Which part of them a candidate release gets.
+    #[serde(default)]
+    pub split: Option<Split>,
 }
+
+/// A canary: two cohorts of a route's backends, those of the candidate release and the stable ones.
+///
+/// Each request (each TCP connection) has a point from 0 to 9,999, and the candidate serves those below its
+/// share. So a client that keeps its point moves to the candidate as the share grows, and never back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// The label ([`Backend::release`]) of the candidate.
+    pub release: String,
+    /// How many of 10,000 requests go to it. At 0 it gets nothing, whatever a request asks for.
+    pub share: u32,
+    /// `http` only: the name of a cookie that keeps a client's point.
+    #[serde(default)]
+    pub cookie: Option<String>,
+    /// `http` only: the name of a header whose value `canary` or `stable` selects the cohort of its request.
+    #[serde(default)]
+    pub header: Option<String>,
+}
+
+/// One more than the last point of a [`Split`].
+pub const POINTS: u32 = 10_000;
 
 /// How a route understands the bytes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +85,9 @@ pub struct Backend {
     pub state: BackendState,
     /// The label under which its requests are counted.
     pub release: String,
+    /// Takes work only while no other backend of its cohort can; another node's proxy, for example.
+    #[serde(default)]
+    pub backup: bool,
 }
 
 /// Whether a backend takes new work.
@@ -87,10 +114,29 @@ pub enum TableError {
         /// The repeated backend.
         backend: String,
     },
+    /// A split gives away more than everything.
+    #[error("route {route} gives its candidate {share} of 10000 requests")]
+    ShareTooLarge {
+        /// The route.
+        route: String,
+        /// What it says.
+        share: u32,
+    },
+    /// A split's cookie or header could not be written into a head (RFC 9110 §5.6.2).
+    #[error("route {route} names a cookie or a header {name:?}, which is no HTTP token")]
+    NotAToken {
+        /// The route.
+        route: String,
+        /// The name.
+        name: String,
+    },
 }
 
 impl Table {
-    /// Checks that ids are unique, which everything live is keyed by.
+    /// Checks that ids are unique, which everything live is keyed by, and that splits make sense.
+    ///
+    /// # Errors
+    /// Names the first route that is wrong.
     pub fn check(&self) -> Result<(), TableError> {
         let mut routes = HashSet::new();
         for route in &self.routes {
@@ -106,7 +152,40 @@ impl Table {
                     });
                 }
             }
+            route.split.as_ref().map_or(Ok(()), |split| split.check(&route.id))?;
         }
         Ok(())
+    }
+}
+
+impl Split {
+    fn check(&self, route: &str) -> Result<(), TableError> {
+        if self.share > POINTS {
+            return Err(TableError::ShareTooLarge { route: route.to_owned(), share: self.share });
+        }
+        match self.cookie.iter().chain(&self.header).find(|name| !is_token(name)) {
+            Some(name) => {
+                Err(TableError::NotAToken { route: route.to_owned(), name: name.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_token(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Table;
+
+    #[test]
+    fn a_table_written_before_splits_and_tiers_is_read() {
+        let text = r#"{"version":1,"routes":[{"id":"default/web/http","listen":[],"protocol":"http",
+            "backends":[{"id":"a","address":"10.0.0.2:80","weight":1,"state":"active","release":"r"}]}]}"#;
+        let table: Table = serde_json::from_str(text).unwrap();
+        assert!(table.routes[0].split.is_none() && !table.routes[0].backends[0].backup);
     }
 }

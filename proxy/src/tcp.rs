@@ -12,7 +12,7 @@ const PROXY_V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Serves a connection until it ended, or until its backend left the table.
 pub(crate) async fn serve(mut client: TcpStream, peer: SocketAddr, route: &Route) {
-    let Ok(connected) = connect(route, Work::Connection, Reuse::Never).await else {
+    let Ok(connected) = connect(route, Work::Connection, Reuse::Never, route.draw()).await else {
         return;
     };
     let (lease, mut stream) = (connected.lease, connected.stream);

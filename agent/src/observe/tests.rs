@@ -154,6 +154,7 @@ fn routed_active() -> Snapshot {
         weight: 1,
         state: proxy::BackendState::Active,
         release: "r".into(),
+        backup: false,
     };
     let route = proxy::Route {
         id: "default/web/http".into(),
@@ -163,6 +164,7 @@ fn routed_active() -> Snapshot {
         send_proxy_v2: false,
         trusted: Vec::new(),
         backends: vec![backend],
+        split: None,
     };
     Snapshot {
         table: proxy::Table { version: 1, routes: vec![route] },

@@ -64,13 +64,13 @@ impl Session {
         upload: &Upload,
     ) -> Option<Result<Connected, Unavailable>> {
         if !upload.rest.is_done() {
-            return Some(connect(route, Work::Request, reuse).await);
+            return Some(connect(route, Work::Request, reuse, self.claim).await);
         }
         let (client, inbound) = (&mut self.client, &mut self.inbound);
         tokio::select! {
             biased;
             // A connect that is dropped holds no lease.
-            connected = connect(route, Work::Request, reuse) => Some(connected),
+            connected = connect(route, Work::Request, reuse, self.claim) => Some(connected),
             // What was read is in `inbound`.
             () = poll_fn(|cx| poll_client(cx, client, inbound)) => None,
         }
@@ -105,6 +105,7 @@ impl Session {
                     stray: false,
                     began: false,
                     then: Then::Close,
+                    own_lines: &self.own_lines,
                 },
             };
             tokio::select! {

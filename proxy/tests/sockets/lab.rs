@@ -101,7 +101,8 @@ pub(crate) fn free_address() -> SocketAddr {
 
 pub(crate) fn backend(id: &str, address: SocketAddr, weight: u32) -> Backend {
     let state = BackendState::Active;
-    Backend { id: id.into(), address, weight, state, release: format!("release-{id}") }
+    let release = format!("release-{id}");
+    Backend { id: id.into(), address, weight, state, release, backup: false }
 }
 
 pub(crate) fn route(listen: SocketAddr, protocol: Protocol, backends: Vec<Backend>) -> Route {
@@ -113,6 +114,7 @@ pub(crate) fn route(listen: SocketAddr, protocol: Protocol, backends: Vec<Backen
         send_proxy_v2: false,
         trusted: Vec::new(),
         backends,
+        split: None,
     }
 }
 

@@ -7,7 +7,7 @@ fn check(text: &str, peer_is_trusted: &[&str]) -> Result<(RequestHead, String), 
     let ip: std::net::IpAddr = "10.0.0.9".parse().unwrap();
     let trusted = peer_is_trusted.iter().any(|one| *one == ip.to_string());
     let mut out = Vec::new();
-    let head = request(text.as_bytes(), Peer { ip, trusted }, &mut out)?;
+    let head = request(text.as_bytes(), Peer { ip, trusted }, None, &mut out)?;
     Ok((head.unwrap(), String::from_utf8(out).unwrap()))
 }
 
@@ -64,7 +64,7 @@ fn a_bodiless_answer_keeps_its_length_line() {
     let (head, _) = check("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", &[]).unwrap();
     let mut out = Vec::new();
     let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: keep-alive\r\n\r\n";
-    let answer = answer(bytes, &head, Then::Keep, &mut out).unwrap().unwrap();
+    let answer = answer(bytes, &head, Then::Keep, "", &mut out).unwrap().unwrap();
     assert_eq!(answer.framing, Framing::Done);
     assert_eq!(out, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
 }
@@ -73,7 +73,7 @@ fn a_bodiless_answer_keeps_its_length_line() {
 fn an_answer_that_frames_twice_is_refused() {
     let (head, _) = check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", &[]).unwrap();
     let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert!(answer(bytes, &head, Then::Keep, &mut Vec::new()).is_err());
+    assert!(answer(bytes, &head, Then::Keep, "", &mut Vec::new()).is_err());
     let bytes = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n";
-    assert!(answer(bytes, &head, Then::Keep, &mut Vec::new()).is_err());
+    assert!(answer(bytes, &head, Then::Keep, "", &mut Vec::new()).is_err());
 }
