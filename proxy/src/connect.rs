@@ -6,6 +6,7 @@ use crate::fleet;
 use crate::limits::{CONNECT_DEADLINE, CONNECT_THROUGH_DEADLINE, PASS_PAUSE_MAX, PASS_PAUSE_MIN};
 use crate::live::backend::{Backend, Lease, Reuse, Work};
 use crate::live::route::Route;
+use crate::live::split::Claim;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub(crate) enum Reach {
 #[derive(Debug)]
 pub(crate) struct Search {
     reach: Reach,
+    claim: Claim,
     /// Sent it back since the last pause.
     refused: Vec<Arc<Backend>>,
     /// The end of the holding time, once it began.
@@ -59,8 +61,8 @@ pub(crate) struct Search {
 }
 
 impl Search {
-    pub(crate) fn new(reach: Reach) -> Self {
-        Self { reach, refused: Vec::new(), deadline: None, pause: PASS_PAUSE_MIN }
+    pub(crate) fn new(reach: Reach, claim: Claim) -> Self {
+        Self { reach, claim, refused: Vec::new(), deadline: None, pause: PASS_PAUSE_MIN }
     }
 
     /// The proxy of another node was connected to, and then had no instance: like a connect that failed.
@@ -125,8 +127,11 @@ pub(crate) async fn connect(
             return Err(Unavailable::NoBackend);
         }
         // Without an active backend only a table helps; with refusing ones, time may.
-        let wake =
-            if route.has_active() { deadline.min(Instant::now() + search.pause) } else { deadline };
+        let wake = if route.has_active(search.claim) {
+            deadline.min(Instant::now() + search.pause)
+        } else {
+            deadline
+        };
         tokio::select! {
             // Both are cancel-safe: a notification and a timer.
             () = &mut changed => search.pause = PASS_PAUSE_MIN,
@@ -143,7 +148,7 @@ async fn pass(route: &Route, work: Work, reuse: Reuse, search: &Search) -> Optio
     let mut tried = search.left_out(route);
     loop {
         let now = Instant::now();
-        let lease = route.choose(work, &tried, now)?;
+        let lease = route.choose(work, search.claim, &tried, now)?;
         let backend = Arc::clone(lease.backend());
         // A table set since the pass began may have brought it.
         if !search.reaches(&backend) {

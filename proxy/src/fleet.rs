@@ -82,7 +82,7 @@ pub(crate) async fn serve(mut client: TcpStream, peer: IpAddr, live: Arc<Live>) 
 
 /// An instance is connected to before the answer: a TCP connection cannot be tried elsewhere after it.
 async fn serve_tcp(mut client: TcpStream, route: &Route, first: &[u8]) {
-    let mut search = Search::new(Reach::Local);
+    let mut search = Search::new(Reach::Local, route.draw());
     let connected = connect(route, Work::Connection, Reuse::Never, &mut search).await;
     let Ok(connected) = connected else {
         return refuse(client).await;

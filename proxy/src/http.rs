@@ -5,6 +5,7 @@
 //!                                              -> upgraded ? tunnel
 //! ```
 
+mod cohort;
 mod exchange;
 mod head;
 mod relay;
@@ -17,6 +18,7 @@ use crate::limits::{
 };
 use crate::listen::Slot;
 use crate::live::Live;
+use crate::live::split::Claim;
 use crate::pump::Pending;
 use exchange::Outcome;
 use head::{Origin, Peer, Rejection, RequestHead};
@@ -41,6 +43,10 @@ pub(crate) struct Session {
     upstream_head: Vec<u8>,
     /// The head for the client, and the body's first bytes.
     outbound: Pending,
+    /// Which cohort the present request wants.
+    claim: Claim,
+    /// Header lines of ours for its answer.
+    own_lines: String,
 }
 
 /// How a connection came.
@@ -83,6 +89,8 @@ pub(crate) async fn serve(client: TcpStream, from: Arrival, slot: Arc<Slot>, liv
         inbound: from.first,
         upstream_head: Vec::new(),
         outbound: Pending::default(),
+        claim: Claim::Stable,
+        own_lines: String::new(),
     };
     // The first head is due from the moment of the connection on.
     let mut patience = HEAD_DEADLINE;
@@ -161,17 +169,26 @@ impl Session {
         if self.inbound.is_empty() {
             return Ok(None);
         }
+        let route = self.slot.route();
         let origin = match self.reach {
             Reach::Local => Origin::Fleet,
-            Reach::Fleet if self.slot.route().trusts(self.peer) => Origin::Trusted,
+            Reach::Fleet if route.trusts(self.peer) => Origin::Trusted,
             Reach::Fleet => Origin::Stranger,
         };
         let peer = Peer { ip: self.peer, origin };
-        let parsed = rewrite::request(&self.inbound, peer, &mut self.upstream_head);
+        let split = route.split();
+        let parsed =
+            rewrite::request(&self.inbound, peer, split.as_deref(), &mut self.upstream_head);
         let Some(request) = parsed.map_err(Ended::Rejected)? else {
             return Ok(None);
         };
         self.inbound.drain(..request.bytes);
+        self.claim = request.claim.unwrap_or_else(|| route.draw());
+        self.own_lines.clear();
+        // Another node's proxy writes the line itself.
+        if request.claim.is_none() && self.reach == Reach::Fleet {
+            cohort::remember(self.claim, split.as_deref(), &mut self.own_lines);
+        }
         Ok(Some(request))
     }
 

@@ -31,5 +31,5 @@ pub use control::{
     Snapshot, Watch,
 };
 pub use run::{Options, RunError, TakeOver, run};
-pub use table::{Backend, BackendState, Fleet, Protocol, Route, Table};
+pub use table::{Backend, BackendState, Fleet, Protocol, Route, Split, Table};
 pub use takeover::TakeOverError;

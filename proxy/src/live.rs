@@ -4,6 +4,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod route;
+pub(crate) mod split;
 
 use crate::control::{Applied, BackendStatus, Changed, Counter, HandingOver, Refused, Snapshot};
 use crate::listen::{Leads, Listener, Listeners};

@@ -12,7 +12,7 @@ const PROXY_V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Serves a connection until it ended, or until its backend left the table.
 pub(crate) async fn serve(client: TcpStream, peer: SocketAddr, route: &Route) {
-    let mut search = Search::new(Reach::Fleet);
+    let mut search = Search::new(Reach::Fleet, route.draw());
     let connected = connect(route, Work::Connection, Reuse::Never, &mut search).await;
     let Ok(connected) = connected else {
         return;

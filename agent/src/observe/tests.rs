@@ -155,6 +155,7 @@ fn routed_active() -> Snapshot {
         state: proxy::BackendState::Active,
         release: "r".into(),
         through: None,
+        backup: false,
     };
     let route = proxy::Route {
         id: "default/web/http".into(),
@@ -164,6 +165,7 @@ fn routed_active() -> Snapshot {
         send_proxy_v2: false,
         trusted: Vec::new(),
         backends: vec![backend],
+        split: None,
     };
     Snapshot {
         table: proxy::Table { version: 1, routes: vec![route], fleet: None },

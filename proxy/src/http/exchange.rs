@@ -47,7 +47,7 @@ impl Session {
             return Outcome::Closed;
         };
         self.upstream_head.extend(self.inbound.drain(..used));
-        let mut search = Search::new(self.reach);
+        let mut search = Search::new(self.reach, self.claim);
         let mut replay = 0;
         loop {
             let reuse = reuse(request, &upload, self.upstream_head.len(), replay);
@@ -124,6 +124,7 @@ impl Session {
                     stray: false,
                     began: false,
                     then: Then::Close,
+                    own_lines: &self.own_lines,
                 },
             };
             tokio::select! {

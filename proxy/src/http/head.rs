@@ -1,6 +1,7 @@
 //! What a head says beyond its lines: framing, reuse, upgrade; and why one is refused (RFC 9110, RFC 9112).
 
 use crate::framing::Framing;
+use crate::live::split::Claim;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(crate) struct RequestHead {
     pub(crate) keeps: bool,
     /// The client asks for another protocol.
     pub(crate) upgrades: bool,
+    /// What its header or its cookie says about its cohort.
+    pub(crate) claim: Option<Claim>,
 }
 
 /// The client's version.

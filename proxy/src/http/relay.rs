@@ -70,6 +70,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) began: bool,
     /// What the head said to the client.
     pub(crate) then: Then,
+    /// Lines of ours in the head for the client.
+    pub(crate) own_lines: &'a str,
 }
 
 /// The request's body: what is still to come, and whether all that came is kept.
@@ -273,7 +275,7 @@ impl Answer<'_> {
         let keeps = request.keeps && !ending.is_near();
         self.then = if keeps { Then::Keep } else { Then::Close };
         let out = self.outbound.compose();
-        let Some(head) = rewrite::answer(whole, request, self.then, out)? else {
+        let Some(head) = rewrite::answer(whole, request, self.then, self.own_lines, out)? else {
             self.partial = whole.to_vec();
             return Ok(None);
         };

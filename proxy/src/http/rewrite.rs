@@ -1,5 +1,6 @@
 //! Heads from one side to the other: checked, hop-by-hop lines out, ours in, everything else as it came.
 
+use super::cohort;
 use super::head::{
     AnswerHead, ConnectionLines, FramingLines, Method, Origin, Peer, Rejection, RequestHead,
     Version,
@@ -7,6 +8,7 @@ use super::head::{
 use crate::fleet::ELSEWHERE;
 use crate::framing::Framing;
 use crate::limits::{HEAD_MAX_BYTES, HEADERS_MAX};
+use crate::table::Split;
 use std::io::Write;
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -26,6 +28,7 @@ pub(crate) struct BadAnswer;
 pub(crate) fn request(
     bytes: &[u8],
     peer: Peer,
+    split: Option<&Split>,
     out: &mut Vec<u8>,
 ) -> Result<Option<RequestHead>, Rejection> {
     if bytes.starts_with(b"PRI * HTTP/2") {
@@ -60,6 +63,7 @@ pub(crate) fn request(
         method: Method::of(name),
         keeps: lines.connection.keeps(version),
         upgrades,
+        claim: split.and_then(|split| cohort::claim(parsed.headers, split)),
     };
     out.clear();
     let minor = u8::from(version == Version::Http11);
@@ -86,11 +90,13 @@ pub(crate) fn request(
     Ok(Some(request))
 }
 
-/// Parses an answer and appends the head for the client to `out`. `None` until the head is complete.
+/// Parses an answer and appends the head for the client to `out`. `None` until the head is complete. `own_lines`
+/// are added to every answer that is not informational.
 pub(crate) fn answer(
     bytes: &[u8],
     request: &RequestHead,
     then: Then,
+    own_lines: &str,
     out: &mut Vec<u8>,
 ) -> Result<Option<AnswerHead>, BadAnswer> {
     let mut space = [const { MaybeUninit::uninit() }; HEADERS_MAX];
@@ -133,6 +139,9 @@ pub(crate) fn answer(
     }
     if chunked {
         line(out, "Transfer-Encoding", b"chunked");
+    }
+    if !head.is_interim() {
+        out.extend_from_slice(own_lines.as_bytes());
     }
     if upgraded {
         line(out, "Connection", b"Upgrade");

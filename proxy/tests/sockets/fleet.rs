@@ -3,7 +3,7 @@
 use crate::lab::{
     Load, Place, Running, Wire, accepting, backend, eventually, free_address, naming, node, route,
 };
-use proxy::{Backend, BackendState, Protocol, RefusedReason, Route, TakeOver};
+use proxy::{Backend, BackendState, Protocol, RefusedReason, Route, Split, TakeOver};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -438,4 +438,24 @@ async fn warm_connections_with_a_node_are_given_up_when_it_takes_nothing_more() 
     assert_eq!(Wire::to(listen).await.ask(old).await.unwrap().status(), "503");
     let ended = tokio::time::timeout(Duration::from_secs(5), told.recv()).await;
     assert_eq!(ended.expect("the warm one is closed"), Some(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_client_gets_its_canary_cookie_from_the_node_that_it_reached_alone() {
+    let instance = backend("a", naming("a", Duration::ZERO).await, 1);
+    let pair = Pair::start(Protocol::Http, Vec::new()).await;
+    let split = |backend| {
+        let split = Split {
+            release: "candidate".into(),
+            share: 0,
+            cookie: Some("side".into()),
+            header: None,
+        };
+        Route { split: Some(split), ..pair.held(Protocol::Http, vec![backend]) }
+    };
+    let far = Route { listen: Vec::new(), ..split(instance) };
+    pair.far.set_with_fleet(pair.port, &[far]).await;
+    pair.near.set(&[split(node("far", pair.port))]).await;
+    let answer = Wire::to(pair.listen).await.get().await.unwrap();
+    assert_eq!(answer.head.matches("Set-Cookie: side=").count(), 1, "{}", answer.head);
 }

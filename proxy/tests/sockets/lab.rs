@@ -113,7 +113,7 @@ pub(crate) fn free_address() -> SocketAddr {
 pub(crate) fn backend(id: &str, address: SocketAddr, weight: u32) -> Backend {
     let state = BackendState::Active;
     let release = format!("release-{id}");
-    Backend { id: id.into(), address, weight, state, release, through: None }
+    Backend { id: id.into(), address, weight, state, release, through: None, backup: false }
 }
 
 /// Another node, by its fleet port.
@@ -130,6 +130,7 @@ pub(crate) fn route(listen: SocketAddr, protocol: Protocol, backends: Vec<Backen
         send_proxy_v2: false,
         trusted: Vec::new(),
         backends,
+        split: None,
     }
 }
 

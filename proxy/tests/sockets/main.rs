@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the whole crate is tests")]
 
 mod balancing;
+mod canary;
 mod fleet;
 mod framing;
 mod lab;
@@ -10,3 +11,4 @@ mod lifecycle;
 mod retries;
 mod streams;
 mod tcp;
+mod tiers;

@@ -6,7 +6,7 @@ use crate::framing::Framing;
 fn check(text: &str, origin: Origin) -> Result<(RequestHead, String), Rejection> {
     let ip: std::net::IpAddr = "10.0.0.9".parse().unwrap();
     let mut out = Vec::new();
-    let head = request(text.as_bytes(), Peer { ip, origin }, &mut out)?;
+    let head = request(text.as_bytes(), Peer { ip, origin }, None, &mut out)?;
     Ok((head.unwrap(), String::from_utf8(out).unwrap()))
 }
 
@@ -67,7 +67,7 @@ fn a_bodiless_answer_keeps_its_length_line() {
     let (head, _) = check("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", Origin::Stranger).unwrap();
     let mut out = Vec::new();
     let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: keep-alive\r\n\r\n";
-    let answer = answer(bytes, &head, Then::Keep, &mut out).unwrap().unwrap();
+    let answer = answer(bytes, &head, Then::Keep, "", &mut out).unwrap().unwrap();
     assert_eq!(answer.framing, Framing::Done);
     assert_eq!(out, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
 }
@@ -76,9 +76,9 @@ fn a_bodiless_answer_keeps_its_length_line() {
 fn an_answer_that_frames_twice_is_refused() {
     let (head, _) = check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Origin::Stranger).unwrap();
     let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n";
-    assert!(answer(bytes, &head, Then::Keep, &mut Vec::new()).is_err());
+    assert!(answer(bytes, &head, Then::Keep, "", &mut Vec::new()).is_err());
     let bytes = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n";
-    assert!(answer(bytes, &head, Then::Keep, &mut Vec::new()).is_err());
+    assert!(answer(bytes, &head, Then::Keep, "", &mut Vec::new()).is_err());
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn only_a_503_says_that_another_backend_may_take_it_and_the_client_never_hears_o
     for (status, elsewhere) in [("503 Service Unavailable", true), ("200 OK", false)] {
         let text = format!("HTTP/1.1 {status}\r\npith-elsewhere: 1\r\nContent-Length: 0\r\n\r\n");
         let mut out = Vec::new();
-        let answer = answer(text.as_bytes(), &head, Then::Keep, &mut out).unwrap().unwrap();
+        let answer = answer(text.as_bytes(), &head, Then::Keep, "", &mut out).unwrap().unwrap();
         assert_eq!(answer.elsewhere, elsewhere);
         assert!(!String::from_utf8(out).unwrap().to_ascii_lowercase().contains("elsewhere"));
     }
