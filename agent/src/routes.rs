@@ -92,6 +92,7 @@ fn route(service: &ServiceName, port: &PortPlan, addresses: Addresses<'_>) -> Ro
             .iter()
             .filter_map(|one| backend(one, addresses.containers))
             .collect(),
+        split: None,
     }
 }
 
@@ -115,6 +116,8 @@ fn backend(backend: &Backend, containers: &BTreeMap<String, Ipv4Addr>) -> Option
         weight,
         state,
         release: backend.release.to_string(),
+        through: None,
+        backup: false,
     })
 }
 

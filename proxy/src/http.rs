@@ -5,20 +5,23 @@
 //!                                              -> upgraded ? tunnel
 //! ```
 
+mod cohort;
 mod exchange;
 mod head;
 mod relay;
 mod reply;
 mod rewrite;
 
+use crate::connect::Reach;
 use crate::limits::{
     CLIENT_IDLE_MAX, HEAD_DEADLINE, HEAD_MAX_BYTES, KEPT_BUFFER_BYTES, LINGER, LINGER_MAX_BYTES,
 };
 use crate::listen::Slot;
 use crate::live::Live;
+use crate::live::split::Claim;
 use crate::pump::Pending;
 use exchange::Outcome;
-use head::{Peer, Rejection, RequestHead};
+use head::{Origin, Peer, Rejection, RequestHead};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +34,7 @@ use tokio::time::timeout;
 pub(crate) struct Session {
     client: TcpStream,
     peer: IpAddr,
+    reach: Reach,
     slot: Arc<Slot>,
     live: Arc<Live>,
     /// Bytes of the client that belong to the next head or body.
@@ -39,6 +43,30 @@ pub(crate) struct Session {
     upstream_head: Vec<u8>,
     /// The head for the client, and the body's first bytes.
     outbound: Pending,
+    /// Which cohort the present request wants.
+    claim: Claim,
+    /// Header lines of ours for its answer.
+    own_lines: String,
+}
+
+/// How a connection came.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    peer: IpAddr,
+    reach: Reach,
+    first: Vec<u8>,
+}
+
+impl Arrival {
+    /// On a route's own listener.
+    pub(crate) fn direct(peer: IpAddr) -> Self {
+        Self { peer, reach: Reach::Fleet, first: Vec::new() }
+    }
+
+    /// From another node's proxy, with the bytes already read of it.
+    pub(crate) fn through_fleet(peer: IpAddr, first: Vec<u8>) -> Self {
+        Self { peer, reach: Reach::Local, first }
+    }
 }
 
 /// Why no further request is read.
@@ -51,15 +79,18 @@ enum Ended {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(client: TcpStream, peer: IpAddr, slot: Arc<Slot>, live: Arc<Live>) {
+pub(crate) async fn serve(client: TcpStream, from: Arrival, slot: Arc<Slot>, live: Arc<Live>) {
     let mut session = Session {
         client,
-        peer,
+        peer: from.peer,
+        reach: from.reach,
         slot,
         live,
-        inbound: Vec::new(),
+        inbound: from.first,
         upstream_head: Vec::new(),
         outbound: Pending::default(),
+        claim: Claim::Stable,
+        own_lines: String::new(),
     };
     // The first head is due from the moment of the connection on.
     let mut patience = HEAD_DEADLINE;
@@ -138,13 +169,26 @@ impl Session {
         if self.inbound.is_empty() {
             return Ok(None);
         }
-        let trusted = self.slot.route().trusts(self.peer);
-        let peer = Peer { ip: self.peer, trusted };
-        let parsed = rewrite::request(&self.inbound, peer, &mut self.upstream_head);
+        let route = self.slot.route();
+        let origin = match self.reach {
+            Reach::Local => Origin::Fleet,
+            Reach::Fleet if route.trusts(self.peer) => Origin::Trusted,
+            Reach::Fleet => Origin::Stranger,
+        };
+        let peer = Peer { ip: self.peer, origin };
+        let split = route.split();
+        let parsed =
+            rewrite::request(&self.inbound, peer, split.as_deref(), &mut self.upstream_head);
         let Some(request) = parsed.map_err(Ended::Rejected)? else {
             return Ok(None);
         };
         self.inbound.drain(..request.bytes);
+        self.claim = request.claim.unwrap_or_else(|| route.draw());
+        self.own_lines.clear();
+        // Another node's proxy writes the line itself.
+        if request.claim.is_none() && self.reach == Reach::Fleet {
+            cohort::remember(self.claim, split.as_deref(), &mut self.own_lines);
+        }
         Ok(Some(request))
     }
 

@@ -6,11 +6,13 @@
 //! ```text
 //! agent --control (Set, Get, Watch)--> live state <--take-over-- newer proxy
 //! client --listen--> http | tcp session --choose, lease--> connect or pool --> backend
+//! other node's proxy --fleet port--^                                      |--> other node's fleet port
 //! ```
 
 mod connect;
 pub mod control;
 mod counters;
+mod fleet;
 mod framing;
 mod http;
 mod limits;
@@ -29,5 +31,5 @@ pub use control::{
     Snapshot, Watch,
 };
 pub use run::{Options, RunError, TakeOver, run};
-pub use table::{Backend, BackendState, Protocol, Route, Table};
+pub use table::{Backend, BackendState, Fleet, Protocol, Route, Split, Table};
 pub use takeover::TakeOverError;

@@ -4,6 +4,14 @@ use std::time::Duration;
 
 /// A backend that has not accepted by then is passed over for the next one.
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_millis(250);
+/// The same for another node's proxy, its answer to our question included.
+pub(crate) const CONNECT_THROUGH_DEADLINE: Duration = Duration::from_secs(1);
+/// From the accepting of a connection on the fleet port to the end of its question.
+pub(crate) const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
+/// The question that opens a connection to a fleet port, its line's end included.
+pub(crate) const QUESTION_MAX_BYTES: usize = 512;
+/// What is left of it for a route's id, after `PITH/1 ` and before the line's end.
+pub(crate) const ROUTE_ID_MAX_BYTES: usize = QUESTION_MAX_BYTES - 8;
 /// A backend that failed to connect is put last for this long.
 pub(crate) const EJECTED_FOR: Duration = Duration::from_secs(1);
 /// While every backend refuses: the first and the longest wait between two passes over them.

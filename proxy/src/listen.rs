@@ -4,6 +4,8 @@
 //! That would also let us share a port with a stranger, hence the look into /proc before binding.
 
 use crate::control::{Refused, RefusedReason};
+use crate::fleet;
+use crate::http::Arrival;
 use crate::limits::{ACCEPT_PAUSE, BACKLOG, KEEPALIVE_IDLE};
 use crate::live::Live;
 use crate::live::route::Route;
@@ -14,15 +16,22 @@ use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::net::TcpListener;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
+
+/// The fleet port's name among the routes' ids, which all have a slash.
+const FLEET: &str = "fleet";
 
 /// Where an address leads at this moment. Kept connections follow it too.
 #[derive(Debug)]
 pub(crate) struct Slot(Mutex<Arc<Route>>);
 
 impl Slot {
+    pub(crate) fn to(route: Arc<Route>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(route)))
+    }
+
     pub(crate) fn route(&self) -> Arc<Route> {
         Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -32,7 +41,58 @@ impl Slot {
     }
 }
 
-/// A listening socket that no route uses yet.
+/// What a listening socket is wanted for.
+#[derive(Debug)]
+pub(crate) enum Leads {
+    /// One route's clients.
+    Route(Arc<Route>),
+    /// Other nodes' proxies; each of their connections says which route it is for.
+    Fleet,
+}
+
+/// Where accepted connections go.
+#[derive(Debug, Clone)]
+enum Door {
+    Route(Arc<Slot>),
+    Fleet,
+}
+
+impl Leads {
+    fn name(&self) -> String {
+        match self {
+            Self::Route(route) => route.id.clone(),
+            Self::Fleet => FLEET.to_owned(),
+        }
+    }
+}
+
+impl Door {
+    fn to(leads: &Leads) -> Self {
+        match leads {
+            Leads::Route(route) => Self::Route(Slot::to(Arc::clone(route))),
+            Leads::Fleet => Self::Fleet,
+        }
+    }
+
+    /// Leads elsewhere from now on. Kept connections follow from one route to another.
+    fn lead_to(&mut self, leads: &Leads) {
+        match (&*self, leads) {
+            (Self::Route(slot), Leads::Route(route)) => slot.lead_to(Arc::clone(route)),
+            (Self::Route(_), Leads::Fleet) | (Self::Fleet, Leads::Route(_) | Leads::Fleet) => {
+                *self = Self::to(leads);
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Route(slot) => slot.route().id.clone(),
+            Self::Fleet => FLEET.to_owned(),
+        }
+    }
+}
+
+/// A listening socket that nothing uses yet.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
@@ -44,8 +104,18 @@ pub(crate) struct Listener {
 struct Bound {
     address: SocketAddr,
     socket: Arc<OwnedFd>,
-    slot: Arc<Slot>,
+    door: Arc<Mutex<Door>>,
     accepting: AbortHandle,
+}
+
+impl Bound {
+    fn name(&self) -> String {
+        lock(&self.door).name()
+    }
+}
+
+fn lock(door: &Mutex<Door>) -> MutexGuard<'_, Door> {
+    door.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// See the file's head.
@@ -66,22 +136,22 @@ impl Listeners {
     pub(crate) fn apply(
         &mut self,
         live: &Arc<Live>,
-        wanted: Vec<(SocketAddr, Arc<Route>)>,
+        wanted: Vec<(SocketAddr, Leads)>,
     ) -> Vec<Refused> {
         let mut before = std::mem::take(&mut self.bound);
         let mut adopted = std::mem::take(&mut self.adopted);
         let mut strange = Strangers::new();
         let mut refused = Vec::new();
-        for (address, route) in wanted {
+        for (address, leads) in wanted {
             if let Some(other) = self.bound.iter().find(|bound| bound.address == address) {
-                let by = Some(format!("route {}", other.slot.route().id));
+                let by = Some(format!("route {}", other.name()));
                 let reason = RefusedReason::PortTaken { by };
-                refused.push(Refused { route: route.id.clone(), address, reason });
+                refused.push(Refused { route: leads.name(), address, reason });
                 continue;
             }
             if let Some(place) = before.iter().position(|bound| bound.address == address) {
                 let bound = before.swap_remove(place);
-                bound.slot.lead_to(route);
+                lock(&bound.door).lead_to(&leads);
                 self.bound.push(bound);
                 continue;
             }
@@ -92,11 +162,11 @@ impl Listeners {
                     .and_then(|()| bind(address).map_err(|error| strange.explain(address, &error))),
             };
             match socket.and_then(|socket| {
-                start(live, address, socket, &route)
+                start(live, address, socket, Door::to(&leads))
                     .map_err(|error| RefusedReason::Other(error.to_string()))
             }) {
                 Ok(bound) => self.bound.push(bound),
-                Err(reason) => refused.push(Refused { route: route.id.clone(), address, reason }),
+                Err(reason) => refused.push(Refused { route: leads.name(), address, reason }),
             }
         }
         refused
@@ -112,7 +182,7 @@ impl Listeners {
     }
 
     pub(crate) fn listening(&self) -> Vec<(String, SocketAddr)> {
-        self.bound.iter().map(|bound| (bound.slot.route().id.clone(), bound.address)).collect()
+        self.bound.iter().map(|bound| (bound.name(), bound.address)).collect()
     }
 
     /// Stops accepting and closes our descriptors.
@@ -185,33 +255,33 @@ fn start(
     live: &Arc<Live>,
     address: SocketAddr,
     socket: std::net::TcpListener,
-    route: &Arc<Route>,
+    door: Door,
 ) -> io::Result<Bound> {
     SockRef::from(&socket).set_nonblocking(true)?;
     let kept = Arc::new(socket.as_fd().try_clone_to_owned()?);
-    let slot = Arc::new(Slot(Mutex::new(Arc::clone(route))));
+    let door = Arc::new(Mutex::new(door));
     let listener = TcpListener::from_std(socket)?;
-    let accepting = accept(Arc::clone(live), listener, Arc::clone(&slot));
+    let accepting = accept(Arc::clone(live), listener, Arc::clone(&door));
     let accepting = tokio::spawn(accepting).abort_handle();
-    Ok(Bound { address, socket: kept, slot, accepting })
+    Ok(Bound { address, socket: kept, door, accepting })
 }
 
 /// Runs until it is aborted; an accepted connection is spawned without an await in between, so that none
 /// is lost then.
-async fn accept(live: Arc<Live>, listener: TcpListener, slot: Arc<Slot>) {
+async fn accept(live: Arc<Live>, listener: TcpListener, door: Arc<Mutex<Door>>) {
     loop {
         let Ok(permit) = Arc::clone(&live.connections).acquire_owned().await else {
             return;
         };
         match listener.accept().await {
             Ok((client, peer)) => {
-                let (live, slot) = (Arc::clone(&live), Arc::clone(&slot));
+                let (live, door) = (Arc::clone(&live), lock(&door).clone());
                 tokio::spawn(async move {
                     let _permit = permit;
-                    let route = slot.route();
-                    match route.protocol {
-                        Protocol::Http => crate::http::serve(client, peer.ip(), slot, live).await,
-                        Protocol::Tcp => crate::tcp::serve(client, peer, &route).await,
+                    match door {
+                        Door::Route(slot) => serve(client, peer, slot, live).await,
+                        // On the heap, so that its size is not every connection's.
+                        Door::Fleet => Box::pin(fleet::serve(client, peer.ip(), live)).await,
                     }
                 });
             }
@@ -222,5 +292,15 @@ async fn accept(live: Arc<Live>, listener: TcpListener, slot: Arc<Slot>) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+async fn serve(client: TcpStream, peer: SocketAddr, slot: Arc<Slot>, live: Arc<Live>) {
+    let route = slot.route();
+    match route.protocol {
+        Protocol::Http => {
+            crate::http::serve(client, Arrival::direct(peer.ip()), slot, live).await;
+        }
+        Protocol::Tcp => crate::tcp::serve(client, peer, &route).await,
     }
 }

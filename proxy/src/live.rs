@@ -4,9 +4,10 @@
 
 pub(crate) mod backend;
 pub(crate) mod route;
+pub(crate) mod split;
 
 use crate::control::{Applied, BackendStatus, Changed, Counter, HandingOver, Refused, Snapshot};
-use crate::listen::{Listener, Listeners};
+use crate::listen::{Leads, Listener, Listeners};
 use crate::table::{self, Table, TableError};
 use backend::Changes;
 use route::Route;
@@ -88,11 +89,14 @@ impl Live {
         table: &Table,
         routes: &[Arc<Route>],
     ) -> Vec<Refused> {
-        let wanted =
+        // First, so that no service takes the port that joins the node to the others.
+        let fleet = table.fleet.iter().flat_map(|fleet| &fleet.listen);
+        let fleet = fleet.map(|address| (*address, Leads::Fleet));
+        let routes =
             table.routes.iter().zip(routes).flat_map(|(spec, route): (&table::Route, _)| {
-                spec.listen.iter().map(move |address| (*address, Arc::clone(route)))
+                spec.listen.iter().map(move |address| (*address, Leads::Route(Arc::clone(route))))
             });
-        state.listeners.apply(self, wanted.collect())
+        state.listeners.apply(self, fleet.chain(routes).collect())
     }
 
     /// Listeners received from an older proxy; the next table decides which stay.
@@ -151,6 +155,16 @@ impl Live {
                 route.counters_of(&counter.release).add(counter);
             }
         }
+    }
+
+    /// The route of that id.
+    pub(crate) fn route(&self, id: &str) -> Option<Arc<Route>> {
+        self.lock().routes.iter().find(|route| route.id == id).cloned()
+    }
+
+    /// Whether the fleet port serves connections from `peer`.
+    pub(crate) fn admits(&self, peer: std::net::IpAddr) -> bool {
+        self.lock().table.fleet.as_ref().is_some_and(|fleet| fleet.admits(peer))
     }
 
     /// HTTP requests being answered.

@@ -2,6 +2,7 @@
 //!
 //! Owns the shapes and their checks. Must not know sockets or tasks; what is live stands in `live`.
 
+use crate::limits::ROUTE_ID_MAX_BYTES as ID_MAX_BYTES;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,18 @@ pub struct Table {
     pub version: u64,
     /// The routes, each with a unique id.
     pub routes: Vec<Route>,
+    /// The fleet port of this node; without it other nodes' proxies are not served.
+    #[serde(default)]
+    pub fleet: Option<Fleet>,
+}
+
+/// The one port on which a node's proxy serves those of other nodes, for every route.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    /// Every address to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// The other nodes; connections from elsewhere are closed unheard.
+    pub peers: Vec<IpAddr>,
 }
 
 /// A listening port of a service and the weighted backends behind it.
@@ -36,7 +49,31 @@ pub struct Route {
     /// Where requests go.
     #[serde(default)]
     pub backends: Vec<Backend>,
+    /// Which part of them a candidate release gets.
+    #[serde(default)]
+    pub split: Option<Split>,
 }
+
+/// A canary: two cohorts of a route's backends, those of the candidate release and the stable ones.
+///
+/// Each request (each TCP connection) has a point from 0 to 9,999, and the candidate serves those below its
+/// share. So a client that keeps its point moves to the candidate as the share grows, and never back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// The label ([`Backend::release`]) of the candidate.
+    pub release: String,
+    /// How many of 10,000 requests go to it. At 0 it gets nothing, whatever a request asks for.
+    pub share: u32,
+    /// `http` only: the name of a cookie that keeps a client's point.
+    #[serde(default)]
+    pub cookie: Option<String>,
+    /// `http` only: the name of a header whose value `canary` or `stable` selects the cohort of its request.
+    #[serde(default)]
+    pub header: Option<String>,
+}
+
+/// One more than the last point of a [`Split`].
+pub const POINTS: u32 = 10_000;
 
 /// How a route understands the bytes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +98,12 @@ pub struct Backend {
     pub state: BackendState,
     /// The label under which its requests are counted.
     pub release: String,
+    /// When set, `address` is another node's fleet port, and this is the id of the route to ask for there.
+    #[serde(default)]
+    pub through: Option<String>,
+    /// Takes work only while no other backend of its cohort can; another node's proxy, for example.
+    #[serde(default)]
+    pub backup: bool,
 }
 
 /// Whether a backend takes new work.
@@ -87,10 +130,47 @@ pub enum TableError {
         /// The repeated backend.
         backend: String,
     },
+    /// A backend asks another node for what cannot be a route's id.
+    #[error(
+        "backend {backend} of route {route} goes through a route id that is no line of at most {ID_MAX_BYTES} bytes"
+    )]
+    Through {
+        /// The route.
+        route: String,
+        /// The backend.
+        backend: String,
+    },
+    /// A split gives away more than everything.
+    #[error("route {route} gives its candidate {share} of 10000 requests")]
+    ShareTooLarge {
+        /// The route.
+        route: String,
+        /// What it says.
+        share: u32,
+    },
+    /// A split's cookie or header could not be written into a head (RFC 9110 §5.6.2).
+    #[error("route {route} names a cookie or a header {name:?}, which is no HTTP token")]
+    NotAToken {
+        /// The route.
+        route: String,
+        /// The name.
+        name: String,
+    },
+}
+
+impl Fleet {
+    /// Whether connections from `peer` are served. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub(crate) fn admits(&self, peer: IpAddr) -> bool {
+        self.peers.iter().any(|one| one.to_canonical() == peer.to_canonical())
+    }
 }
 
 impl Table {
-    /// Checks that ids are unique, which everything live is keyed by.
+    /// Checks that ids are unique, which everything live is keyed by, that those that other nodes are asked for
+    /// fit into the question, and that splits make sense.
+    ///
+    /// # Errors
+    /// Names the first route that is wrong.
     pub fn check(&self) -> Result<(), TableError> {
         let mut routes = HashSet::new();
         for route in &self.routes {
@@ -105,8 +185,66 @@ impl Table {
                         backend: backend.id.clone(),
                     });
                 }
+                if !backend.through.as_deref().is_none_or(is_askable) {
+                    let (route, backend) = (route.id.clone(), backend.id.clone());
+                    return Err(TableError::Through { route, backend });
+                }
             }
+            route.split.as_ref().map_or(Ok(()), |split| split.check(&route.id))?;
         }
         Ok(())
+    }
+}
+
+fn is_askable(id: &str) -> bool {
+    !id.is_empty() && id.len() <= ID_MAX_BYTES && !id.contains(|c: char| c.is_control())
+}
+
+impl Split {
+    fn check(&self, route: &str) -> Result<(), TableError> {
+        if self.share > POINTS {
+            return Err(TableError::ShareTooLarge { route: route.to_owned(), share: self.share });
+        }
+        match self.cookie.iter().chain(&self.header).find(|name| !is_token(name)) {
+            Some(name) => {
+                Err(TableError::NotAToken { route: route.to_owned(), name: name.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_token(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fleet, Table};
+
+    #[test]
+    fn a_peer_is_known_by_its_ipv4_address_however_it_is_written() {
+        let peers = vec!["10.0.0.1".parse().unwrap(), "::ffff:10.0.0.2".parse().unwrap()];
+        let fleet = Fleet { listen: Vec::new(), peers };
+        for (peer, known) in [
+            ("10.0.0.1", true),
+            ("::ffff:10.0.0.1", true),
+            ("10.0.0.2", true),
+            ("::ffff:10.0.0.2", true),
+            ("10.0.0.3", false),
+            ("::10.0.0.1", false),
+        ] {
+            assert_eq!(fleet.admits(peer.parse().unwrap()), known, "{peer}");
+        }
+    }
+
+    #[test]
+    fn a_table_written_before_splits_tiers_and_the_fleet_is_read() {
+        let text = r#"{"version":1,"routes":[{"id":"default/web/http","listen":[],"protocol":"http",
+            "backends":[{"id":"a","address":"10.0.0.2:80","weight":1,"state":"active","release":"r"}]}]}"#;
+        let table: Table = serde_json::from_str(text).unwrap();
+        assert!(table.fleet.is_none() && table.routes[0].backends[0].through.is_none());
+        assert!(table.routes[0].split.is_none() && !table.routes[0].backends[0].backup);
     }
 }

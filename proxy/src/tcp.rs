@@ -1,6 +1,6 @@
 //! One TCP connection: balanced once, then copied both ways with half-close.
 
-use crate::connect::connect;
+use crate::connect::{Connected, Reach, Search, connect};
 use crate::live::backend::{Reuse, Work};
 use crate::live::route::Route;
 use crate::pump::{Pending, tunnel};
@@ -11,18 +11,25 @@ use tokio::net::TcpStream;
 const PROXY_V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Serves a connection until it ended, or until its backend left the table.
-pub(crate) async fn serve(mut client: TcpStream, peer: SocketAddr, route: &Route) {
-    let Ok(connected) = connect(route, Work::Connection, Reuse::Never).await else {
+pub(crate) async fn serve(client: TcpStream, peer: SocketAddr, route: &Route) {
+    let mut search = Search::new(Reach::Fleet, route.draw());
+    let connected = connect(route, Work::Connection, Reuse::Never, &mut search).await;
+    let Ok(connected) = connected else {
         return;
     };
+    let header = match client.local_addr() {
+        Ok(local) if route.send_proxy_v2() => proxy_v2(peer, local),
+        Ok(_) | Err(_) => Vec::new(),
+    };
+    carry(client, connected, &header).await;
+}
+
+/// Sends `first` and then copies both ways, until the connection ended or its backend left the table.
+pub(crate) async fn carry(mut client: TcpStream, connected: Connected, first: &[u8]) {
     let (lease, mut stream) = (connected.lease, connected.stream);
     lease.backend().counters.answered(0, lease.since.elapsed());
     let mut to_backend = Pending::default();
-    if route.send_proxy_v2()
-        && let Ok(local) = client.local_addr()
-    {
-        to_backend.push(&proxy_v2(peer, local));
-    }
+    to_backend.push(first);
     tokio::select! {
         // Both arms end the connection, so nothing is lost with the other one.
         _ = tunnel(&mut client, &mut stream, Pending::default(), to_backend) => (),

@@ -206,7 +206,7 @@ impl<E: Engine> Agent<E> {
     fn begin_routing(&mut self, routes: Vec<Route>, services: BTreeSet<ServiceName>, now: Now) {
         let snapshot_version = self.facts.proxy.as_ref().map_or(0, |s| s.table.version);
         self.table_version = self.table_version.max(snapshot_version) + 1;
-        let table = Table { version: self.table_version, routes };
+        let table = Table { version: self.table_version, routes, fleet: None };
         let names = services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(" ");
         debug!(services = names, version = table.version, "table set");
         self.routing = Some(services);

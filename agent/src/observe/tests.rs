@@ -154,6 +154,8 @@ fn routed_active() -> Snapshot {
         weight: 1,
         state: proxy::BackendState::Active,
         release: "r".into(),
+        through: None,
+        backup: false,
     };
     let route = proxy::Route {
         id: "default/web/http".into(),
@@ -163,9 +165,10 @@ fn routed_active() -> Snapshot {
         send_proxy_v2: false,
         trusted: Vec::new(),
         backends: vec![backend],
+        split: None,
     };
     Snapshot {
-        table: proxy::Table { version: 1, routes: vec![route] },
+        table: proxy::Table { version: 1, routes: vec![route], fleet: None },
         backends: Vec::new(),
         counters: Vec::new(),
         listening: Vec::new(),

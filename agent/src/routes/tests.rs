@@ -62,7 +62,7 @@ fn snapshot(routes: Vec<Route>) -> Snapshot {
     let backends = statuses.collect();
     Snapshot {
         backends,
-        table: Table { version: 7, routes },
+        table: Table { version: 7, routes, fleet: None },
         counters: Vec::new(),
         listening: Vec::new(),
         held: Vec::new(),
@@ -108,7 +108,7 @@ fn what_the_planner_says_of_a_backend_comes_back_from_the_proxy() {
 #[test]
 fn only_services_whose_routes_changed_differ() {
     let before = translate(&plan(Vec::new(), vec![at("a", BackendState::Active)]));
-    let table = Table { version: 1, routes: before.clone() };
+    let table = Table { version: 1, routes: before.clone(), fleet: None };
     assert!(differing(&environment(), &before, &table).is_empty());
     let after = translate(&plan(Vec::new(), vec![at("a", BackendState::Draining)]));
     assert_eq!(differing(&environment(), &after, &table), BTreeSet::from([web()]));

@@ -1,16 +1,17 @@
 //! One request to its end: which backend, whether again, what the client gets when none answers.
 
 use super::head::{RequestHead, Version};
-use super::relay::{Answer, Attempt, Relay, Upload, poll_client};
+use super::relay::{Answer, Attempt, Ending, Relay, Upload, poll_client};
 use super::rewrite::Then;
 use super::{Session, reply};
-use crate::connect::{Connected, Unavailable, connect};
+use crate::connect::{Connected, Search, Unavailable, connect};
 use crate::framing::Framing;
-use crate::limits::REPLAYS_MAX;
-use crate::live::backend::{Reuse, Work};
+use crate::limits::{REPLAY_MAX_BYTES, REPLAYS_MAX};
+use crate::live::backend::{Backend, Reuse, Work};
 use crate::live::route::Route;
 use crate::pump::{Pending, tunnel};
 use std::future::poll_fn;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// What becomes of the client's connection.
@@ -24,6 +25,17 @@ pub(crate) enum Outcome {
     Abandoned,
 }
 
+/// What follows an attempt.
+#[derive(Debug)]
+enum Next {
+    /// Nothing.
+    Done(Outcome),
+    /// The request is sent again.
+    Again,
+    /// It is sent to another backend than this one.
+    Elsewhere(Arc<Backend>),
+}
+
 impl Session {
     /// Serves a request whose head for the backend stands in `upstream_head`.
     pub(super) async fn exchange(&mut self, request: &RequestHead) -> Outcome {
@@ -35,22 +47,28 @@ impl Session {
             return Outcome::Closed;
         };
         self.upstream_head.extend(self.inbound.drain(..used));
-        for replay in 0.. {
-            let reuse = reuse(request, &upload, replay);
-            let connected = match self.connect(&route, reuse, &upload).await {
+        let mut search = Search::new(self.reach, self.claim);
+        let mut replay = 0;
+        loop {
+            let reuse = reuse(request, &upload, self.upstream_head.len(), replay);
+            let connected = match self.connect(&route, reuse, &upload, &mut search).await {
                 Some(Ok(connected)) => connected,
                 Some(Err(why)) => {
-                    let kept = reply::unavailable(&mut self.client, request, &route.id).await;
+                    let client = &mut self.client;
+                    let kept = reply::unavailable(client, request, &route.id, self.reach).await;
                     let keeps = kept && why == Unavailable::NoBackend;
                     return if keeps { Outcome::Kept } else { Outcome::Closed };
                 }
                 None => return Outcome::Abandoned,
             };
             match self.attempt(connected, request, &mut upload, &route).await {
-                Some(outcome) => return outcome,
-                None if replay < REPLAYS_MAX => self.outbound = Pending::default(),
-                None => break,
+                Next::Done(outcome) => return outcome,
+                Next::Again if replay < REPLAYS_MAX => replay += 1,
+                Next::Again => break,
+                // The search ends by itself: once all refused, it is held for a while.
+                Next::Elsewhere(backend) => search.refused_by(&route, backend),
             }
+            self.outbound = Pending::default();
         }
         reply::broken(&mut self.client, request, &route.id).await;
         Outcome::Closed
@@ -62,28 +80,29 @@ impl Session {
         route: &Route,
         reuse: Reuse,
         upload: &Upload,
+        search: &mut Search,
     ) -> Option<Result<Connected, Unavailable>> {
         if !upload.rest.is_done() {
-            return Some(connect(route, Work::Request, reuse).await);
+            return Some(connect(route, Work::Request, reuse, search).await);
         }
         let (client, inbound) = (&mut self.client, &mut self.inbound);
         tokio::select! {
             biased;
             // A connect that is dropped holds no lease.
-            connected = connect(route, Work::Request, reuse) => Some(connected),
+            connected = connect(route, Work::Request, reuse, search) => Some(connected),
             // What was read is in `inbound`.
             () = poll_fn(|cx| poll_client(cx, client, inbound)) => None,
         }
     }
 
-    /// `None` when the request may be sent again.
     async fn attempt(
         &mut self,
         connected: Connected,
         request: &RequestHead,
         upload: &mut Upload,
         route: &Route,
-    ) -> Option<Outcome> {
+    ) -> Next {
+        let ending = Ending { live: &self.live, route, reach: self.reach };
         let Connected { mut lease, mut stream, age } = connected;
         let attempt = {
             let (client_read, client_write) = self.client.split();
@@ -105,12 +124,13 @@ impl Session {
                     stray: false,
                     began: false,
                     then: Then::Close,
+                    own_lines: &self.own_lines,
                 },
             };
             tokio::select! {
                 biased;
                 // Cut, both connections are closed below, as a dropped relay needs.
-                attempt = relay.run(request, age, &lease, &self.live) => attempt,
+                attempt = relay.run(request, age, &lease, ending) => attempt,
                 () = lease.backend().gone() => match relay.answer.began {
                     true => Attempt::Truncated,
                     false => Attempt::Broken,
@@ -122,7 +142,7 @@ impl Session {
                 if let Some(keep_for) = reuse {
                     lease.backend().put_idle(stream, keep_for, Instant::now());
                 }
-                Some(if client_keeps { Outcome::Kept } else { Outcome::Closed })
+                Next::Done(if client_keeps { Outcome::Kept } else { Outcome::Closed })
             }
             Attempt::Upgraded => {
                 lease.upgrade();
@@ -134,28 +154,37 @@ impl Session {
                     _ = tunnel(&mut self.client, &mut stream, to_client, to_backend) => (),
                     () = lease.backend().gone() => (),
                 }
-                Some(Outcome::Abandoned)
+                Next::Done(Outcome::Abandoned)
             }
-            Attempt::Again => None,
+            Attempt::Again => Next::Again,
+            Attempt::Elsewhere => Next::Elsewhere(Arc::clone(lease.backend())),
             Attempt::Broken => {
                 lease.backend().counters.broke();
                 drop(stream);
                 reply::broken(&mut self.client, request, &route.id).await;
-                Some(Outcome::Closed)
+                Next::Done(Outcome::Closed)
             }
             Attempt::Truncated => {
                 lease.backend().counters.truncated();
-                Some(Outcome::Abandoned)
+                Next::Done(Outcome::Abandoned)
             }
-            Attempt::Abandoned => Some(Outcome::Abandoned),
+            Attempt::Abandoned => Next::Done(Outcome::Abandoned),
         }
     }
 }
 
-fn reuse(request: &RequestHead, upload: &Upload, replay: u32) -> Reuse {
+/// `sent` is what is kept of the request so far, in bytes.
+fn reuse(request: &RequestHead, upload: &Upload, sent: usize, replay: u32) -> Reuse {
     if request.version == Version::Http10 || request.upgrades || replay >= REPLAYS_MAX {
         return Reuse::Never;
     }
-    let repeatable = request.method.is_idempotent() && upload.kept_whole;
-    if repeatable { Reuse::Any } else { Reuse::Recent }
+    let left = match upload.rest {
+        Framing::Done => 0,
+        Framing::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
+        Framing::Chunked(_) | Framing::UntilClose => usize::MAX,
+    };
+    if !upload.kept_whole || sent.saturating_add(left) > REPLAY_MAX_BYTES {
+        return Reuse::RecentLocal;
+    }
+    if request.method.is_idempotent() { Reuse::Any } else { Reuse::Recent }
 }

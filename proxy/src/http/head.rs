@@ -1,6 +1,7 @@
 //! What a head says beyond its lines: framing, reuse, upgrade; and why one is refused (RFC 9110, RFC 9112).
 
 use crate::framing::Framing;
+use crate::live::split::Claim;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,7 +9,19 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
     pub(crate) ip: IpAddr,
-    pub(crate) trusted: bool,
+    pub(crate) origin: Origin,
+}
+
+/// What its `X-Forwarded-*` lines are worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Nothing: ours replace them.
+    Stranger,
+    /// Kept, and the sender appended.
+    Trusted,
+    /// Another node's proxy wrote them as we would: kept as they are, so that an instance sees the same
+    /// whichever node the client reached.
+    Fleet,
 }
 
 /// What an exchange needs to know of a request.
@@ -23,6 +36,8 @@ pub(crate) struct RequestHead {
     pub(crate) keeps: bool,
     /// The client asks for another protocol.
     pub(crate) upgrades: bool,
+    /// What its header or its cookie says about its cohort.
+    pub(crate) claim: Option<Claim>,
 }
 
 /// The client's version.
@@ -69,6 +84,8 @@ pub(crate) struct AnswerHead {
     pub(crate) keeps: bool,
     /// For how long, if it said so.
     pub(crate) keep_for: Option<Duration>,
+    /// Another node's proxy had nobody to give the request to (see `fleet`).
+    pub(crate) elsewhere: bool,
 }
 
 impl AnswerHead {

@@ -7,11 +7,12 @@
 
 use super::head::{AnswerHead, RequestHead, Version};
 use super::rewrite::{self, BadAnswer, Then};
-use crate::connect::Age;
+use crate::connect::{Age, Reach};
 use crate::framing::Framing;
 use crate::limits::{HEAD_MAX_BYTES, INTERIM_MAX, REPLAY_MAX_BYTES};
 use crate::live::Live;
 use crate::live::backend::Lease;
+use crate::live::route::Route;
 use crate::pump::{Pending, PumpError, poll_pump, poll_read_once};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -28,6 +29,8 @@ pub(crate) enum Attempt {
     Upgraded,
     /// Nothing was answered and the request may be sent to another connection.
     Again,
+    /// Another node's proxy gave it to nobody; it may be sent to another backend.
+    Elsewhere,
     /// Nothing was delivered and the request may not be repeated.
     Broken,
     /// Part of the answer was delivered, then the backend broke off.
@@ -67,6 +70,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) began: bool,
     /// What the head said to the client.
     pub(crate) then: Then,
+    /// Lines of ours in the head for the client.
+    pub(crate) own_lines: &'a str,
 }
 
 /// The request's body: what is still to come, and whether all that came is kept.
@@ -74,6 +79,24 @@ pub(crate) struct Answer<'a> {
 pub(crate) struct Upload {
     pub(crate) rest: Framing,
     pub(crate) kept_whole: bool,
+}
+
+/// What decides whether answers end their connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending<'a> {
+    pub(crate) live: &'a Live,
+    pub(crate) route: &'a Route,
+    pub(crate) reach: Reach,
+}
+
+impl Ending<'_> {
+    fn is_near(&self) -> bool {
+        match self.reach {
+            Reach::Fleet => self.live.is_closing(),
+            // So that a node without instances is asked anew instead of being given requests.
+            Reach::Local => self.live.is_closing() || !self.route.has_local(),
+        }
+    }
 }
 
 /// What came instead of an answer.
@@ -91,7 +114,7 @@ impl Relay<'_> {
         request: &RequestHead,
         age: Age,
         lease: &Lease,
-        live: &Live,
+        ending: Ending<'_>,
     ) -> Attempt {
         match self.backend_write.write(self.sent).await {
             Ok(count) => {
@@ -101,7 +124,7 @@ impl Relay<'_> {
             // Not one byte left this host: it may go elsewhere, whatever the method.
             Err(_) => return Attempt::Again,
         }
-        let head = match self.await_answer(request, live).await {
+        let head = match self.await_answer(request, ending).await {
             Ok(head) => head,
             Err(NoAnswer::ClientLeft) => return Attempt::Abandoned,
             Err(NoAnswer::BackendEnded)
@@ -114,6 +137,9 @@ impl Relay<'_> {
             }
             Err(NoAnswer::BackendEnded | NoAnswer::Bad) => return Attempt::Broken,
         };
+        if head.elsewhere && lease.backend().through.is_some() && self.upload.kept_whole {
+            return Attempt::Elsewhere;
+        }
         lease.backend().counters.answered(head.status, lease.since.elapsed());
         if head.status == 101 {
             return Attempt::Upgraded;
@@ -134,10 +160,10 @@ impl Relay<'_> {
     async fn await_answer(
         &mut self,
         request: &RequestHead,
-        live: &Live,
+        ending: Ending<'_>,
     ) -> Result<AnswerHead, NoAnswer> {
         for _ in 0..INTERIM_MAX {
-            let head = poll_fn(|cx| self.poll_answer(cx, request, live)).await?;
+            let head = poll_fn(|cx| self.poll_answer(cx, request, ending)).await?;
             if !head.is_interim() {
                 return Ok(head);
             }
@@ -155,14 +181,14 @@ impl Relay<'_> {
         &mut self,
         cx: &mut Context<'_>,
         request: &RequestHead,
-        live: &Live,
+        ending: Ending<'_>,
     ) -> Poll<Result<AnswerHead, NoAnswer>> {
         if self.poll_upload(cx).is_ready() {
             return Poll::Ready(Err(NoAnswer::ClientLeft));
         }
         let Self { backend_read, answer, .. } = self;
         // What followed an informational answer may be the final one already.
-        let mut absorbed = answer.absorb(&[], request, live);
+        let mut absorbed = answer.absorb(&[], request, ending);
         loop {
             match absorbed {
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
@@ -171,7 +197,7 @@ impl Relay<'_> {
             }
             let take = |bytes: &[u8]| match bytes.is_empty() {
                 true => None,
-                false => Some(answer.absorb(bytes, request, live)),
+                false => Some(answer.absorb(bytes, request, ending)),
             };
             absorbed = match poll_read_once(cx, backend_read, take) {
                 Poll::Pending => return Poll::Pending,
@@ -232,7 +258,7 @@ impl Answer<'_> {
         &mut self,
         bytes: &[u8],
         request: &RequestHead,
-        live: &Live,
+        ending: Ending<'_>,
     ) -> Result<Option<AnswerHead>, BadAnswer> {
         let joined;
         let whole = if self.partial.is_empty() {
@@ -246,10 +272,10 @@ impl Answer<'_> {
             return Ok(None);
         }
         self.began = true;
-        let keeps = request.keeps && !live.is_closing();
+        let keeps = request.keeps && !ending.is_near();
         self.then = if keeps { Then::Keep } else { Then::Close };
         let out = self.outbound.compose();
-        let Some(head) = rewrite::answer(whole, request, self.then, out)? else {
+        let Some(head) = rewrite::answer(whole, request, self.then, self.own_lines, out)? else {
             self.partial = whole.to_vec();
             return Ok(None);
         };

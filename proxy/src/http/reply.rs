@@ -1,8 +1,12 @@
 //! The few answers that are the proxy's own.
 
 use super::head::{Method, Rejection, RequestHead, Version};
+use crate::connect::Reach;
+use crate::fleet::ELSEWHERE;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+
+const UNAVAILABLE: &str = "503 Service Unavailable";
 
 /// A request that is not served; the connection closes after it.
 pub(crate) async fn rejected(client: &mut TcpStream, rejection: &Rejection) {
@@ -26,10 +30,16 @@ pub(crate) async fn unavailable(
     client: &mut TcpStream,
     request: &RequestHead,
     route: &str,
+    reach: Reach,
 ) -> bool {
     let text = format!("no instance of {route} is ready");
+    if reach == Reach::Local {
+        let lines = format!("{ELSEWHERE}: 1\r\nRetry-After: 1\r\nConnection: close\r\n");
+        write(client, UNAVAILABLE, &lines, &text, Body::of(request)).await;
+        return false;
+    }
     let keeps = request.keeps && request.framing.is_done() && request.version == Version::Http11;
-    respond(client, request, "503 Service Unavailable", &text, keeps).await
+    respond(client, request, UNAVAILABLE, &text, keeps).await
 }
 
 /// The backend broke off before it answered. Returns whether the connection is kept.
@@ -50,14 +60,19 @@ async fn respond(
         (true, false) => "Retry-After: 1\r\nConnection: close\r\n",
         (false, _) => "Connection: close\r\n",
     };
-    let body = if request.method == Method::Head { Body::Omitted } else { Body::Sent };
-    write(client, status, lines, text, body).await && keeps
+    write(client, status, lines, text, Body::of(request)).await && keeps
 }
 
 /// Whether the text follows the head that describes it.
 enum Body {
     Sent,
     Omitted,
+}
+
+impl Body {
+    fn of(request: &RequestHead) -> Self {
+        if request.method == Method::Head { Self::Omitted } else { Self::Sent }
+    }
 }
 
 async fn write(client: &mut TcpStream, status: &str, lines: &str, text: &str, body: Body) -> bool {

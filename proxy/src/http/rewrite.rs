@@ -1,10 +1,14 @@
 //! Heads from one side to the other: checked, hop-by-hop lines out, ours in, everything else as it came.
 
+use super::cohort;
 use super::head::{
-    AnswerHead, ConnectionLines, FramingLines, Method, Peer, Rejection, RequestHead, Version,
+    AnswerHead, ConnectionLines, FramingLines, Method, Origin, Peer, Rejection, RequestHead,
+    Version,
 };
+use crate::fleet::ELSEWHERE;
 use crate::framing::Framing;
 use crate::limits::{HEAD_MAX_BYTES, HEADERS_MAX};
+use crate::table::Split;
 use std::io::Write;
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -24,6 +28,7 @@ pub(crate) struct BadAnswer;
 pub(crate) fn request(
     bytes: &[u8],
     peer: Peer,
+    split: Option<&Split>,
     out: &mut Vec<u8>,
 ) -> Result<Option<RequestHead>, Rejection> {
     if bytes.starts_with(b"PRI * HTTP/2") {
@@ -58,6 +63,7 @@ pub(crate) fn request(
         method: Method::of(name),
         keeps: lines.connection.keeps(version),
         upgrades,
+        claim: split.and_then(|split| cohort::claim(parsed.headers, split)),
     };
     out.clear();
     let minor = u8::from(version == Version::Http11);
@@ -84,11 +90,13 @@ pub(crate) fn request(
     Ok(Some(request))
 }
 
-/// Parses an answer and appends the head for the client to `out`. `None` until the head is complete.
+/// Parses an answer and appends the head for the client to `out`. `None` until the head is complete. `own_lines`
+/// are added to every answer that is not informational.
 pub(crate) fn answer(
     bytes: &[u8],
     request: &RequestHead,
     then: Then,
+    own_lines: &str,
     out: &mut Vec<u8>,
 ) -> Result<Option<AnswerHead>, BadAnswer> {
     let mut space = [const { MaybeUninit::uninit() }; HEADERS_MAX];
@@ -118,15 +126,22 @@ pub(crate) fn answer(
         framing,
         keeps: lines.connection.keeps(version) && framing != Framing::UntilClose,
         keep_for: lines.keep_for,
+        elsewhere: status == 503 && lines.elsewhere,
     };
     let _ = write!(out, "HTTP/1.1 {status} {}\r\n", parsed.reason.unwrap_or_default());
     for header in parsed.headers.iter() {
+        if is(header, ELSEWHERE) {
+            continue;
+        }
         if lines.passes(header.name) && (upgraded || !is(header, "upgrade") || status == 426) {
             line(out, header.name, header.value);
         }
     }
     if chunked {
         line(out, "Transfer-Encoding", b"chunked");
+    }
+    if !head.is_interim() {
+        out.extend_from_slice(own_lines.as_bytes());
     }
     if upgraded {
         line(out, "Connection", b"Upgrade");
@@ -151,6 +166,7 @@ struct Lines<'a> {
     hosts: usize,
     host: &'a [u8],
     keep_for: Option<Duration>,
+    elsewhere: bool,
 }
 
 impl<'a> Lines<'a> {
@@ -165,6 +181,7 @@ impl<'a> Lines<'a> {
                 7 if is(header, "upgrade") => lines.upgrades = true,
                 10 if is(header, "connection") => lines.connection.add(header.value),
                 10 if is(header, "keep-alive") => lines.keep_for = timeout_of(header.value),
+                14 if is(header, ELSEWHERE) => lines.elsewhere = true,
                 14 if is(header, "content-length") => lines.framing.content_length(header.value)?,
                 17 if is(header, "transfer-encoding") => {
                     lines.framing.transfer_encoding(header.value)?;
@@ -216,15 +233,22 @@ impl<'a> Forwarded<'a> {
     }
 
     fn write(mut self, peer: Peer, host: &[u8], out: &mut Vec<u8>) {
-        if !peer.trusted {
+        if peer.origin == Origin::Stranger {
             self = Self::default();
         }
         out.extend_from_slice(b"X-Forwarded-For: ");
-        for value in &self.chain {
+        for (place, value) in self.chain.iter().enumerate() {
+            let comma: &[u8] = if place == 0 { b"" } else { b", " };
+            out.extend_from_slice(comma);
             out.extend_from_slice(value);
-            out.extend_from_slice(b", ");
         }
-        let _ = write!(out, "{}\r\n", peer.ip);
+        let _ = match (peer.origin, self.chain.is_empty()) {
+            (Origin::Fleet, false) => write!(out, "\r\n"),
+            (Origin::Fleet | Origin::Stranger | Origin::Trusted, true) => {
+                write!(out, "{}\r\n", peer.ip)
+            }
+            (Origin::Stranger | Origin::Trusted, false) => write!(out, ", {}\r\n", peer.ip),
+        };
         line(out, "X-Forwarded-Proto", self.protocol.unwrap_or(b"http"));
         let host = self.host.unwrap_or(host);
         if !host.is_empty() {

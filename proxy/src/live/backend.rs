@@ -26,6 +26,8 @@ pub(crate) struct Backend {
     pub(crate) id: String,
     pub(crate) address: SocketAddr,
     pub(crate) release: String,
+    /// The route to ask for, when it is another node's proxy.
+    pub(crate) through: Option<String>,
     pub(crate) counters: Arc<Counters>,
     draining: AtomicBool,
     gone: AtomicBool,
@@ -52,6 +54,8 @@ pub(crate) enum Reuse {
     Any,
     /// The request cannot be sent again.
     Recent,
+    /// Nor can it be kept until another node's proxy said whether it still takes it: that one is asked anew.
+    RecentLocal,
     /// A new connection.
     Never,
 }
@@ -75,6 +79,7 @@ impl Backend {
             id: spec.id.clone(),
             address: spec.address,
             release: spec.release.clone(),
+            through: spec.through.clone(),
             counters,
             draining: AtomicBool::new(spec.state == BackendState::Draining),
             gone: AtomicBool::new(false),
@@ -142,13 +147,13 @@ impl Backend {
 
     /// A warm connection that was alive a moment ago. Newest first, so that surplus ones age out.
     pub(crate) fn take_idle(&self, reuse: Reuse, now: Instant) -> Option<TcpStream> {
-        if reuse == Reuse::Never {
+        if reuse == Reuse::Never || (reuse == Reuse::RecentLocal && self.through.is_some()) {
             return None;
         }
         let mut idle = self.lock_idle();
         while let Some(candidate) = idle.pop() {
             let recent = now.duration_since(candidate.since) < POOL_IDLE_UNREPEATABLE_MAX;
-            if reuse == Reuse::Recent && !recent {
+            if reuse != Reuse::Any && !recent {
                 idle.push(candidate);
                 return None;
             }
@@ -156,7 +161,7 @@ impl Backend {
                 // Without readiness this costs no system call; an end or stray bytes make it unfit.
                 Reuse::Any => would_block(candidate.stream.try_read(&mut [0])),
                 // Readiness may lag behind, and this request cannot be repeated: the system is asked.
-                Reuse::Recent => {
+                Reuse::Recent | Reuse::RecentLocal => {
                     let socket = SockRef::from(&candidate.stream);
                     would_block(socket.peek(&mut [MaybeUninit::uninit()]))
                 }
@@ -179,6 +184,11 @@ impl Backend {
             let until = now + keep.unwrap_or(POOL_IDLE_MAX).min(POOL_IDLE_MAX);
             idle.push(Idle { stream, until, since: now });
         }
+    }
+
+    /// Its warm connections lead to a proxy that takes nothing more.
+    pub(crate) fn drop_idle(&self) {
+        self.lock_idle().clear();
     }
 
     /// Closes what is idle for too long. Returns how many are left.

@@ -1,11 +1,16 @@
 //! One live route: smooth weighted choice over its active backends, and those who wait for one.
 //!
+//! ```text
+//! cohort by claim, then the other one -> not failed lately before failed -> backups last -> by weight
+//! ```
+//!
 //! Owns the order of choice. Must not connect; `connect` does.
 
 use super::backend::{Backend, Changes, Lease, Work};
+use super::split::{Claim, Cohort, Points, cohorts};
 use crate::counters::Counters;
 use crate::limits::{EJECTED_FOR, HELD_MAX, PAST_RELEASES_MAX};
-use crate::table::{self, BackendState, Protocol};
+use crate::table::{self, BackendState, Protocol, Split};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +27,7 @@ pub(crate) struct Route {
     pub(crate) changed: Notify,
     retired: AtomicBool,
     held: AtomicU64,
+    points: Points,
     inner: Mutex<Inner>,
     changes: Changes,
 }
@@ -31,6 +37,7 @@ struct Inner {
     hold: Duration,
     send_proxy_v2: bool,
     trusted: Vec<IpAddr>,
+    split: Option<Arc<Split>>,
     shares: Vec<Share>,
     counters: Vec<(String, Arc<Counters>)>,
 }
@@ -40,6 +47,8 @@ struct Inner {
 struct Share {
     backend: Arc<Backend>,
     weight: i64,
+    cohort: Cohort,
+    backup: bool,
     current: i64,
     ejected_until: Option<Instant>,
 }
@@ -62,10 +71,12 @@ impl Route {
             changed: Notify::new(),
             retired: AtomicBool::new(false),
             held: AtomicU64::new(0),
+            points: Points::new(),
             inner: Mutex::new(Inner {
                 hold: Duration::ZERO,
                 send_proxy_v2: false,
                 trusted: Vec::new(),
+                split: None,
                 shares: Vec::new(),
                 counters: Vec::new(),
             }),
@@ -81,19 +92,20 @@ impl Route {
         inner.hold = Duration::from_millis(spec.hold_ms);
         inner.send_proxy_v2 = spec.send_proxy_v2;
         inner.trusted.clone_from(&spec.trusted);
+        inner.split = spec.split.clone().map(Arc::new);
         let mut before = std::mem::take(&mut inner.shares);
         for wanted in &spec.backends {
             let same = |share: &Share| {
                 share.backend.id == wanted.id
                     && share.backend.address == wanted.address
                     && share.backend.release == wanted.release
+                    && share.backend.through == wanted.through
             };
             let mut share = match before.iter().position(same) {
                 Some(place) => before.swap_remove(place),
                 None => {
                     let counters = inner.counters_of(&wanted.release);
-                    let backend = Backend::new(wanted, counters, self.changes.clone());
-                    Share { backend: Arc::new(backend), weight: 0, current: 0, ejected_until: None }
+                    Share::new(Backend::new(wanted, counters, self.changes.clone()))
                 }
             };
             let weight = i64::from(wanted.weight);
@@ -102,6 +114,8 @@ impl Route {
                 share.ejected_until = None;
             }
             share.weight = weight;
+            share.backup = wanted.backup;
+            share.cohort = Cohort::of(&wanted.release, spec.split.as_ref());
             share.backend.set_state(wanted.state);
             inner.shares.push(share);
         }
@@ -123,19 +137,35 @@ impl Route {
         self.retired.load(SeqCst)
     }
 
-    /// Chooses by weight among the active backends not yet tried, those that failed lately last,
-    /// and counts the choice in the same act.
-    pub(crate) fn choose(&self, work: Work, tried: &[Arc<Backend>], now: Instant) -> Option<Lease> {
+    /// Chooses among the active backends not yet tried, in the order at the file's head, and counts the choice
+    /// in the same act.
+    pub(crate) fn choose(
+        &self,
+        work: Work,
+        claim: Claim,
+        tried: &[Arc<Backend>],
+        now: Instant,
+    ) -> Option<Lease> {
         let mut inner = self.lock();
-        let healthy =
-            inner.pick(tried, |share| share.ejected_until.is_none_or(|until| until <= now));
-        let place = healthy.or_else(|| inner.pick(tried, |_| true))?;
+        let cohorts = cohorts(inner.split.as_deref(), claim);
+        let place = cohorts.iter().find_map(|cohort| inner.pick_of(*cohort, tried, now))?;
         Some(Lease::take(&inner.shares[place].backend, work, now))
     }
 
-    /// Whether anything may be chosen at all.
-    pub(crate) fn has_active(&self) -> bool {
-        self.lock().shares.iter().any(Share::is_active)
+    /// Whether anything may be chosen at all for this claim.
+    pub(crate) fn has_active(&self, claim: Claim) -> bool {
+        let inner = self.lock();
+        let cohorts = cohorts(inner.split.as_deref(), claim);
+        inner.shares.iter().any(|share| share.is_active() && cohorts.contains(&share.cohort))
+    }
+
+    /// A claim for one that makes none itself.
+    pub(crate) fn draw(&self) -> Claim {
+        self.points.draw()
+    }
+
+    pub(crate) fn split(&self) -> Option<Arc<Split>> {
+        self.lock().split.clone()
     }
 
     /// A connect to it failed: it is put last for a while.
@@ -176,6 +206,12 @@ impl Route {
         self.lock().shares.iter().map(|share| Arc::clone(&share.backend)).collect()
     }
 
+    /// Whether an instance of this node takes new work.
+    pub(crate) fn has_local(&self) -> bool {
+        let inner = self.lock();
+        inner.shares.iter().any(|share| share.is_active() && share.backend.through.is_none())
+    }
+
     /// Calls `each` with every release counted here.
     pub(crate) fn counters(&self) -> Vec<(String, Arc<Counters>)> {
         self.lock().counters.clone()
@@ -192,12 +228,33 @@ impl Route {
 }
 
 impl Share {
+    fn new(backend: Backend) -> Self {
+        Self {
+            backend: Arc::new(backend),
+            weight: 0,
+            cohort: Cohort::Stable,
+            backup: false,
+            current: 0,
+            ejected_until: None,
+        }
+    }
+
     fn is_active(&self) -> bool {
         self.weight > 0 && self.backend.state() == BackendState::Active
     }
 }
 
 impl Inner {
+    fn pick_of(&mut self, cohort: Cohort, tried: &[Arc<Backend>], now: Instant) -> Option<usize> {
+        let is_healthy = |share: &Share| share.ejected_until.is_none_or(|until| until <= now);
+        let order = [(true, false), (true, true), (false, false), (false, true)];
+        order.into_iter().find_map(|(healthy, backup)| {
+            self.pick(tried, |share| {
+                share.cohort == cohort && share.backup == backup && is_healthy(share) == healthy
+            })
+        })
+    }
+
     /// One step of the smooth weighted round robin: over a full period each share gets exactly its
     /// weight, interleaved.
     fn pick(&mut self, tried: &[Arc<Backend>], fit: impl Fn(&Share) -> bool) -> Option<usize> {

@@ -1,9 +1,9 @@
 //! A proxy on a thread of its own, backends that behave as told, and a client that sees bytes.
 
 use proxy::{
-    Backend, BackendState, Client, Options, Protocol, Route, Snapshot, Table, TakeOver, run,
+    Backend, BackendState, Client, Fleet, Options, Protocol, Route, Snapshot, Table, TakeOver, run,
 };
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -66,8 +66,19 @@ impl Running {
     }
 
     pub(crate) async fn set(&self, routes: &[Route]) -> proxy::Applied {
-        let applied = self.client.set(&Table { version: 1, routes: routes.to_vec() }).await;
-        applied.unwrap()
+        let table = Table { version: 1, routes: routes.to_vec(), fleet: None };
+        self.client.set(&table).await.unwrap()
+    }
+
+    /// The same, open to other nodes at this address. All of them are on loopback.
+    pub(crate) async fn set_with_fleet(
+        &self,
+        port: SocketAddr,
+        routes: &[Route],
+    ) -> proxy::Applied {
+        let fleet = Fleet { listen: vec![port], peers: vec![Ipv4Addr::LOCALHOST.into()] };
+        let table = Table { version: 1, routes: routes.to_vec(), fleet: Some(fleet) };
+        self.client.set(&table).await.unwrap()
     }
 
     pub(crate) async fn snapshot(&self) -> Snapshot {
@@ -101,7 +112,13 @@ pub(crate) fn free_address() -> SocketAddr {
 
 pub(crate) fn backend(id: &str, address: SocketAddr, weight: u32) -> Backend {
     let state = BackendState::Active;
-    Backend { id: id.into(), address, weight, state, release: format!("release-{id}") }
+    let release = format!("release-{id}");
+    Backend { id: id.into(), address, weight, state, release, through: None, backup: false }
+}
+
+/// Another node, by its fleet port.
+pub(crate) fn node(id: &str, fleet_port: SocketAddr) -> Backend {
+    Backend { through: Some("default/hello/http".into()), ..backend(id, fleet_port, 1) }
 }
 
 pub(crate) fn route(listen: SocketAddr, protocol: Protocol, backends: Vec<Backend>) -> Route {
@@ -113,6 +130,7 @@ pub(crate) fn route(listen: SocketAddr, protocol: Protocol, backends: Vec<Backen
         send_proxy_v2: false,
         trusted: Vec::new(),
         backends,
+        split: None,
     }
 }
 
@@ -180,6 +198,13 @@ impl Wire {
 
     pub(crate) async fn to(address: SocketAddr) -> Self {
         Self::new(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// From another address of this host.
+    pub(crate) async fn from(source: [u8; 4], address: SocketAddr) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((source, 0))).unwrap();
+        Self::new(socket.connect(address).await.unwrap())
     }
 
     pub(crate) async fn send(&mut self, text: &str) {

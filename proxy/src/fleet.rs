@@ -1,0 +1,126 @@
+//! The fleet port: one node's proxy asks another's for a route, then the connection is one of that route's.
+//!
+//! ```text
+//! ours:   connect, `PITH/1 <route id>\n` --> theirs: a stranger is closed unheard
+//!                                       <-- `OK\n` an instance of that node takes it | `NO\n` none does, closed
+//! http: requests as from any client, many on one connection, each balanced by itself
+//! tcp:  one connection; with `send_proxy_v2` we write that header first, and they pass it on as it is
+//! ```
+//!
+//! Two rules make it one hop and no loss:
+//! - What came through a fleet port is served by instances of that node alone ([`Reach::Local`]), and is never
+//!   held there: only the node that the client reached knows all who could serve it, so that one holds.
+//! - An http request that found no instance is answered 503 with a [`ELSEWHERE`] line. It was given to nobody,
+//!   so whatever its method we try the next backend, unless more of its body was sent than is kept. The line
+//!   never comes from nor goes to anyone else: each proxy drops it from the answers that it passes on.
+//!
+//! Must not choose backends or read HTTP; owns the question and its answer alone.
+
+use crate::connect::{Reach, Search, connect};
+use crate::http::Arrival;
+use crate::limits::{QUESTION_DEADLINE, QUESTION_MAX_BYTES};
+use crate::listen::Slot;
+use crate::live::Live;
+use crate::live::backend::{Reuse, Work};
+use crate::live::route::Route;
+use crate::table::Protocol;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// The header of an answer that means: not here, try another backend.
+pub(crate) const ELSEWHERE: &str = "Pith-Elsewhere";
+
+/// What opens a question; the number grows with what cannot be understood by older ones.
+const GREETING: &str = "PITH/1 ";
+const YES: &[u8] = b"OK\n";
+/// As long as [`YES`], so that the answer is read without looking beyond it.
+const NO: &[u8] = b"NO\n";
+
+/// Asks the fleet port at `address` for a route. The connection returned is that route's, nothing read of it.
+///
+/// # Errors
+/// The socket's, and `ConnectionRefused` when no instance is there. Without a deadline of its own.
+pub(crate) async fn ask(address: SocketAddr, route: &str) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    stream.write_all(format!("{GREETING}{route}\n").as_bytes()).await?;
+    let mut answer = [0; YES.len()];
+    stream.read_exact(&mut answer).await?;
+    if answer != YES {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
+}
+
+/// Serves a connection that was accepted on the fleet port until it ends.
+pub(crate) async fn serve(mut client: TcpStream, peer: IpAddr, live: Arc<Live>) {
+    if !live.admits(peer) {
+        tracing::debug!(%peer, "a stranger on the fleet port");
+        return;
+    }
+    let Ok(Ok(question)) = timeout(QUESTION_DEADLINE, read_question(&mut client)).await else {
+        return;
+    };
+    let Some(route) = question.route.and_then(|id| live.route(&id)) else {
+        return refuse(client).await;
+    };
+    match route.protocol {
+        Protocol::Http if !route.has_local() => refuse(client).await,
+        Protocol::Http => {
+            if client.write_all(YES).await.is_ok() {
+                let arrival = Arrival::through_fleet(peer, question.beyond);
+                crate::http::serve(client, arrival, Slot::to(route), live).await;
+            }
+        }
+        Protocol::Tcp => serve_tcp(client, &route, &question.beyond).await,
+    }
+}
+
+/// An instance is connected to before the answer: a TCP connection cannot be tried elsewhere after it.
+async fn serve_tcp(mut client: TcpStream, route: &Route, first: &[u8]) {
+    let mut search = Search::new(Reach::Local, route.draw());
+    let connected = connect(route, Work::Connection, Reuse::Never, &mut search).await;
+    let Ok(connected) = connected else {
+        return refuse(client).await;
+    };
+    if client.write_all(YES).await.is_ok() {
+        crate::tcp::carry(client, connected, first).await;
+    }
+}
+
+async fn refuse(mut client: TcpStream) {
+    // If it is lost, the end of the connection says the same.
+    let _ = client.write_all(NO).await;
+}
+
+/// What a connection opened with.
+#[derive(Debug)]
+struct Question {
+    /// The route's id; `None` when the line is not a question that we understand.
+    route: Option<String>,
+    /// Bytes after the line.
+    beyond: Vec<u8>,
+}
+
+async fn read_question(client: &mut TcpStream) -> io::Result<Question> {
+    let mut line = Vec::new();
+    loop {
+        if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
+            let beyond = line.split_off(end + 1);
+            let text = std::str::from_utf8(&line[..end]).ok();
+            let route = text.and_then(|text| text.strip_prefix(GREETING)).map(str::to_owned);
+            return Ok(Question { route, beyond });
+        }
+        let left = QUESTION_MAX_BYTES - line.len();
+        if left == 0 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if (&mut *client).take(left as u64).read_buf(&mut line).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
