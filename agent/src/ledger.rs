@@ -9,7 +9,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use planner::node::{AfterGivingUp, History, Kept, LedgerChange};
+use planner::Now;
+use planner::node::{AfterGivingUp, History, Kept, LedgerChange, Room};
 use protocol::acceptance::{Accepted, Seen};
 use protocol::envelope::Envelope;
 use protocol::id::{ReleaseId, ServiceName, Template};
@@ -43,6 +44,8 @@ pub struct Ledger {
     slots: Slots,
     state: State,
     damage: Vec<String>,
+    boot_id: String,
+    opened_at: Now,
     _lock: Flock<File>,
 }
 
@@ -66,8 +69,21 @@ struct SeenEntry {
 struct Entry {
     running: Option<KeptEntry>,
     completed: bool,
+    #[serde(default)]
+    completed_at: Option<Moment>,
+    #[serde(default)]
+    stop_first: bool,
+    #[serde(default)]
+    warm: bool,
     last_good: Option<KeptEntry>,
     given_up: Option<GivenUp>,
+}
+
+/// A moment that means something under the boot it was of only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Moment {
+    boot_id: String,
+    ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +99,9 @@ impl Ledger {
     ///
     /// # Errors
     /// When another agent holds it or the disk refuses. Damage is no error: see [`Ledger::damage`].
-    pub fn open(dir: &Path) -> Result<Self, LedgerError> {
+    ///
+    /// Moments of another boot than `boot_id` count as `now`: what was waited for begins anew.
+    pub fn open(dir: &Path, boot_id: &str, now: Now) -> Result<Self, LedgerError> {
         let io = |source| LedgerError::Io { path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(io)?;
         let lock = File::create(dir.join("lock")).map_err(io)?;
@@ -98,7 +116,8 @@ impl Ledger {
                 State::default()
             }
         };
-        Ok(Self { dir: dir.to_owned(), slots, state, damage, _lock: lock })
+        let (boot_id, opened_at) = (boot_id.to_owned(), now);
+        Ok(Self { dir: dir.to_owned(), slots, state, damage, boot_id, opened_at, _lock: lock })
     }
 
     /// What was found damaged when it was opened.
@@ -129,7 +148,14 @@ impl Ledger {
     /// What is remembered of every service.
     #[must_use]
     pub fn histories(&self) -> BTreeMap<ServiceName, History> {
-        self.state.services.iter().map(|(name, entry)| (name.clone(), entry.to_history())).collect()
+        let moment = |moment: &Moment| {
+            if moment.boot_id == self.boot_id { Now(moment.ms) } else { self.opened_at }
+        };
+        let history = |(name, entry): (&ServiceName, &Entry)| {
+            let completed_at = entry.completed_at.as_ref().map(moment);
+            (name.clone(), entry.to_history(completed_at))
+        };
+        self.state.services.iter().map(history).collect()
     }
 
     /// Images this node pulled.
@@ -155,7 +181,8 @@ impl Ledger {
                 next.releases.insert(id, release.clone());
             }
         }
-        let assigned = accepted.manifest.services.iter().map(|a| a.release.clone()).collect();
+        let assigned = accepted.manifest.services.iter().flat_map(|a| a.releases().cloned());
+        let assigned = assigned.collect();
         next.manifest = Some(envelope);
         next.forget_releases(&assigned);
         self.write(next).await
@@ -175,7 +202,8 @@ impl Ledger {
         if change == LedgerChange::Forget {
             next.services.remove(service);
         } else {
-            next.services.entry(service.clone()).or_default().apply(change, evidence);
+            let entry = next.services.entry(service.clone()).or_default();
+            entry.apply(change, evidence, &self.boot_id);
         }
         self.write(next).await
     }
@@ -242,33 +270,44 @@ impl State {
 }
 
 impl Entry {
-    fn apply(&mut self, change: LedgerChange, evidence: Option<Evidence>) {
+    fn apply(&mut self, change: LedgerChange, evidence: Option<Evidence>, boot_id: &str) {
         match change {
-            LedgerChange::Begin(kept) => {
+            LedgerChange::Begin { kept, room } => {
                 if self.completed {
                     self.last_good = self.running.take();
                 }
                 self.running = Some(kept.into());
-                self.completed = false;
+                self.is_incomplete(room);
             }
-            LedgerChange::Complete => self.completed = true,
+            LedgerChange::Complete(at) => {
+                self.completed = true;
+                self.completed_at = Some(Moment { boot_id: boot_id.to_owned(), ms: at.0 });
+            }
             LedgerChange::GiveUp { failed, reason, message, then, .. } => {
                 let Kept { release, template, attempt, .. } = failed;
                 self.given_up =
                     Some(GivenUp { release, template, attempt, reason, message, evidence });
                 if then == AfterGivingUp::GoBack {
                     self.running = self.last_good.clone();
-                    self.completed = false;
+                    self.is_incomplete(Room::default());
                 }
             }
             LedgerChange::Forget => *self = Self::default(),
         }
     }
 
-    fn to_history(&self) -> History {
+    fn is_incomplete(&mut self, room: Room) {
+        (self.completed, self.completed_at) = (false, None);
+        (self.stop_first, self.warm) = (room.stop_first, room.warm);
+    }
+
+    fn to_history(&self, completed_at: Option<Now>) -> History {
         History {
             running: self.running.clone().map(Into::into),
             completed: self.completed,
+            completed_at,
+            stop_first: self.stop_first,
+            warm: self.warm,
             last_good: self.last_good.clone().map(Into::into),
             given_up: self.given_up.clone(),
         }

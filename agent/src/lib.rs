@@ -29,4 +29,5 @@ pub mod run;
 pub mod sampler;
 #[cfg(test)]
 mod testing;
+pub mod traffic;
 pub mod trust;

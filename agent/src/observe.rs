@@ -115,6 +115,7 @@ pub fn assemble(
             service.refused.clone_from(&remembered.refused);
             service.failure.clone_from(&remembered.failure);
             service.progress_at = Some(remembered.progress_at);
+            service.candidate_progress_at = Some(remembered.candidate_progress_at);
         }
     }
     for service in services.values_mut() {
@@ -125,6 +126,7 @@ pub fn assemble(
         images: images(facts, memory),
         images_pulled,
         disk_used_percent: facts.disk_used_percent,
+        memory_available: None,
     }
 }
 

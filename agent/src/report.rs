@@ -7,10 +7,11 @@ use planner::node::{History, Instance, Life, Observed, Routing, Verdict, Wanted}
 use protocol::FORMAT;
 use protocol::acceptance::NodeIdentity;
 use protocol::id::{ServiceName, Template};
-use protocol::manifest::Version;
+use protocol::manifest::{Assignment, Version};
 use protocol::reason::Reason;
 use protocol::report::{
-    Detail, EngineState, InstanceReport, InstanceState, Phase, Report, ServiceReport,
+    CandidateReport, Detail, EngineState, InstanceReport, InstanceState, Phase, Report,
+    ServiceReport,
 };
 
 use crate::observe::memory::Memory;
@@ -77,6 +78,9 @@ pub fn says_the_same(a: &Report, b: &Report) -> bool {
         let mut report = Report { sequence: 0, ..report.clone() };
         let details = report.services.iter_mut().filter_map(|service| service.detail.as_mut());
         details.for_each(|detail| detail.again_in_ms = None);
+        let candidates = report.services.iter_mut().filter_map(|s| s.candidate.as_mut());
+        let details = candidates.filter_map(|candidate| candidate.detail.as_mut());
+        details.for_each(|detail| detail.again_in_ms = None);
         report
     };
     timeless(a) == timeless(b)
@@ -94,9 +98,12 @@ fn service(sources: &Sources<'_>, name: &ServiceName, now: Now) -> ServiceReport
     let instances = instances.unwrap_or_default();
     let is_updated = |i: &&Instance| Some(&i.template) == target.as_ref() && is_up(i);
     let has_route = verdict.is_some_and(|verdict| verdict.route.is_some());
+    let beside = assignment.and_then(|a| a.candidate.as_ref());
+    let beside = beside.map(|c| Template::of(&c.release, &sources.node.environment, c.restarts));
     let is_ready = |i: &&Instance| {
         let is_routed = !has_route || i.routing == Routing::Active;
-        is_routed && state(i, template) == InstanceState::Ready
+        let is_beside = Some(&i.template) == beside.as_ref() && Some(&i.template) != template;
+        is_routed && !is_beside && state(i, template) == InstanceState::Ready
     };
     let report = |i: &Instance| InstanceReport {
         name: i.name.clone(),
@@ -117,7 +124,38 @@ fn service(sources: &Sources<'_>, name: &ServiceName, now: Now) -> ServiceReport
         ready: count(instances.iter().filter(is_ready)),
         instances: instances.iter().map(report).collect(),
         given_up: history.and_then(|history| history.given_up.clone()),
+        candidate: assignment.and_then(|a| candidate(sources, a, verdict, instances, now)),
     }
+}
+
+/// What runs beside the wanted release; nothing once it is that itself.
+fn candidate(
+    sources: &Sources<'_>,
+    assignment: &Assignment,
+    verdict: Option<&Verdict>,
+    instances: &[Instance],
+    now: Now,
+) -> Option<CandidateReport> {
+    let candidate = assignment.candidate.as_ref()?;
+    let environment = &sources.node.environment;
+    let template = Template::of(&candidate.release, environment, candidate.restarts);
+    let is_ready =
+        |i: &&Instance| i.template == template && state(i, Some(&template)) == InstanceState::Ready;
+    let standing = verdict.and_then(|verdict| verdict.candidate.as_ref());
+    let waiting = standing.and_then(|standing| standing.waiting.as_ref());
+    Some(CandidateReport {
+        revision: candidate.revision,
+        attempt: candidate.attempt,
+        share: candidate.share,
+        phase: standing.map_or(Phase::Updating, |standing| standing.phase),
+        detail: waiting.map(|waiting| Detail {
+            reason: waiting.reason,
+            message: waiting.message.clone(),
+            again_in_ms: waiting.until.map(|until| until.since(now)),
+        }),
+        desired: candidate.count,
+        ready: count(instances.iter().filter(is_ready)),
+    })
 }
 
 fn count<'a>(instances: impl Iterator<Item = &'a Instance>) -> u32 {
@@ -153,10 +191,14 @@ fn detail(
 
 fn state(instance: &Instance, running: Option<&Template>) -> InstanceState {
     let is_draining = matches!(instance.routing, Routing::Draining { .. });
+    let is_warm = instance.routing == Routing::Suspended
+        && instance.probed.ready_since.is_some()
+        && Some(&instance.template) != running;
     match &instance.life {
         Life::Created => InstanceState::Created,
         Life::Stopping { .. } => InstanceState::Stopping,
         Life::Running { .. } if is_draining => InstanceState::Draining,
+        Life::Running { .. } if is_warm => InstanceState::Warm,
         Life::Running { .. } if instance.probed.ready_since.is_some() => InstanceState::Ready,
         Life::Running { .. } if instance.probed.was_ready => InstanceState::Unready,
         Life::Running { .. } => InstanceState::Starting,

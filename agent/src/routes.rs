@@ -87,12 +87,17 @@ fn route(service: &ServiceName, port: &PortPlan, addresses: Addresses<'_>) -> Ro
         hold_ms: port.hold.0,
         send_proxy_v2: port.proxy_protocol,
         trusted: Vec::new(),
+        split: port.split.as_ref().map(|split| proxy::Split {
+            release: split.release.to_string(),
+            share: split.share,
+            cookie: split.cohort.cookie.clone(),
+            header: split.cohort.header.clone(),
+        }),
         backends: port
             .backends
             .iter()
             .filter_map(|one| backend(one, addresses.containers))
             .collect(),
-        split: None,
     }
 }
 

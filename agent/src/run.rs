@@ -37,7 +37,7 @@ pub async fn agent(config: Config, shutdown: impl Future<Output = ()>) -> anyhow
 }
 
 async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let ledger = Ledger::open(&config.state_dir)?;
+    let ledger = Ledger::open(&config.state_dir, &clock::boot_id(), clock::now())?;
     let key = identity::load_or_create(&config.state_dir)?;
     let root = trust::load(&config.trust_root)?;
     let node = NodeIdentity {

@@ -52,6 +52,7 @@ impl Sampler {
             disk_total: disk.map(|disk| disk.total_bytes),
             temp_c: self.hottest_celsius().map(|celsius| round(celsius, 10.0)),
             up_s: System::uptime().unwrap_or(0),
+            traffic: Vec::new(),
         }
     }
 
@@ -81,6 +82,14 @@ impl Sampler {
         components.refresh(false);
         components.iter().filter_map(sysinfo::Component::temperature).reduce(f32::max)
     }
+}
+
+/// Bytes of memory that could be used without swapping (`MemAvailable`, proc(5)); none where the system does not tell.
+#[must_use]
+pub fn memory_available() -> Option<u64> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory();
+    Some(system.available_memory()).filter(|bytes| *bytes > 0)
 }
 
 impl Disk {

@@ -61,7 +61,14 @@ pub(crate) fn pin(reference: &str) -> Pin {
 pub(crate) fn release(spec: &ServiceSpec, tag: &str) -> Release {
     let reference = format!("{}:{tag}", spec.name);
     let image = Image { pin: pin(&reference), reference };
-    Release { format: 1, fleet: fleet(), counter: 1, image, spec: spec.clone() }
+    Release {
+        format: 1,
+        fleet: fleet(),
+        counter: 1,
+        image,
+        base: spec.clone(),
+        environments: BTreeMap::new(),
+    }
 }
 
 pub(crate) fn release_id(release: &Release) -> ReleaseId {
@@ -111,6 +118,8 @@ impl ManifestBuilder {
     ) -> Self {
         let release = Release { image, ..release(spec, "v1") };
         self.manifest.services.push(Assignment {
+            paused: false,
+            candidate: None,
             service: spec.name.clone(),
             revision: self.manifest.version.generation,
             release: release_id(&release),

@@ -7,6 +7,8 @@
 //! GET  /v1/services[?environment=&after=]     POST /v1/deploys      POST /v1/plans
 //! GET  /v1/environments/{env}/deployed        POST /v1/services/{env}/{service}/scale
 //! GET  /v1/events[?newer_than=&after=…]       DELETE /v1/services/{env}/{service}
+//! POST /v1/rollouts/{env}/{service}/steer     POST /v1/rollouts/{env}/{service}/restart
+//! POST /v1/promotions                         GET  /v1/rollouts/{env}/{service}/diff?from=&to=
 //! GET  /healthz                               GET  /v1/removals/{env}/{service}[?after=]
 //! ```
 //! `after` is the `version` of an earlier answer: the answer then waits until there is something newer, at most
@@ -33,7 +35,7 @@ use crate::broker::Credentials;
 use crate::data_dir::DataDir;
 use crate::event_loop::{Fleet, Stopped};
 use crate::state::Refused;
-use crate::state::requests::{Deploy, PlanRequest, Scale, Undo};
+use crate::state::requests::{Deploy, PlanRequest, Promote, Scale, Steer, Undo};
 use crate::state::views::EventFilter;
 
 /// The longest that an answer waits for news.
@@ -142,6 +144,10 @@ fn router(api: Api) -> Router {
         .route("/v1/rollouts/{environment}/{service}", get(rollout))
         .route("/v1/rollouts/{environment}/{service}/history", get(history))
         .route("/v1/rollouts/{environment}/{service}/undo", post(undo))
+        .route("/v1/rollouts/{environment}/{service}/restart", post(restart))
+        .route("/v1/rollouts/{environment}/{service}/steer", post(steer))
+        .route("/v1/rollouts/{environment}/{service}/diff", get(difference))
+        .route("/v1/promotions", post(promote))
         .route("/v1/removals/{environment}/{service}", get(removal))
         .route("/v1/events", get(events))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -157,6 +163,8 @@ struct Wanted {
     after: Option<u64>,
     newer_than: Option<u64>,
     limit: Option<usize>,
+    from: Option<u64>,
+    to: Option<u64>,
 }
 
 impl Api {
@@ -232,6 +240,38 @@ async fn undo(Shared(api): Shared<Arc<Api>>, UrlPath(of): Of, Json(request): Jso
     ok(api.fleet.ask(move |state, at| state.undo(&id, request, at)).await??)
 }
 
+async fn restart(
+    Shared(api): Shared<Arc<Api>>,
+    UrlPath(of): Of,
+    Json(request): Json<Undo>,
+) -> Answer {
+    let id = service_id(of);
+    ok(api.fleet.ask(move |state, at| state.restart(&id, request, at)).await??)
+}
+
+async fn steer(
+    Shared(api): Shared<Arc<Api>>,
+    UrlPath(of): Of,
+    Json(request): Json<Steer>,
+) -> Answer {
+    let id = service_id(of);
+    ok(api.fleet.ask(move |state, at| state.steer(&id, request, at)).await??)
+}
+
+async fn difference(
+    Shared(api): Shared<Arc<Api>>,
+    UrlPath(of): Of,
+    Query(wanted): Query<Wanted>,
+) -> Answer {
+    let id = service_id(of);
+    let (from, to) = (wanted.from.unwrap_or(0), wanted.to.unwrap_or(0));
+    ok(api.fleet.ask(move |state, _| state.difference(&id, from, to)).await??)
+}
+
+async fn promote(Shared(api): Shared<Arc<Api>>, Json(request): Json<Promote>) -> Answer {
+    ok(api.fleet.ask(move |state, at| state.promote(request, at)).await??)
+}
+
 async fn scale(
     Shared(api): Shared<Arc<Api>>,
     UrlPath(of): Of,
@@ -294,6 +334,10 @@ impl From<Refused> for Failed {
             | Refused::NoNodeFits(_)
             | Refused::NothingToUndo(_)
             | Refused::Busy { .. }
+            | Refused::RevisionChanged { .. }
+            | Refused::NothingToPromote(_)
+            | Refused::NotUnderWay(_)
+            | Refused::CannotSteer { .. }
             | Refused::ManifestTooLarge { .. }
             | Refused::PortUsed { .. } => StatusCode::CONFLICT,
         };

@@ -8,6 +8,7 @@ mod follow;
 mod init;
 mod node;
 mod plan;
+mod promote;
 mod ps;
 mod rm;
 mod rollout;
@@ -16,6 +17,7 @@ mod scale;
 mod serve;
 mod session;
 mod sources;
+mod together;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -66,7 +68,9 @@ enum Verb {
     Deploy(DeployArgs),
     /// Show what a deploy would change: exit 0 nothing, 10 something.
     Plan(TargetArgs),
-    /// Look at rollouts and go back.
+    /// Roll the very release that stands in one environment out in another.
+    Promote(PromoteArgs),
+    /// Look at rollouts, steer them, go back.
     Rollout {
         #[command(subcommand)]
         verb: RolloutVerb,
@@ -144,6 +148,26 @@ struct DeployArgs {
     /// Why, for the history.
     #[arg(long, value_name = "TEXT")]
     cause: Option<String>,
+    /// Only where this is the service's newest revision: nobody was faster.
+    #[arg(long, value_name = "N")]
+    if_revision: Option<u64>,
+    #[command(flatten)]
+    wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+struct PromoteArgs {
+    /// Which service.
+    service: ServiceName,
+    /// Where it stands.
+    #[arg(long, value_name = "ENV")]
+    from: EnvironmentName,
+    /// Where it is to run.
+    #[arg(long, value_name = "ENV")]
+    to: EnvironmentName,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    cause: Option<String>,
     #[command(flatten)]
     wait: WaitArgs,
 }
@@ -178,10 +202,61 @@ enum RolloutVerb {
         #[arg(long, value_name = "TIME", requires = "watch")]
         timeout: Option<Millis>,
     },
-    /// List revisions.
+    /// List revisions, or show one in full.
     History {
         /// Of which service.
         service: ServiceName,
+        /// This one, with everything it says.
+        #[arg(long, value_name = "N")]
+        revision: Option<u64>,
+    },
+    /// Show what two revisions say differently.
+    Diff {
+        /// Of which service.
+        service: ServiceName,
+        /// From this revision.
+        from: u64,
+        /// To this one.
+        to: u64,
+    },
+    /// Hold a rollout: what is up stays up, nothing more is replaced.
+    Pause {
+        /// Of which service.
+        service: ServiceName,
+    },
+    /// Let what was held go on.
+    Resume {
+        /// Of which service.
+        service: ServiceName,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Switch to the green set, or let a canary or the next batch of nodes go on.
+    Promote {
+        /// Of which service.
+        service: ServiceName,
+        /// Past all steps of a canary.
+        #[arg(long)]
+        full: bool,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// End a rollout: every node goes back to the release before.
+    Abort {
+        /// Of which service.
+        service: ServiceName,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Start every instance anew, as the rollout policy says.
+    Restart {
+        /// Of which service.
+        service: ServiceName,
+        /// Why, for the history.
+        #[arg(long, value_name = "TEXT")]
+        cause: Option<String>,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
     /// Go back to an earlier release: the one before, never one that failed.
     Undo {
@@ -193,6 +268,9 @@ enum RolloutVerb {
         /// Why, for the history.
         #[arg(long, value_name = "TEXT")]
         cause: Option<String>,
+        /// Only where this is the service's newest revision: nobody was faster.
+        #[arg(long, value_name = "N")]
+        if_revision: Option<u64>,
         #[command(flatten)]
         wait: WaitArgs,
     },
@@ -273,6 +351,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Dev(args) => dev::run(&session, args).await,
         Verb::Deploy(args) => deploy::run(&session, args).await,
         Verb::Plan(target) => plan::run(&session, target).await,
+        Verb::Promote(args) => promote::run(&session, args).await,
         Verb::Rollout { verb } => rollout::run(&session, verb).await,
         Verb::Ps => ps::run(&session).await,
         Verb::Node { verb } => node::run(&session, verb).await,

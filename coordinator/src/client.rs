@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{LONG_POLL, Problem, Token};
 use crate::data_dir::DataDir;
-use crate::state::requests::{Accepted, Deploy, PlanRequest, Scale, Undo};
+use crate::state::requests::{Accepted, Deploy, PlanRequest, Promote, Scale, Steer, Undo};
 use crate::state::shown::{
-    Deployed, EventsShown, FleetShown, HistoryShown, NodesShown, PlanShown, PsShown, RemovalShown,
-    Removed, RolloutShown,
+    Deployed, DifferenceShown, EventsShown, FleetShown, HistoryShown, NodesShown, PlanShown,
+    PsShown, RemovalShown, Removed, RolloutShown,
 };
 
 /// An answer that takes longer than this, the long poll included, will not come.
@@ -153,6 +153,44 @@ impl Client {
     /// See [`ClientError`].
     pub async fn undo(&self, id: &ServiceId, request: &Undo) -> Result<Accepted, ClientError> {
         self.send(Method::POST, &format!("rollouts/{id}/undo"), &[], Some(request)).await
+    }
+
+    /// Starts every instance anew.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn restart(&self, id: &ServiceId, request: &Undo) -> Result<Accepted, ClientError> {
+        self.send(Method::POST, &format!("rollouts/{id}/restart"), &[], Some(request)).await
+    }
+
+    /// Holds, promotes or ends a rollout under way.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn steer(&self, id: &ServiceId, request: &Steer) -> Result<Accepted, ClientError> {
+        self.send(Method::POST, &format!("rollouts/{id}/steer"), &[], Some(request)).await
+    }
+
+    /// What two revisions say differently.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn difference(
+        &self,
+        id: &ServiceId,
+        from: u64,
+        to: u64,
+    ) -> Result<DifferenceShown, ClientError> {
+        let query = [("from", number(Some(from))), ("to", number(Some(to)))];
+        self.get(&format!("rollouts/{id}/diff"), &query).await
+    }
+
+    /// Rolls one environment's release out in another.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn promote(&self, request: &Promote) -> Result<Accepted, ClientError> {
+        self.send(Method::POST, "promotions", &[], Some(request)).await
     }
 
     /// Sets a count.

@@ -8,12 +8,15 @@ use protocol::id::{NodeName, ServiceId};
 use protocol::report::InstanceState;
 
 pub use progress::Progress;
-pub use rollouts::{accepted, history, not_rolled_out, rolled_out, rollout, rollout_lines};
+pub use rollouts::{
+    accepted, difference, history, not_rolled_out, revision, rolled_out, rollout, rollout_lines,
+    steered,
+};
 use table::table;
 
 use crate::state::records::Happened;
 use crate::state::shown::{
-    NodeShown, NodesShown, PlanShown, PsShown, RemovalShown, Removed, ServiceShown,
+    ChangeShown, NodeShown, NodesShown, PlanShown, PsShown, RemovalShown, Removed, ServiceShown,
 };
 
 /// `pith ps`: services, then their instances.
@@ -84,6 +87,7 @@ const fn instance_state(state: InstanceState) -> &'static str {
         InstanceState::Starting => "starting",
         InstanceState::Ready => "ready",
         InstanceState::Unready => "unready",
+        InstanceState::Warm => "warm",
         InstanceState::Draining => "draining",
         InstanceState::Stopping => "stopping",
         InstanceState::Kept => "kept",
@@ -138,14 +142,8 @@ pub fn plan(plan: &PlanShown) -> String {
         }
         None => format!("{name}: new in {}\n", plan.environment),
     };
-    for change in plan.changes.iter().filter(|_| plan.from_revision.is_some()) {
-        let line = match (&change.before, &change.after) {
-            (Some(before), Some(after)) => format!("  ~ {}: {before} -> {after}\n", change.path),
-            (None, Some(after)) => format!("  + {}: {after}\n", change.path),
-            (Some(before), None) => format!("  - {}: {before}\n", change.path),
-            (None, None) => String::new(),
-        };
-        text.push_str(&line);
+    if plan.from_revision.is_some() {
+        text.extend(plan.changes.iter().map(change));
     }
     let mut rows = vec![["NODE", "NOW", "THEN", "ACTION"].map(str::to_owned)];
     for node in &plan.nodes {
@@ -165,6 +163,16 @@ pub fn plan(plan: &PlanShown) -> String {
         text.push_str(&format!("{} instances find no node\n", plan.unplaced));
     }
     text
+}
+
+/// One difference, as a line.
+fn change(change: &ChangeShown) -> String {
+    match (&change.before, &change.after) {
+        (Some(before), Some(after)) => format!("  ~ {}: {before} -> {after}\n", change.path),
+        (None, Some(after)) => format!("  + {}: {after}\n", change.path),
+        (Some(before), None) => format!("  - {}: {before}\n", change.path),
+        (None, None) => String::new(),
+    }
 }
 
 /// `pith scale`, at its end.

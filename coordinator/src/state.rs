@@ -11,12 +11,14 @@
 mod deploy;
 pub mod heard;
 mod manifests;
+mod orders;
 mod plan;
 pub mod records;
 pub mod requests;
 mod rollouts;
 mod scale;
 pub mod shown;
+mod steering;
 pub mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -131,7 +133,7 @@ impl State {
             effects: Effects::default(),
             touched: BTreeSet::new(),
         };
-        state.resume_rollouts();
+        state.resume_rollouts(at);
         state.publish_everything();
         state
     }
@@ -267,6 +269,12 @@ impl Service {
 
     /// The revision whose rollout has not ended.
     fn active(&self) -> Option<u64> {
+        let open = self.rollout.as_ref().filter(|rollout| !rollout.state().is_final());
+        open.map(|rollout| rollout.order().revision)
+    }
+
+    /// The revision whose rollout has not ended or still soaks.
+    fn watched(&self) -> Option<u64> {
         self.rollout.as_ref().map(|rollout| rollout.order().revision)
     }
 }

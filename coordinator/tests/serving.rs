@@ -60,6 +60,7 @@ impl Board {
 
     fn report(&self, manifest: &Manifest, sequence: u64) -> Vec<u8> {
         let services = manifest.services.iter().map(|assignment| ServiceReport {
+            candidate: None,
             service: assignment.service.clone(),
             revision: assignment.revision,
             attempt: assignment.attempt,
@@ -136,10 +137,12 @@ fn release(data: &DataDir, counter: u64, version: &str) -> Deploy {
             reference: format!("r.io/web:{version}"),
             pin: Pin::Digest(format!("sha256:{digest}").parse().unwrap()),
         },
-        spec: parse("web.toml", &file).unwrap().spec,
+        base: parse("web.toml", &file).unwrap().spec,
+        environments: std::collections::BTreeMap::new(),
     };
     let key = data.key(Key::Release).unwrap();
     Deploy {
+        if_revision: None,
         environment: "default".parse().unwrap(),
         release: Envelope::sign(&release, &[&key]),
         file,

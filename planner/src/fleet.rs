@@ -4,10 +4,17 @@
 //! A node swaps its own instances without being stepped from afar; here it is only decided which node is next, whether
 //! to go on, and what goes back.
 
+pub mod analysis;
+mod event;
+mod order;
 mod place;
 mod rollout;
 mod state;
+mod waves;
 
+pub use event::{CandidateProgress, FleetAction, FleetEvent, NodeProgress, NodeReport};
+pub use order::{Order, Stage, Trial};
 pub use place::{NoNodeFits, NodeFacts, PlaceRequest, Placed, place};
-pub use rollout::{FleetAction, FleetEvent, NodeProgress, Order, Rollout};
+pub use rollout::Rollout;
 pub use state::{NodeState, RolloutState};
+pub use waves::{Member, Wave, canaries, candidate_count, waves};

@@ -15,13 +15,16 @@
 //! Progress lives in the containers' labels, in the proxy's table and in the ledger, never in this module, so that a
 //! kill at any instruction continues after a restart.
 
+mod candidate;
 mod facts;
 mod failing;
+mod fate;
 mod images;
 mod preparing;
 mod removing;
 mod replacing;
 mod route;
+mod starting;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -30,6 +33,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::id::ServiceName;
+use protocol::reason::Reason;
 use protocol::report::Phase;
 
 pub use facts::{
@@ -37,8 +41,8 @@ pub use facts::{
     ServiceFacts, StepFailure, Wanted,
 };
 pub use step::{
-    AfterGivingUp, Backend, BackendState, Decision, ImageStep, LedgerChange, PortPlan, RoutePlan,
-    Step, Verdict, Waiting,
+    AfterGivingUp, Backend, BackendState, CandidateVerdict, Decision, ImageStep, LedgerChange,
+    PortPlan, Room, RoutePlan, Split, Step, Verdict, Waiting,
 };
 
 use crate::Now;
@@ -90,8 +94,14 @@ fn decide_service(view: &View<'_>) -> Verdict {
 /// The wanted template is not what runs: what runs goes on until everything is there for the new one.
 fn prepare(view: &View<'_>, target: &Kept) -> Verdict {
     let present = replacing::decide(view);
-    let (decision, waiting) = match preparing::prepare(view, target) {
-        Prepared::Ready => (Decision::Do(Step::Record(LedgerChange::Begin(target.clone()))), None),
+    let mut prepared = preparing::prepare(view, target);
+    let is_held = view.assignment.is_some_and(|assignment| assignment.paused);
+    if is_held && matches!(prepared, Prepared::Ready) {
+        let message = "paused; `pith rollout resume` begins it".to_owned();
+        prepared = Prepared::Wait(Waiting { reason: Reason::Paused, message, until: None });
+    }
+    let (decision, waiting) = match prepared {
+        Prepared::Ready => return begin(view, target),
         Prepared::Do(step, waiting) => (Decision::Do(step), waiting),
         Prepared::Wait(waiting) => {
             let decision = match present.decision {
@@ -112,7 +122,30 @@ fn prepare(view: &View<'_>, target: &Kept) -> Verdict {
             (Decision::Do(Step::Record(change)), None)
         }
     };
-    Verdict { decision, route: present.route, phase: Phase::Updating, waiting }
+    Verdict { decision, phase: Phase::Updating, waiting, ..present }
+}
+
+/// The route is that of what is begun: where its instances are up already, the switch need not wait for the disk.
+fn begin(view: &View<'_>, target: &Kept) -> Verdict {
+    let room = preparing::room(view, target);
+    let before = view.history;
+    let history = History {
+        running: Some(target.clone()),
+        completed: false,
+        completed_at: None,
+        stop_first: room.stop_first,
+        warm: room.warm,
+        last_good: if before.completed { before.running.clone() } else { before.last_good.clone() },
+        given_up: before.given_up.clone(),
+    };
+    let change = LedgerChange::Begin { kept: target.clone(), room };
+    let verdict = replacing::decide(&view.once_begun(&history));
+    Verdict {
+        decision: Decision::Do(Step::Record(change)),
+        phase: Phase::Updating,
+        waiting: None,
+        ..verdict
+    }
 }
 
 fn earlier(a: Option<Now>, b: Option<Now>) -> Option<Now> {

@@ -258,19 +258,21 @@ fn verify_releases(
     for envelope in &manifest.releases {
         let release: Verified<Release> =
             envelope.verify(root).map_err(|inner| Rejected::Release(Box::new(inner)))?;
-        if release.fleet != manifest.fleet {
-            return Err(Rejected::ForeignRelease { service: release.spec.name.to_string() });
+        if release.fleet != manifest.fleet || !release.has_one_name() {
+            return Err(Rejected::ForeignRelease { service: release.service().to_string() });
         }
         releases.insert(ReleaseId::of_payload(release.payload()), release);
     }
     for assignment in &manifest.services {
-        let service = assignment.service.to_string();
-        let Some(release) = releases.get(&assignment.release) else {
-            let release = assignment.release.short().to_owned();
-            return Err(Rejected::MissingRelease { service, release });
-        };
-        if release.spec.name != assignment.service {
-            return Err(Rejected::ForeignRelease { service });
+        for named in assignment.releases() {
+            let service = assignment.service.to_string();
+            let Some(release) = releases.get(named) else {
+                let release = named.short().to_owned();
+                return Err(Rejected::MissingRelease { service, release });
+            };
+            if *release.service() != assignment.service {
+                return Err(Rejected::ForeignRelease { service });
+            }
         }
     }
     Ok(releases)

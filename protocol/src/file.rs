@@ -8,12 +8,15 @@
 
 mod container;
 mod health;
+mod hooks;
 mod nearest;
+mod overlay;
 mod placing;
 mod ports;
 mod problem;
 mod rollout;
 mod service;
+mod strategies;
 mod together;
 mod tree;
 
@@ -29,23 +32,30 @@ pub use self::service::{MAX_INSTANCES_PER_NODE, MAX_REPLICAS};
 pub use self::together::check_together;
 use self::tree::Table;
 pub use self::tree::{MAX_ENTRIES, MAX_TEXT_BYTES};
-use crate::id::ServiceName;
+use crate::id::{EnvironmentName, ServiceName};
 use crate::spec::ServiceSpec;
 
 /// A service file larger than this is refused: its release must fit into a manifest.
 pub const MAX_FILE_BYTES: usize = 64 * 1024;
+
+/// Overlays of one file: each makes its release larger.
+pub const MAX_ENVIRONMENTS: usize = 16;
 
 /// A service file that was read and found right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceFile {
     /// The image as a person wrote it; none where the deploy names it.
     pub image: Option<String>,
-    /// The service, every default filled in.
+    /// The service, every default filled in: where no overlay says otherwise, or in one environment
+    /// ([`ServiceFile::in_environment`]).
     pub spec: ServiceSpec,
+    /// The service in each environment that has an overlay.
+    pub environments: BTreeMap<EnvironmentName, ServiceSpec>,
     /// What is allowed and yet worth knowing.
     pub warnings: Vec<Warning>,
     source: Arc<Source>,
     places: Places,
+    overlay_places: BTreeMap<EnvironmentName, Places>,
 }
 
 /// Where in the text stands what only other files can make wrong.
@@ -64,6 +74,17 @@ impl ServiceFile {
     #[must_use]
     pub fn source_name(&self) -> &str {
         &self.source.name
+    }
+
+    /// The file as an environment reads it: `spec` is what runs there.
+    #[must_use]
+    pub fn in_environment(&self, environment: &EnvironmentName) -> Self {
+        let mut file = self.clone();
+        if let Some(spec) = self.environments.get(environment) {
+            file.spec = spec.clone();
+            file.places = self.overlay_places.get(environment).cloned().unwrap_or_default();
+        }
+        file
     }
 }
 
@@ -94,13 +115,37 @@ pub fn parse(source_name: &str, text: &str) -> Result<ServiceFile, FileError> {
     }
     let root = Table::root(tree.get_ref(), &service::KEYS, &mut problems);
     let read = service::read(&root, &mut problems);
+    let is_right = problems.found.is_empty();
+    let overlaid = match &read {
+        // A mistake in what all environments share would be told once more for each.
+        Some(_) if is_right => overlay::read(tree.get_ref(), &root, &mut problems),
+        Some(_) | None => overlay::Overlaid::new(),
+    };
     let Problems { found, warnings, .. } = problems;
     match read {
         Some((image, spec, places)) if found.is_empty() => {
-            Ok(ServiceFile { image, spec, warnings, places, source: Arc::clone(&source) })
+            let (mut environments, mut overlay_places) = (BTreeMap::new(), BTreeMap::new());
+            for (environment, (spec, places)) in overlaid {
+                environments.insert(environment.clone(), spec);
+                overlay_places.insert(environment, places);
+            }
+            let source = Arc::clone(&source);
+            let warnings = without_repeats(warnings);
+            Ok(ServiceFile { image, spec, environments, warnings, source, places, overlay_places })
         }
         Some(_) | None => Err(FileError::in_order(found)),
     }
+}
+
+/// What is worth knowing of the whole file is found again under each overlay.
+fn without_repeats(warnings: Vec<Warning>) -> Vec<Warning> {
+    let mut kept: Vec<Warning> = Vec::new();
+    for warning in warnings {
+        if !kept.contains(&warning) {
+            kept.push(warning);
+        }
+    }
+    kept
 }
 
 #[cfg(test)]

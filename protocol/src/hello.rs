@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{EnvironmentName, FleetId, NodeId, NodeName, ServiceName};
+use crate::id::{EnvironmentName, FleetId, NodeId, NodeName, ReleaseId, ServiceName};
 use crate::manifest::Version;
 use crate::payload::{Payload, PayloadType};
 use crate::reason::Reason;
@@ -90,6 +90,31 @@ pub struct Load {
     pub temp_c: Option<f32>,
     /// Seconds since boot.
     pub up_s: u64,
+    /// What the proxy counted, per service and release, since it started; only while a release is judged by it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<Traffic>,
+}
+
+/// What one release of a service did with its requests, counted since the proxy's start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// The service.
+    pub service: ServiceName,
+    /// The release.
+    pub release: ReleaseId,
+    /// Requests answered or broken.
+    pub requests: u64,
+    /// Of them answered with 500 and above, or broken.
+    pub errors: u64,
+    /// Upper bounds in milliseconds and how many requests were answered within each and above the bound before; empty
+    /// ones are left out.
+    pub latency_ms: Vec<(u64, u64)>,
+    /// Times its instances ended or failed their liveness, since the agent's start.
+    pub restarts: u64,
+    /// Times a readiness probe of a once ready instance failed, since the agent's start.
+    pub unready: u64,
+    /// Percent of its memory limit that its fullest instance uses; none: no limit, or not known.
+    pub memory_percent: Option<u8>,
 }
 
 /// Something that happened on a node, for `pith events`. QoS 1, not retained.

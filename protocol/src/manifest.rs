@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::envelope::Envelope;
 use crate::id::{EnvironmentName, FleetId, NodeId, ReleaseId, ServiceName};
 use crate::payload::{Payload, PayloadType};
+use crate::units::Millis;
 
 /// (epoch, generation): what orders manifests. Epoch first.
 #[derive(
@@ -63,6 +64,40 @@ pub struct Assignment {
     pub attempt: u32,
     /// Raised by `pith rollout restart`; part of the template.
     pub restarts: u32,
+    /// The operator holds the rollout: what is up stays up, nothing more is replaced.
+    pub paused: bool,
+    /// What runs beside it, until it is promoted or dropped.
+    pub candidate: Option<Candidate>,
+}
+
+/// A second release of a service on a node: a canary, or the green set before the switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Candidate {
+    /// The revision it would become, for people and reports.
+    pub revision: u64,
+    /// Which release.
+    pub release: ReleaseId,
+    /// Instances on this node.
+    pub count: u32,
+    /// As in [`Assignment`].
+    pub attempt: u32,
+    /// As in [`Assignment`].
+    pub restarts: u32,
+    /// Of ten thousand requests on this node so many are its; 0: none, it is reached by its preview port alone.
+    pub share: u32,
+    /// How often the node tells what it counts while this runs.
+    pub sample_every: Millis,
+}
+
+/// Every request.
+pub const WHOLE_SHARE: u32 = 10_000;
+
+impl Assignment {
+    /// The releases it names.
+    pub fn releases(&self) -> impl Iterator<Item = &ReleaseId> {
+        std::iter::once(&self.release).chain(self.candidate.as_ref().map(|c| &c.release))
+    }
 }
 
 impl Payload for Manifest {

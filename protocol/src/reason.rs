@@ -34,6 +34,18 @@ pub enum Reason {
     NodeOffline,
     /// The node runs something else first.
     WaitingForOtherNodes,
+    /// An operator holds the rollout.
+    Paused,
+    /// A person decides whether it goes on: `pith rollout promote` or `abort`.
+    WaitingForPromotion,
+    /// A canary's step, or a gate between batches, takes its time.
+    Holding,
+    /// The canary got too few requests to be judged.
+    Inconclusive,
+    /// Running well, and watched until the soak time is over.
+    Soaking,
+    /// A one-shot container of the deploy runs.
+    WaitingForHook,
 
     // Failures of a release
     /// The registry knows no such image.
@@ -56,6 +68,8 @@ pub enum Reason {
     OutOfMemory,
     /// Not ready within `progress_deadline`.
     NotReadyInTime,
+    /// The node has not enough free memory for a second set beside what runs.
+    NotEnoughMemory,
     /// Another program or container holds the port.
     PortTaken,
     /// An address to listen on is not on this node.
@@ -64,6 +78,20 @@ pub enum Reason {
     PolicyDenied,
     /// The release needs something this agent cannot do.
     NeedsNewerAgent,
+    /// The canary answered with more errors than allowed, and than the stable release.
+    ErrorRate,
+    /// The canary answered more slowly than allowed, and than the stable release.
+    Latency,
+    /// The canary's instances ended or failed their probes, and those of the stable release did not.
+    Unstable,
+    /// The canary is near its memory limit, and the stable release is not.
+    MemoryPressure,
+    /// It failed within its soak time.
+    FailedInSoak,
+    /// A hook of the deploy failed.
+    HookFailed,
+    /// More nodes went back than `error_threshold` allows.
+    TooManyNodesFailed,
 
     // Ends
     /// This release went back on a node, and the rollout with it.

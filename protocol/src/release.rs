@@ -1,8 +1,10 @@
 //! A release: one service, complete and immutable, with its image pinned.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Digest, FleetId};
+use crate::id::{Digest, EnvironmentName, FleetId, ServiceName};
 use crate::payload::{Payload, PayloadType};
 use crate::spec::ServiceSpec;
 
@@ -18,8 +20,31 @@ pub struct Release {
     pub counter: u64,
     /// The pinned image.
     pub image: Image,
-    /// The service.
-    pub spec: ServiceSpec,
+    /// The service where no overlay says otherwise; [`Release::spec`] is what runs.
+    pub base: ServiceSpec,
+    /// The service, whole, in each environment that has an overlay.
+    pub environments: BTreeMap<EnvironmentName, ServiceSpec>,
+}
+
+impl Release {
+    /// The service as it runs in an environment: the one place where overlays are resolved, for the command line, the
+    /// coordinator and the node.
+    #[must_use]
+    pub fn spec(&self, environment: &EnvironmentName) -> &ServiceSpec {
+        self.environments.get(environment).unwrap_or(&self.base)
+    }
+
+    /// The service's name, the same in every environment.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        &self.base.name
+    }
+
+    /// Whether every environment's service carries the one name.
+    #[must_use]
+    pub fn has_one_name(&self) -> bool {
+        self.environments.values().all(|spec| spec.name == self.base.name)
+    }
 }
 
 /// An image as people call it, and what it is pinned to.

@@ -69,6 +69,29 @@ pub struct ServiceReport {
     pub instances: Vec<InstanceReport>,
     /// The template that failed last and stays failed until a higher attempt.
     pub given_up: Option<GivenUp>,
+    /// What runs beside the wanted release.
+    pub candidate: Option<CandidateReport>,
+}
+
+/// A canary or a green set on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CandidateReport {
+    /// The revision it would become.
+    pub revision: u64,
+    /// The attempt.
+    pub attempt: u32,
+    /// Of ten thousand requests so many are meant for it.
+    pub share: u32,
+    /// `Updating` until all its instances are available, `Running` then, `Degraded` where some are not any more, `Failed`
+    /// once it was given up.
+    pub phase: Phase,
+    /// Why, with what a person needs beside it.
+    pub detail: Option<Detail>,
+    /// Instances wanted.
+    pub desired: u32,
+    /// Instances that answer.
+    pub ready: u32,
 }
 
 /// Where a service on a node stands.
@@ -170,6 +193,8 @@ pub enum InstanceState {
     Ready,
     /// Was ready and is not now.
     Unready,
+    /// Ready and kept so, without requests: what the service goes back to at once.
+    Warm,
     /// Finishes what it has.
     Draining,
     /// Told to stop.

@@ -37,6 +37,8 @@ pub struct ServiceSpec {
     pub placement: Placement,
     /// Named volumes.
     pub volumes: Vec<Volume>,
+    /// One-shot containers around a deploy.
+    pub hooks: Hooks,
 }
 
 /// How many instances.
@@ -206,14 +208,22 @@ pub struct RolloutPolicy {
     pub max_surge: Share,
     /// Instances below a node's count while rolling.
     pub max_unavailable: Share,
+    /// Groups of nodes that move before the others, one group after another.
+    pub batches: Vec<Batch>,
     /// Nodes at once.
     pub batch: Share,
+    /// Of a batch's reachable nodes so many must run the new release before the next batch moves.
+    pub success_threshold: Share,
+    /// Of the rollout's nodes at most so many may go back; one more ends it.
+    pub error_threshold: Share,
     /// Ready this long before an instance counts as available.
     pub min_ready: Millis,
     /// Without progress for this long, the release has failed; counted from the image being on the node.
     pub progress_deadline: Millis,
     /// What failing does.
     pub on_failure: OnFailure,
+    /// After success the old release stays warm for this long where memory allows, and failing within it goes back.
+    pub soak: Millis,
     /// Revisions the coordinator remembers.
     pub revision_history_limit: u32,
     /// An old instance may finish what it has for at most this long.
@@ -223,13 +233,117 @@ pub struct RolloutPolicy {
 }
 
 /// The manner of replacing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// New ones beside old ones within the budgets.
     Rolling,
     /// All old ones stop, then the new ones start; the route holds requests meanwhile.
     Recreate,
+    /// All new ones beside all old ones, then the route switches at once.
+    BlueGreen(BlueGreen),
+    /// A few new ones get a share of the requests, and are judged, before the rest is replaced.
+    Canary(Canary),
+}
+
+/// How a blue-green deploy switches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlueGreen {
+    /// The old set stays warm this long after the switch.
+    pub keep_old: Millis,
+    /// On each node the new set answers here before the switch; the service's first port with a fixed one.
+    pub preview_port: Option<u16>,
+    /// Switch as soon as the new set is complete, without `pith rollout promote`.
+    pub auto_promote: bool,
+}
+
+/// How a canary grows and what judges it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    /// Which nodes take it first; a step's weight is of their requests.
+    pub nodes: CanaryNodes,
+    /// One after another; after the last the rest is replaced.
+    pub steps: Vec<CanaryStep>,
+    /// How it is judged meanwhile.
+    pub analysis: Analysis,
+    /// How clients are told apart.
+    pub cohort: Cohort,
+}
+
+/// Which nodes take a canary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CanaryNodes {
+    /// The first so many of those that run the service; `100%`: all of them.
+    Some(Share),
+    /// Those that carry all these labels.
+    Labels(BTreeMap<String, String>),
+    /// These.
+    Names(BTreeSet<NodeName>),
+}
+
+/// One step of a canary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryStep {
+    /// Percent of the requests, 0 to 100.
+    pub weight: u32,
+    /// Until the next step.
+    pub hold: Hold,
+}
+
+/// What ends a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// Time.
+    For(Millis),
+    /// `pith rollout promote`.
+    Manual,
+}
+
+/// How a canary is judged: by what the nodes' proxies counted, against the stable release at the same moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Analysis {
+    /// One measurement covers this long.
+    pub interval: Millis,
+    /// So many failed measurements abort; 1 aborts at the first.
+    pub failure_limit: u32,
+    /// Answers of 500 and above, and broken ones, in ten thousand; none: not judged.
+    pub max_error_rate: Option<u32>,
+    /// The time within which 99 of 100 requests are answered; none: not judged.
+    pub max_p99: Option<Millis>,
+    /// A measurement with fewer requests of the canary is inconclusive: the step holds.
+    pub min_requests: u32,
+    /// Judge and say so, and never abort.
+    pub dry_run: bool,
+}
+
+/// How clients of a canary are told apart; without either each request is on its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cohort {
+    /// A cookie of this name keeps a client on its side.
+    pub cookie: Option<String>,
+    /// A header of this name chooses a side: `canary` or `stable`.
+    pub header: Option<String>,
+}
+
+/// Nodes that move together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// Only nodes that carry all these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Only these nodes, when given.
+    pub names: Option<BTreeSet<NodeName>>,
+    /// Of them so many.
+    pub limit: Share,
+    /// What the nodes after it wait for, besides its success.
+    pub gate: Option<Hold>,
 }
 
 /// A number or a percentage of the count.
@@ -299,6 +413,28 @@ pub struct Volume {
     pub read_only: bool,
     /// The application says that several instances may write it at once.
     pub shared: bool,
+}
+
+/// One-shot containers that a deploy runs, each on one node of the rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hooks {
+    /// Before any node moves, such as a migration; its failure ends the rollout with nothing changed.
+    pub pre_deploy: Option<Hook>,
+    /// After every node has moved, such as a smoke test; its failure goes back.
+    pub post_deploy: Option<Hook>,
+}
+
+/// One run of the new release's image with another command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// What it runs, instead of the image's command.
+    pub command: Vec<String>,
+    /// Environment variables beside those of the service.
+    pub env: BTreeMap<String, String>,
+    /// Killed and failed after this long.
+    pub timeout: Millis,
 }
 
 impl ServiceSpec {

@@ -52,7 +52,7 @@ impl ContainerSpec {
         (template, slot): (&Template, u32),
         (address, hosts_file): (Ipv4Addr, PathBuf),
     ) -> Self {
-        let spec = &release.spec;
+        let spec = release.spec(environment);
         let mount = |volume: &spec::Volume| Mount {
             volume: ours.volume_name(environment, &spec.name, &volume.name),
             path: volume.path.clone(),

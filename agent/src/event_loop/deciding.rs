@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use planner::Now;
 use planner::node::{Decision, LedgerChange, Probed, Step, Verdict, decide};
-use protocol::id::ServiceName;
+use protocol::id::{ReleaseId, ServiceName, Template};
 use protocol::release::Image;
 use proxy::{Applied, ClientError, Route, Snapshot, Table};
 use tracing::{debug, info, warn};
@@ -34,7 +34,7 @@ impl<E: Engine> Agent<E> {
     /// Images that assignments and history need on this node.
     pub(super) fn needed_images(&self) -> Vec<Image> {
         let Some(wanted) = &self.wanted else { return Vec::new() };
-        let assigned = wanted.assignments.values().map(|a| &a.release);
+        let assigned = wanted.assignments.values().flat_map(|a| a.releases());
         let kept = self.histories.values().flat_map(|h| [&h.running, &h.last_good]);
         let ids: BTreeSet<_> = assigned.chain(kept.flatten().map(|k| &k.release)).collect();
         ids.into_iter().filter_map(|id| wanted.releases.get(id)).map(|r| r.image.clone()).collect()
@@ -57,12 +57,13 @@ impl<E: Engine> Agent<E> {
         let targets = containers.filter_map(|container| {
             let ContainerState::Running { .. } = container.state else { return None };
             let release = self.wanted.as_ref()?.releases.get(&container.identity.release)?;
+            let spec = release.spec(&self.node.environment);
             Some(ProbeTarget {
                 container: container.id.clone(),
                 address: container.address?,
                 started: self.memory.containers.get(&container.id)?.started,
-                health: Arc::new(release.spec.health.clone()),
-                targets: release.spec.ports.iter().map(|port| port.target).collect(),
+                health: Arc::new(spec.health.clone()),
+                targets: spec.ports.iter().map(|port| port.target).collect(),
             })
         });
         self.prober.set(targets.collect());
@@ -81,6 +82,7 @@ impl<E: Engine> Agent<E> {
         let pulled = if self.settings.remove_images { pulled.collect() } else { BTreeSet::new() };
         let environment = &self.node.environment;
         self.observed = observe::assemble(&self.facts, &self.memory, environment, probed, pulled);
+        self.observed.memory_available = crate::sampler::memory_available();
         let decisions = decide(wanted, &self.observed, &self.histories, now);
         self.is_undecided = false;
         let names: BTreeSet<&ServiceName> = decisions.services.keys().collect();
@@ -136,24 +138,45 @@ impl<E: Engine> Agent<E> {
         self.busy.contains(service) || self.seen_from.get(service).is_some_and(is_unseen)
     }
 
-    /// The last instance that became available moves a rollout's clock.
+    /// The last instance that became available moves a rollout's clock, and so it is with the candidate's.
     fn look_at_progress(&mut self, now: Now) {
         let Some(wanted) = &self.wanted else { return };
         for (name, history) in &self.histories {
-            let Some(running) = &history.running else { continue };
-            let Some(release) = wanted.releases.get(&running.release) else { continue };
-            let min_ready_ms = release.spec.rollout.min_ready.0;
-            let containers = self.facts.containers.iter().flatten();
-            let of_running = containers
-                .filter(|c| c.identity.service == *name && c.identity.template == running.template);
-            let available = of_running
-                .filter_map(|c| self.prober.probed(&c.id)?.ready_since)
-                .map(|since| since.plus(min_ready_ms))
-                .filter(|at| *at <= now)
-                .max();
-            let service = self.memory.service(name, now);
-            service.progress_at = service.progress_at.max(available.unwrap_or_default());
+            if let Some(running) = &history.running {
+                let available_at =
+                    self.available_at(name, &running.release, &running.template, now);
+                let service = self.memory.service(name, now);
+                service.progress_at = service.progress_at.max(available_at.unwrap_or_default());
+            }
         }
+        for (name, assignment) in &wanted.assignments {
+            let Some(candidate) = &assignment.candidate else { continue };
+            let environment = &self.node.environment;
+            let template = Template::of(&candidate.release, environment, candidate.restarts);
+            let available_at = self.available_at(name, &candidate.release, &template, now);
+            let service = self.memory.service(name, now);
+            let before = service.candidate_progress_at;
+            service.candidate_progress_at = before.max(available_at.unwrap_or_default());
+        }
+    }
+
+    /// When the last instance of a template became available.
+    fn available_at(
+        &self,
+        service: &ServiceName,
+        release: &ReleaseId,
+        template: &Template,
+        now: Now,
+    ) -> Option<Now> {
+        let release = self.wanted.as_ref()?.releases.get(release)?;
+        let min_ready_ms = release.spec(&self.node.environment).rollout.min_ready.0;
+        let containers = self.facts.containers.iter().flatten();
+        containers
+            .filter(|c| c.identity.service == *service && c.identity.template == *template)
+            .filter_map(|c| self.prober.probed(&c.id)?.ready_since)
+            .map(|since| since.plus(min_ready_ms))
+            .filter(|at| *at <= now)
+            .max()
     }
 
     /// Sets the table where it is not what the plans say; returns the services that must wait for it.

@@ -7,10 +7,10 @@ use planner::Now;
 use planner::node::Decision;
 use protocol::FORMAT;
 use protocol::envelope::Envelope;
-use protocol::hello::{self, Capacity, Hello, Load};
+use protocol::hello::{self, Capacity, Hello, Load, Traffic};
 use protocol::id::{ServiceName, hex};
 use protocol::keys::SecretKey;
-use protocol::manifest::Version;
+use protocol::manifest::{Assignment, Candidate, Version};
 use protocol::reason::Reason;
 use protocol::report::{EngineState, Report};
 use protocol::topic::Up;
@@ -22,8 +22,10 @@ use super::agent::Agent;
 use crate::clock;
 use crate::engine::Engine;
 use crate::link::Outgoing;
+use crate::observe::gather::Scope;
 use crate::report::{self, Obstacle, Sources};
 use crate::sampler::Sampler;
+use crate::traffic;
 
 /// Changes within this are one report.
 const REPORT_PAUSE_MS: u64 = 50;
@@ -32,6 +34,9 @@ const HELLO_AGAIN_MS: u64 = 2_000;
 const HELLO_INTERVAL_MS: u64 = hello::HELLO_INTERVAL_SECS * 1000;
 const LOAD_INTERVAL_MS: u64 = 60_000;
 const LOAD_INTERVAL_BUSY_MS: u64 = 10_000;
+const LOAD_INTERVAL_LEAST_MS: u64 = 1_000;
+/// The proxy has this long to tell its counters before a load.
+const COUNTING_MS: u64 = 100;
 /// Characters of an event's text.
 const MAX_EVENT_CHARS: usize = 400;
 
@@ -49,6 +54,8 @@ pub(super) struct Voice {
     hello_at: Now,
     hello_pause_ms: u64,
     load_at: Now,
+    /// The proxy was asked for its counters, for the load that is due.
+    is_counted: bool,
     sampler: Option<Sampler>,
 }
 
@@ -71,6 +78,7 @@ impl Voice {
             hello_at: now,
             hello_pause_ms: HELLO_AGAIN_MS,
             load_at: now,
+            is_counted: false,
             sampler: None,
         }
     }
@@ -167,8 +175,14 @@ impl<E: Engine> Agent<E> {
             self.say_hello();
         }
         if now >= self.voice.load_at {
-            let interval = if self.is_settled() { LOAD_INTERVAL_MS } else { LOAD_INTERVAL_BUSY_MS };
-            self.voice.load_at = now.plus(interval);
+            if self.judged().next().is_some() && !self.voice.is_counted {
+                self.voice.load_at = now.plus(COUNTING_MS);
+                self.voice.is_counted = true;
+                self.gathering.want(Scope { proxy: true, ..Scope::NOTHING }, now);
+                return;
+            }
+            self.voice.is_counted = false;
+            self.voice.load_at = now.plus(self.load_interval_ms());
             self.say_load();
         }
     }
@@ -267,9 +281,37 @@ impl<E: Engine> Agent<E> {
             self.voice.sampler = Sampler::new(info.root_dir.clone().into());
         }
         let Some(sampler) = &mut self.voice.sampler else { return };
-        let load: Load = sampler.sample(seen);
+        let load = sampler.sample(seen);
         self.facts.disk_used_percent = sampler.disk().map(crate::sampler::Disk::used_percent);
+        let load = Load { traffic: self.traffic(), ..load };
         self.voice.say_json(Up::Load, &load);
+    }
+
+    /// A candidate that takes requests is looked at as often as whoever judges it asks.
+    fn load_interval_ms(&self) -> u64 {
+        match self.judged().map(|(_, candidate)| candidate.sample_every.0).min() {
+            Some(every_ms) => every_ms.clamp(LOAD_INTERVAL_LEAST_MS, LOAD_INTERVAL_BUSY_MS),
+            None if self.is_settled() => LOAD_INTERVAL_MS,
+            None => LOAD_INTERVAL_BUSY_MS,
+        }
+    }
+
+    /// What the proxy counted of services with a candidate that takes requests, which is judged by it.
+    fn traffic(&self) -> Vec<Traffic> {
+        let (environment, snapshot) = (&self.node.environment, self.facts.proxy.as_ref());
+        let of_both = |(assignment, candidate): (&Assignment, &Candidate)| {
+            let service = &assignment.service;
+            [&assignment.release, &candidate.release]
+                .map(|release| traffic::of(environment, snapshot, &self.observed, service, release))
+        };
+        self.judged().flat_map(of_both).collect()
+    }
+
+    /// Services with a candidate that takes requests.
+    fn judged(&self) -> impl Iterator<Item = (&Assignment, &Candidate)> {
+        let assignments = self.wanted.iter().flat_map(|wanted| wanted.assignments.values());
+        let candidates = assignments.filter_map(|a| Some((a, a.candidate.as_ref()?)));
+        candidates.filter(|(_, candidate)| candidate.share > 0)
     }
 
     fn version(&self) -> Version {

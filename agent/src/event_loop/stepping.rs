@@ -247,18 +247,24 @@ impl<E: Engine> Agent<E> {
     pub(super) fn recorded(&mut self, service: &ServiceName, change: LedgerChange, now: Now) {
         self.busy.remove(service);
         match change {
-            LedgerChange::Begin(kept) => {
-                info!(%service, revision = kept.revision, release = kept.release.short(), "begun");
+            LedgerChange::Begin { kept, room } => {
+                info!(%service, revision = kept.revision, release = kept.release.short(), ?room, "begun");
                 let remembered = self.memory.service(service, now);
                 remembered.progress_at = now;
                 remembered.failure = None;
                 self.voice.event(
                     Some(service.clone()),
                     None,
-                    &format!("revision {} begun", kept.revision),
+                    &match room.stop_first {
+                        false => format!("revision {} begun", kept.revision),
+                        true => format!(
+                            "revision {} begun: without room for one more, one stops before the next starts",
+                            kept.revision
+                        ),
+                    },
                 );
             }
-            LedgerChange::Complete => {
+            LedgerChange::Complete(_) => {
                 info!(%service, "complete");
                 self.voice.event(Some(service.clone()), None, "complete");
             }
@@ -280,8 +286,8 @@ impl<E: Engine> Agent<E> {
 
 fn word(change: &LedgerChange) -> &'static str {
     match change {
-        LedgerChange::Begin(_) => "begin",
-        LedgerChange::Complete => "complete",
+        LedgerChange::Begin { .. } => "begin",
+        LedgerChange::Complete(_) => "complete",
         LedgerChange::GiveUp { .. } => "give up",
         LedgerChange::Forget => "forget",
     }

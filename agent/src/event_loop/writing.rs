@@ -9,7 +9,7 @@ use planner::node::{LedgerChange, Wanted};
 use protocol::acceptance::{self, Accepted};
 use protocol::envelope::Envelope;
 use protocol::id::ServiceName;
-use protocol::manifest::Manifest;
+use protocol::manifest::{Assignment, Manifest};
 use protocol::release::Image;
 use protocol::report::Evidence;
 use tracing::{error, info};
@@ -175,10 +175,20 @@ impl<E: Engine> Agent<E> {
             services,
             "manifest accepted"
         );
+        let before = self.wanted.as_ref().map(|wanted| wanted.assignments.clone());
         self.want(&accepted.manifest);
         self.is_undecided = true;
         for assignment in &accepted.manifest.services {
-            self.memory.service(&assignment.service, now);
+            let before = before.as_ref().and_then(|before| before.get(&assignment.service));
+            let remembered = self.memory.service(&assignment.service, now);
+            // A hold stops the clock of what is held.
+            if before.is_some_and(|before| before.paused) && !assignment.paused {
+                remembered.progress_at = now;
+            }
+            let tried = |a: &Assignment| a.candidate.as_ref().map(|c| (c.revision, c.count));
+            if before.and_then(tried) != tried(assignment) {
+                remembered.candidate_progress_at = now;
+            }
         }
         self.gathering.want(Scope { images: true, ..Scope::NOTHING }, now);
     }

@@ -9,6 +9,10 @@ fn kept(version: u8) -> Kept {
     Kept { release, template, attempt: 1, revision: version.into() }
 }
 
+fn begin(version: u8) -> LedgerChange {
+    LedgerChange::Begin { kept: kept(version), room: Room { stop_first: false, warm: true } }
+}
+
 fn web() -> ServiceName {
     "web".parse().unwrap()
 }
@@ -26,14 +30,28 @@ async fn record(ledger: &mut Ledger, changes: Vec<LedgerChange>) {
 }
 
 #[tokio::test]
+async fn a_moment_of_another_boot_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = Ledger::open(dir.path(), "boot", Now(1)).unwrap();
+    record(&mut ledger, vec![begin(1), LedgerChange::Complete(Now(7))]).await;
+    drop(ledger);
+    let completed_at = |boot: &str| {
+        let ledger = Ledger::open(dir.path(), boot, Now(90)).unwrap();
+        ledger.histories()[&web()].completed_at
+    };
+    assert_eq!(completed_at("boot"), Some(Now(7)));
+    assert_eq!(completed_at("another"), Some(Now(90)));
+}
+
+#[tokio::test]
 async fn what_was_recorded_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let mut ledger = Ledger::open(dir.path()).unwrap();
-    let changes =
-        vec![LedgerChange::Begin(kept(1)), LedgerChange::Complete, LedgerChange::Begin(kept(2))];
+    let mut ledger = Ledger::open(dir.path(), "boot", Now(1)).unwrap();
+    let changes = vec![begin(1), LedgerChange::Complete(Now(7)), begin(2)];
     record(&mut ledger, changes).await;
     drop(ledger);
-    let history = Ledger::open(dir.path()).unwrap().histories().remove(&web()).unwrap();
+    let history =
+        Ledger::open(dir.path(), "boot", Now(1)).unwrap().histories().remove(&web()).unwrap();
     assert_eq!((history.running, history.last_good), (Some(kept(2)), Some(kept(1))));
     assert!(!history.completed);
 }
@@ -41,10 +59,10 @@ async fn what_was_recorded_is_there_after_a_restart() {
 #[tokio::test]
 async fn giving_up_goes_back_to_the_last_that_was_complete() {
     let dir = tempfile::tempdir().unwrap();
-    let mut ledger = Ledger::open(dir.path()).unwrap();
-    let begin_and_complete = vec![LedgerChange::Begin(kept(1)), LedgerChange::Complete];
+    let mut ledger = Ledger::open(dir.path(), "boot", Now(1)).unwrap();
+    let begin_and_complete = vec![begin(1), LedgerChange::Complete(Now(7))];
     record(&mut ledger, begin_and_complete).await;
-    record(&mut ledger, vec![LedgerChange::Begin(kept(2)), LedgerChange::Begin(kept(3))]).await;
+    record(&mut ledger, vec![begin(2), begin(3)]).await;
     record(&mut ledger, vec![give_up(3, AfterGivingUp::GoBack)]).await;
     let history = ledger.histories().remove(&web()).unwrap();
     assert_eq!(history.running, Some(kept(1)));
@@ -54,8 +72,8 @@ async fn giving_up_goes_back_to_the_last_that_was_complete() {
 #[tokio::test]
 async fn what_could_not_be_prepared_changes_nothing_that_runs() {
     let dir = tempfile::tempdir().unwrap();
-    let mut ledger = Ledger::open(dir.path()).unwrap();
-    record(&mut ledger, vec![LedgerChange::Begin(kept(1)), LedgerChange::Complete]).await;
+    let mut ledger = Ledger::open(dir.path(), "boot", Now(1)).unwrap();
+    record(&mut ledger, vec![begin(1), LedgerChange::Complete(Now(7))]).await;
     record(&mut ledger, vec![give_up(2, AfterGivingUp::Unchanged)]).await;
     let history = ledger.histories().remove(&web()).unwrap();
     assert_eq!((history.running, history.completed), (Some(kept(1)), true));
@@ -64,18 +82,18 @@ async fn what_could_not_be_prepared_changes_nothing_that_runs() {
 #[tokio::test]
 async fn a_second_agent_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let _first = Ledger::open(dir.path()).unwrap();
-    assert!(matches!(Ledger::open(dir.path()), Err(LedgerError::Taken(_))));
+    let _first = Ledger::open(dir.path(), "boot", Now(1)).unwrap();
+    assert!(matches!(Ledger::open(dir.path(), "boot", Now(1)), Err(LedgerError::Taken(_))));
 }
 
 #[tokio::test]
 async fn a_change_that_changes_nothing_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut ledger = Ledger::open(dir.path()).unwrap();
-    record(&mut ledger, vec![LedgerChange::Begin(kept(1)), LedgerChange::Complete]).await;
+    let mut ledger = Ledger::open(dir.path(), "boot", Now(1)).unwrap();
+    record(&mut ledger, vec![begin(1), LedgerChange::Complete(Now(7))]).await;
     let before: Vec<_> =
         ["ledger.a", "ledger.b"].map(|f| std::fs::read(dir.path().join(f)).unwrap()).into();
-    record(&mut ledger, vec![LedgerChange::Complete]).await;
+    record(&mut ledger, vec![LedgerChange::Complete(Now(7))]).await;
     let after: Vec<_> =
         ["ledger.a", "ledger.b"].map(|f| std::fs::read(dir.path().join(f)).unwrap()).into();
     assert_eq!(before, after);
@@ -90,19 +108,19 @@ fn fill(dir: &Path, slot: &str) {
 #[tokio::test]
 async fn a_full_disk_changes_nothing_and_the_next_try_is_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let mut ledger = Ledger::open(dir.path()).unwrap();
-    record(&mut ledger, vec![LedgerChange::Begin(kept(1))]).await;
+    let mut ledger = Ledger::open(dir.path(), "boot", Now(1)).unwrap();
+    record(&mut ledger, vec![begin(1)]).await;
     fill(dir.path(), "ledger.b");
     for _ in 0..2 {
-        let error = ledger.record(&web(), LedgerChange::Complete, None).await.unwrap_err();
+        let error = ledger.record(&web(), LedgerChange::Complete(Now(7)), None).await.unwrap_err();
         assert!(error.to_string().contains("No space left"), "{error}");
         assert!(!ledger.histories()[&web()].completed);
     }
     assert!(Slots::open(dir.path()).unwrap().1.is_some(), "the other slot is untouched");
     std::fs::remove_file(dir.path().join("ledger.b")).unwrap();
-    record(&mut ledger, vec![LedgerChange::Complete]).await;
+    record(&mut ledger, vec![LedgerChange::Complete(Now(7))]).await;
     drop(ledger);
-    assert!(Ledger::open(dir.path()).unwrap().histories()[&web()].completed);
+    assert!(Ledger::open(dir.path(), "boot", Now(1)).unwrap().histories()[&web()].completed);
 }
 
 #[tokio::test]
@@ -110,6 +128,6 @@ async fn a_ledger_of_another_version_is_damage_and_not_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (mut slots, ..) = Slots::open(dir.path()).unwrap();
     slots.write(b"{\"from\": \"the future\"}").unwrap();
-    let ledger = Ledger::open(dir.path()).unwrap();
+    let ledger = Ledger::open(dir.path(), "boot", Now(1)).unwrap();
     assert_eq!((ledger.damage().len(), ledger.seen()), (1, None));
 }

@@ -62,6 +62,8 @@ pub struct Remembered {
     pub failure: Option<StepFailure>,
     /// See `planner::node::ServiceFacts::progress_at`.
     pub progress_at: Now,
+    /// The same for the candidate.
+    pub candidate_progress_at: Now,
     /// What its route could not listen on, for the node's clients.
     pub refused: Vec<Refusal>,
     /// What it could not listen on for other containers; for people only.
@@ -223,6 +225,7 @@ impl Memory {
         self.services.entry(name.clone()).or_insert_with(|| Remembered {
             failure: None,
             progress_at: now,
+            candidate_progress_at: now,
             refused: Vec::new(),
             unreachable_inside: None,
             pause_until: None,
@@ -258,6 +261,7 @@ impl Memory {
     pub fn engine_came_back(&mut self, away_ms: u64) {
         for service in self.services.values_mut() {
             service.progress_at = service.progress_at.plus(away_ms);
+            service.candidate_progress_at = service.candidate_progress_at.plus(away_ms);
         }
     }
 }

@@ -154,7 +154,7 @@ impl Window {
             }
             (Kind::Startup | Kind::Liveness, Judgement::Failing) => self.probed.dead = true,
             (Kind::Readiness, Judgement::Passing) => self.become_ready(now),
-            (Kind::Readiness, Judgement::Failing) => self.probed.ready_since = None,
+            (Kind::Readiness, Judgement::Failing) => self.become_unready(now),
             (Kind::Liveness, Judgement::Passing) => {}
         }
         before != (self.probed.ready_since, self.probed.dead)
@@ -173,6 +173,14 @@ impl Window {
     fn become_ready(&mut self, now: Now) {
         self.probed.ready_since.get_or_insert(now);
         self.probed.was_ready = true;
+        self.probed.unready_since = None;
+    }
+
+    fn become_unready(&mut self, now: Now) {
+        self.probed.ready_since = None;
+        if self.probed.was_ready {
+            self.probed.unready_since.get_or_insert(now);
+        }
     }
 
     /// The probes that are asked at all at this stage.

@@ -44,6 +44,8 @@ impl Said {
     fn new() -> Self {
         let (old, new) = (kept("v1"), kept("v2"));
         let assignment = Assignment {
+            paused: false,
+            candidate: None,
             service: web(),
             revision: 2,
             release: new.release,
@@ -63,6 +65,7 @@ impl Said {
             until: Some(Now(1_500)),
         };
         let verdict = Verdict {
+            candidate: None,
             decision: Decision::Wait { until: Some(Now(1_500)) },
             route: Some(planner::node::RoutePlan { ports: Vec::new() }),
             phase: Phase::Updating,

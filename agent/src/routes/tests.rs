@@ -15,6 +15,7 @@ fn web() -> ServiceName {
 
 fn plan(listen: Vec<Listen>, backends: Vec<Backend>) -> BTreeMap<ServiceName, RoutePlan> {
     let port = PortPlan {
+        split: None,
         name: "http".parse().unwrap(),
         listen,
         service_port: Some(8080),

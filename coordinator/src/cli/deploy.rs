@@ -9,6 +9,7 @@ use protocol::release::Release;
 use super::follow::{self, Patience};
 use super::session::Session;
 use super::sources::{self, Ready};
+use super::together;
 use super::{CliError, DeployArgs, Exit};
 use crate::client::Client;
 use crate::data_dir::{Fleet, Key};
@@ -19,27 +20,33 @@ use crate::state::shown::RolloutShown;
 pub(super) async fn run(session: &Session, args: DeployArgs) -> Result<Exit, CliError> {
     let client = session.client()?;
     let batch = sources::load(session, &client, &args.target).await?;
-    let fleet = session.data.open()?;
-    let key = session.data.key(Key::Release)?;
-    let patience = Patience::of(&args.wait);
-    let mut shown: Vec<RolloutShown> = Vec::new();
-    let mut exit = Exit::Done;
-    for service in batch.services {
+    let (fleet, key) = (session.data.open()?, session.data.key(Key::Release)?);
+    if args.if_revision.is_some() && batch.services.len() > 1 {
+        return Err(CliError::usage(
+            "--if-revision is for one service; deploy the others without it",
+        ));
+    }
+    let mut requests = Vec::new();
+    for service in &batch.services {
         let request = Deploy {
             environment: batch.environment.clone(),
-            release: sign(&service, &fleet, &key)?,
-            file: service.text,
+            release: sign(service, &fleet, &key)?,
+            file: service.text.clone(),
             cause: args.cause.clone(),
             by: user(),
+            if_revision: args.if_revision,
         };
-        let accepted = client.deploy(&request).await?;
-        let (rollout, one) = follow_accepted(session, &client, &accepted, patience).await?;
-        shown.push(rollout);
-        exit = one;
-        if exit != Exit::Done {
-            break;
-        }
+        requests.push((service.spec.name.clone(), service.spec.depends_on.clone(), request));
     }
+    let patience = Patience::of(&args.wait);
+    let (shown, exit) = match requests.as_slice() {
+        [(_, _, request)] => {
+            let accepted = client.deploy(request).await?;
+            let (rollout, exit) = follow_accepted(session, &client, &accepted, patience).await?;
+            (vec![rollout], exit)
+        }
+        _ => together::run(session, &client, requests, patience).await?,
+    };
     if session.is_json() {
         match shown.as_slice() {
             [one] => session.print(one, |_| String::new()),
@@ -79,7 +86,8 @@ fn sign(service: &Ready, fleet: &Fleet, key: &SecretKey) -> Result<Envelope, Cli
         fleet: fleet.id.clone(),
         counter: service.counter,
         image: service.image.clone(),
-        spec: service.spec.clone(),
+        base: service.base.clone(),
+        environments: service.environments.clone(),
     };
     let envelope = Envelope::sign(&release, &[key]);
     let size = envelope.to_bytes().len();

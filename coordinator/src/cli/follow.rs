@@ -79,6 +79,59 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, ClientError>>>(
     }
 }
 
+/// A rollout that is not followed any more.
+pub(super) struct Followed {
+    pub(super) rollout: RolloutShown,
+    how: How,
+}
+
+enum How {
+    Stands,
+    TimedOut,
+    Interrupted,
+}
+
+impl Followed {
+    /// A rollout that nobody waits for.
+    pub(super) fn at_once(rollout: RolloutShown) -> Self {
+        Self { rollout, how: How::Stands }
+    }
+
+    /// Says how it ended, on stderr where it is not what was asked for.
+    pub(super) fn close(&self, session: &Session) -> Exit {
+        let how = format!("pith rollout status {} --watch", self.rollout.service);
+        match self.how {
+            How::Stands => end_of(session, &self.rollout),
+            How::TimedOut => {
+                eprintln!(
+                    "not finished in the time given; the rollout goes on. Follow it with: {how}"
+                );
+                Exit::NotFinished
+            }
+            How::Interrupted => {
+                eprintln!("the rollout goes on in the background. Follow it with: {how}");
+                Exit::Interrupted
+            }
+        }
+    }
+}
+
+/// Follows a rollout until it stands, the patience is over or a person interrupts; `show` gets its lines.
+pub(super) async fn follow(
+    client: &Client,
+    id: &ServiceId,
+    revision: u64,
+    patience: Patience,
+    show: impl FnMut(Vec<String>),
+) -> Result<Followed, CliError> {
+    let how = match wait(patience, to_its_end(client, id, revision, show)).await? {
+        Waited::Done(rollout) => return Ok(Followed { rollout, how: How::Stands }),
+        Waited::TimedOut => How::TimedOut,
+        Waited::Interrupted => How::Interrupted,
+    };
+    Ok(Followed { rollout: client.rollout(id, Some(revision), None).await?, how })
+}
+
 /// Follows a rollout to its end; the last that was seen of it and the exit code that belongs to it.
 pub(super) async fn rollout(
     session: &Session,
@@ -88,37 +141,22 @@ pub(super) async fn rollout(
     patience: Patience,
 ) -> Result<(RolloutShown, Exit), CliError> {
     let mut progress = Progress::new(!session.is_json());
-    let waited = wait(patience, to_its_end(client, id, revision, &mut progress)).await?;
+    let followed = follow(client, id, revision, patience, |lines| progress.show(lines)).await?;
     progress.end();
-    let how = format!("pith rollout status {} --watch", id.name);
-    let exit = match waited {
-        Waited::Done(rollout) => {
-            let exit = end_of(session, &rollout);
-            return Ok((rollout, exit));
-        }
-        Waited::TimedOut => {
-            eprintln!("not finished in the time given; the rollout goes on. Follow it with: {how}");
-            Exit::NotFinished
-        }
-        Waited::Interrupted => {
-            eprintln!("the rollout goes on in the background. Follow it with: {how}");
-            Exit::Interrupted
-        }
-    };
-    let rollout = client.rollout(id, Some(revision), None).await?;
-    Ok((rollout, exit))
+    let exit = followed.close(session);
+    Ok((followed.rollout, exit))
 }
 
 async fn to_its_end(
     client: &Client,
     id: &ServiceId,
     revision: u64,
-    progress: &mut Progress,
+    mut show: impl FnMut(Vec<String>),
 ) -> Result<RolloutShown, CliError> {
     let mut after = None;
     loop {
         let rollout = patiently(|| client.rollout(id, Some(revision), after)).await?;
-        progress.show(render::rollout_lines(&rollout));
+        show(render::rollout_lines(&rollout));
         if stands(&rollout.state) {
             return Ok(rollout);
         }

@@ -14,6 +14,7 @@ pub(super) async fn run(session: &Session, target: TargetArgs) -> Result<Exit, C
             environment: batch.environment.clone(),
             image: service.image,
             spec: Box::new(service.spec),
+            environments: service.environments,
         };
         plans.push(client.plan(&request).await?);
     }

@@ -1,11 +1,15 @@
-//! `pith rollout status | history | undo`
+//! `pith rollout status | history | diff | undo | pause | resume | promote | abort | restart`
+
+use protocol::id::ServiceName;
 
 use super::deploy::{follow_accepted, user};
 use super::follow::{self, Patience};
 use super::session::Session;
-use super::{CliError, Exit, RolloutVerb};
+use super::{CliError, Exit, RolloutVerb, WaitArgs};
+use crate::client::Client;
 use crate::render;
-use crate::state::requests::Undo;
+use crate::state::requests::{Accepted, Steer, Undo};
+use crate::state::shown::RevisionInFull;
 
 pub(super) async fn run(session: &Session, verb: RolloutVerb) -> Result<Exit, CliError> {
     let client = session.client()?;
@@ -25,20 +29,91 @@ pub(super) async fn run(session: &Session, verb: RolloutVerb) -> Result<Exit, Cl
             }
             Ok(exit)
         }
-        RolloutVerb::History { service } => {
+        RolloutVerb::History { service, revision: Some(revision) } => {
+            let id = session.service(&client, service).await?;
+            let rollout = client.rollout(&id, Some(revision), None).await?;
+            let revisions = client.history(&id).await?.revisions;
+            let file = revisions.into_iter().find(|one| one.revision == revision);
+            let file = file.map(|one| one.file).unwrap_or_default();
+            session.print(&RevisionInFull { rollout, file }, render::revision);
+            Ok(Exit::Done)
+        }
+        RolloutVerb::Diff { service, from, to } => {
+            let id = session.service(&client, service).await?;
+            session.print(&client.difference(&id, from, to).await?, render::difference);
+            Ok(Exit::Done)
+        }
+        RolloutVerb::Pause { service } => {
+            let id = session.service(&client, service).await?;
+            let accepted = client.steer(&id, &Steer::Pause).await?;
+            let rollout = client.rollout(&id, Some(accepted.revision), None).await?;
+            session.print(&rollout, render::steered);
+            Ok(Exit::Done)
+        }
+        RolloutVerb::Resume { service, wait } => {
+            steer(session, &client, service, Steer::Resume, &wait).await
+        }
+        RolloutVerb::Promote { service, full, wait } => {
+            steer(session, &client, service, Steer::Promote { full }, &wait).await
+        }
+        RolloutVerb::Abort { service, wait } => {
+            let exit = steer(session, &client, service, Steer::Abort, &wait).await?;
+            // Going back is what was asked for.
+            Ok(if matches!(exit, Exit::RolledBack | Exit::Failed) { Exit::Done } else { exit })
+        }
+        RolloutVerb::Restart { service, cause, wait } => {
+            let id = session.service(&client, service).await?;
+            let request = Undo { to_revision: None, cause, by: user(), if_revision: None };
+            let accepted = client.restart(&id, &request).await?;
+            followed(session, &client, &accepted, &wait).await
+        }
+        RolloutVerb::History { service, revision: None } => {
             let id = session.service(&client, service).await?;
             session.print(&client.history(&id).await?, render::history);
             Ok(Exit::Done)
         }
-        RolloutVerb::Undo { service, to_revision, cause, wait } => {
+        RolloutVerb::Undo { service, to_revision, cause, if_revision, wait } => {
             let id = session.service(&client, service).await?;
-            let accepted = client.undo(&id, &Undo { to_revision, cause, by: user() }).await?;
-            let patience = Patience::of(&wait);
-            let (rollout, exit) = follow_accepted(session, &client, &accepted, patience).await?;
-            if session.is_json() {
-                session.print(&rollout, render::rollout);
-            }
-            Ok(exit)
+            let request = Undo { to_revision, cause, by: user(), if_revision };
+            let accepted = client.undo(&id, &request).await?;
+            followed(session, &client, &accepted, &wait).await
         }
     }
+}
+
+/// Steers the rollout under way and, where it is wanted, waits until it stands or ends.
+async fn steer(
+    session: &Session,
+    client: &Client,
+    service: ServiceName,
+    request: Steer,
+    wait: &WaitArgs,
+) -> Result<Exit, CliError> {
+    let id = session.service(client, service).await?;
+    let accepted = client.steer(&id, &request).await?;
+    let Some(patience) = Patience::of(wait) else {
+        let rollout = client.rollout(&id, Some(accepted.revision), None).await?;
+        session.print(&rollout, render::steered);
+        return Ok(Exit::Done);
+    };
+    let (rollout, exit) =
+        follow::rollout(session, client, &id, accepted.revision, patience).await?;
+    if session.is_json() {
+        session.print(&rollout, render::rollout);
+    }
+    Ok(exit)
+}
+
+async fn followed(
+    session: &Session,
+    client: &Client,
+    accepted: &Accepted,
+    wait: &WaitArgs,
+) -> Result<Exit, CliError> {
+    let patience = Patience::of(wait);
+    let (rollout, exit) = follow_accepted(session, client, accepted, patience).await?;
+    if session.is_json() {
+        session.print(&rollout, render::rollout);
+    }
+    Ok(exit)
 }

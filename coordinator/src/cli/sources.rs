@@ -23,7 +23,12 @@ use crate::state::shown::Deployed;
 pub(super) struct Ready {
     /// The file as written.
     pub(super) text: String,
+    /// As the environment of the command reads it.
     pub(super) spec: ServiceSpec,
+    /// Where no overlay says otherwise.
+    pub(super) base: ServiceSpec,
+    /// In every environment that has an overlay.
+    pub(super) environments: BTreeMap<EnvironmentName, ServiceSpec>,
     pub(super) image: Image,
     /// The counter of its next release.
     pub(super) counter: u64,
@@ -47,7 +52,9 @@ enum Spread {
 
 struct Read {
     text: String,
+    /// As the environment of the command reads it.
     file: ServiceFile,
+    base: ServiceSpec,
     image: Option<String>,
 }
 
@@ -78,6 +85,9 @@ pub(super) async fn load(
     if let Some(name) = &target.service {
         read.push(stored(name, &deployed, &environment)?);
     }
+    for one in &mut read {
+        one.file = one.file.in_environment(&environment);
+    }
     check(&read, &deployed)?;
     let sources = sources(session)?;
     let mut services = Vec::new();
@@ -94,7 +104,7 @@ fn read_file(name: &str, text: String) -> Result<Read, CliError> {
     for warning in &file.warnings {
         eprintln!("{warning}");
     }
-    Ok(Read { text, image: file.image.clone(), file })
+    Ok(Read { text, image: file.image.clone(), base: file.spec.clone(), file })
 }
 
 /// The stored file of a deployed service; its image is the one that runs, which may be another than the file's.
@@ -162,7 +172,14 @@ async fn pin(
         );
     }
     let counter = deployed.services.get(name).map_or(0, |service| service.counter) + 1;
-    Ok(Ready { text: read.text, spec: read.file.spec, image: resolved.image, counter })
+    Ok(Ready {
+        text: read.text,
+        spec: read.file.spec,
+        base: read.base,
+        environments: read.file.environments,
+        image: resolved.image,
+        counter,
+    })
 }
 
 /// Dependencies first, else by name. There are no cycles: they were refused.

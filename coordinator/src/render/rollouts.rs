@@ -6,8 +6,11 @@ use protocol::report::Evidence;
 use super::clock;
 use super::table::table;
 use crate::state::records::Failure;
+use crate::state::records::Kind;
 use crate::state::requests::Accepted;
-use crate::state::shown::{HistoryShown, NodeProgressShown, RolloutShown};
+use crate::state::shown::{
+    DifferenceShown, HistoryShown, NodeProgressShown, RevisionInFull, RolloutShown,
+};
 
 /// The first line of a deploy or undo.
 #[must_use]
@@ -32,6 +35,9 @@ pub fn rollout_lines(rollout: &RolloutShown) -> Vec<String> {
         "rolling_back" => {
             let from = rollout.from_revision.unwrap_or(0);
             format!("Rolling \"{name}\" back to revision {from}: {}", rollout.message)
+        }
+        "pending" | "in_progress" if count("trying") + count("standing") > 0 => {
+            format!("Rollout of \"{name}\": {}", rollout.message)
         }
         "pending" | "in_progress" => format!(
             "Waiting for rollout of \"{name}\" to finish: {} of {all} nodes updated...",
@@ -92,10 +98,13 @@ pub fn not_rolled_out(rollout: &RolloutShown) -> String {
         ("rolled_back", Some(from)) => format!("revision {revision} was rolled back to {from}"),
         ("failed", _) => format!("revision {revision} failed, and there is nothing to go back to"),
         ("paused", _) => format!("revision {revision} is paused"),
+        ("awaiting_promotion", _) => format!("revision {revision} awaits promotion"),
         (state, _) => format!("revision {revision} is {state}"),
     };
     let reason = rollout.reason.map_or(String::new(), |reason| format!(" [{reason}]"));
-    let mut text = format!("error: service \"{service}\": {what}{reason}\n");
+    let is_error = !matches!(rollout.state.as_str(), "awaiting_promotion" | "paused");
+    let prefix = if is_error || !rollout.failures.is_empty() { "error: " } else { "" };
+    let mut text = format!("{prefix}service \"{service}\": {what}{reason}\n");
     if rollout.failures.is_empty() {
         text.push_str(&format!("  {message}\n"));
     }
@@ -178,18 +187,54 @@ fn why(node: &NodeProgressShown) -> String {
     }
 }
 
+/// The answer to a verb that steers a rollout and is not waited for.
+#[must_use]
+pub fn steered(rollout: &RolloutShown) -> String {
+    let RolloutShown { service, revision, state, message, .. } = rollout;
+    format!("service \"{service}\": revision {revision} is {state}: {message}\n")
+}
+
+/// `pith rollout history --revision N`
+#[must_use]
+pub fn revision(shown: &RevisionInFull) -> String {
+    let mut text = rollout(&shown.rollout);
+    text.push_str(&format!(
+        "pinned    {}\nrelease   {}\n\n",
+        shown.rollout.pinned, shown.rollout.release
+    ));
+    text.push_str(shown.file.trim_end());
+    text.push('\n');
+    text
+}
+
+/// `pith rollout diff`
+#[must_use]
+pub fn difference(shown: &DifferenceShown) -> String {
+    let DifferenceShown { service, from, to, changes, .. } = shown;
+    if changes.is_empty() {
+        return format!("{service}: revisions {from} and {to} are the same\n");
+    }
+    let mut text = format!("{service}: from revision {from} to {to}\n");
+    text.extend(changes.iter().map(super::change));
+    text
+}
+
 /// `pith rollout history`
 #[must_use]
 pub fn history(history: &HistoryShown) -> String {
-    let mut rows =
-        vec![["REVISION", "STATE", "STARTED", "IMAGE", "BY", "CHANGE-CAUSE"].map(str::to_owned)];
+    let mut rows = vec![
+        ["REVISION", "STATE", "STARTED", "TOOK", "IMAGE", "BY", "CHANGE-CAUSE"].map(str::to_owned),
+    ];
     for revision in &history.revisions {
         let current = if history.current == Some(revision.revision) { "*" } else { "" };
-        let cause = match (&revision.cause, revision.undo_to) {
-            (Some(cause), _) => cause.clone(),
-            (None, Some(to)) => format!("undo to revision {to}"),
-            (None, None) => String::new(),
+        let cause = match (&revision.cause, revision.undo_to, revision.kind) {
+            (Some(cause), _, _) => cause.clone(),
+            (None, Some(to), _) => format!("undo to revision {to}"),
+            (None, None, Kind::Restart) => "restart".to_owned(),
+            (None, None, Kind::Promote) => "promoted from another environment".to_owned(),
+            (None, None, Kind::Deploy | Kind::Undo) => String::new(),
         };
+        let took = revision.ended_ms.map(|ended| ended.saturating_sub(revision.started_ms));
         let state = match revision.reason {
             Some(reason) => format!("{} [{reason}]", revision.state),
             None => revision.state.clone(),
@@ -198,6 +243,7 @@ pub fn history(history: &HistoryShown) -> String {
             format!("{}{current}", revision.revision),
             state,
             clock(revision.started_ms),
+            took.map_or("-".to_owned(), |ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100)),
             revision.image.clone(),
             revision.by.clone(),
             cause,

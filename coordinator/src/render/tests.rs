@@ -6,7 +6,7 @@ use protocol::reason::Reason;
 use protocol::report::Evidence;
 
 use super::*;
-use crate::state::records::Failure;
+use crate::state::records::{Failure, Kind};
 use crate::state::requests::Accepted;
 use crate::state::shown::{
     ChangeShown, HistoryShown, NodePlanShown, NodeProgressShown, RevisionShown, RolloutShown,
@@ -154,6 +154,8 @@ fn status_shows_every_node_with_why() {
 #[test]
 fn history_marks_the_revision_that_stands_and_the_reason_of_a_rollback() {
     let revision = |number, state: &str, reason, undo_to| RevisionShown {
+        file: String::new(),
+        kind: Kind::Deploy,
         revision: number,
         state: state.to_owned(),
         image: format!("r.io/web:v{number}"),
@@ -177,9 +179,9 @@ fn history_marks_the_revision_that_stands_and_the_reason_of_a_rollback() {
     };
     assert_eq!(
         history(&shown),
-        "REVISION  STATE                     STARTED               IMAGE        BY    CHANGE-CAUSE\n\
-         2         rolled_back [crash_loop]  1970-01-01T00:00:00Z  r.io/web:v2  anna\n\
-         3*        succeeded                 1970-01-01T00:00:00Z  r.io/web:v3  anna  undo to revision 1\n"
+        "REVISION  STATE                     STARTED               TOOK  IMAGE        BY    CHANGE-CAUSE\n\
+         2         rolled_back [crash_loop]  1970-01-01T00:00:00Z  -     r.io/web:v2  anna\n\
+         3*        succeeded                 1970-01-01T00:00:00Z  -     r.io/web:v3  anna  undo to revision 1\n"
     );
 }
 

@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 
 use planner::fleet::{PlaceRequest, Placed, RolloutState, place};
 use protocol::acceptance::verify_release;
+use protocol::envelope::Envelope;
 use protocol::id::{NodeName, ReleaseId, ServiceId};
 use protocol::release::Release;
 use protocol::spec::ServiceSpec;
 
-use super::records::{Assigned, Change, Revision, ServiceRecord, StoredRelease};
-use super::requests::{Accepted, Deploy, Refused, Undo};
+use super::records::{Assigned, Change, Kind, Revision, ServiceRecord, StageRecord, StoredRelease};
+use super::requests::{Accepted, Deploy, Promote, Refused, Undo};
 use super::{At, Service, State};
 
 /// What a new revision is made from.
 struct Draft {
     release: ReleaseId,
     file: String,
+    kind: Kind,
+    restarts: u32,
     undo_to: Option<u64>,
     cause: Option<String>,
     by: String,
@@ -31,7 +34,8 @@ impl State {
         let release_id = ReleaseId::of_payload(verified.payload());
         let release = verified.into_inner();
         let id =
-            ServiceId { environment: deploy.environment.clone(), name: release.spec.name.clone() };
+            ServiceId { environment: deploy.environment.clone(), name: release.service().clone() };
+        self.check_revision(&id, deploy.if_revision)?;
         if let Some(accepted) = self.same_as_running(&id, &release) {
             return Ok(accepted);
         }
@@ -39,8 +43,9 @@ impl State {
         if release.counter <= newest {
             return Err(Refused::OldCounter { found: release.counter, newest });
         }
-        let placed = self.place_service(&id, &release.spec)?;
-        self.check_placed(&id, &release.spec, &release_id, &placed, &deploy, at)?;
+        let spec = release.spec(&id.environment);
+        let placed = self.place_service(&id, spec)?;
+        self.check_placed(&id, spec, (&release_id, &deploy.release), &placed, at)?;
         let stored = StoredRelease { envelope: deploy.release, release };
         let counter = stored.release.counter;
         let change = Change::Release(release_id.clone(), Box::new(stored.clone()));
@@ -51,6 +56,8 @@ impl State {
         let draft = Draft {
             release: release_id,
             file: deploy.file,
+            kind: Kind::Deploy,
+            restarts: 0,
             undo_to: None,
             cause: deploy.cause,
             by: deploy.by,
@@ -63,6 +70,7 @@ impl State {
     /// # Errors
     /// Where there is nothing to go back to, or no node fits any more.
     pub fn undo(&mut self, id: &ServiceId, undo: Undo, at: At) -> Result<Accepted, Refused> {
+        self.check_revision(id, undo.if_revision)?;
         let service = self.services.get(id).ok_or_else(|| Refused::NoService(id.clone()))?;
         let target = match undo.to_revision {
             Some(number) => service
@@ -72,20 +80,88 @@ impl State {
             None => service.revision_before().ok_or_else(|| Refused::NothingToUndo(id.clone()))?,
         };
         let runs_it = service.current().is_some_and(|current| current.release == target.release);
-        if let Some(current) = service.current().filter(|_| runs_it && service.rollout.is_none()) {
+        if let Some(current) = service.current().filter(|_| runs_it && service.active().is_none()) {
             return Ok(unchanged(id, current));
         }
         let draft = Draft {
             release: target.release.clone(),
             file: target.file.clone(),
+            kind: Kind::Undo,
+            restarts: target.restarts,
             undo_to: Some(target.number),
             cause: undo.cause,
             by: undo.by,
         };
-        let spec = self.releases.get(&draft.release).map(|stored| stored.release.spec.clone());
+        let spec = self.releases.get(&draft.release);
+        let spec = spec.map(|stored| stored.release.spec(&id.environment).clone());
         let spec = spec.ok_or_else(|| Refused::NothingToUndo(id.clone()))?;
         let placed = self.place_service(id, &spec)?;
         Ok(self.begin(id, draft, placed, at))
+    }
+
+    /// Refuses what was meant for another revision than stands.
+    fn check_revision(&self, id: &ServiceId, expected: Option<u64>) -> Result<(), Refused> {
+        let Some(expected) = expected else { return Ok(()) };
+        let newest = self.services.get(id).map_or(0, |service| service.record.next_revision - 1);
+        if newest == expected {
+            return Ok(());
+        }
+        Err(Refused::RevisionChanged { service: id.clone(), expected, newest })
+    }
+
+    /// Starts every instance of a service anew, as its rollout policy says.
+    ///
+    /// # Errors
+    /// Where there is no such service, nothing of it runs, or it is being rolled out.
+    pub fn restart(&mut self, id: &ServiceId, undo: Undo, at: At) -> Result<Accepted, Refused> {
+        self.check_revision(id, undo.if_revision)?;
+        let service = self.services.get(id).ok_or_else(|| Refused::NoService(id.clone()))?;
+        if let Some(revision) = service.active() {
+            return Err(Refused::Busy { service: id.clone(), revision });
+        }
+        let current = service.current().ok_or_else(|| Refused::NoService(id.clone()))?;
+        let most = service.revisions.values().map(|revision| revision.restarts).max();
+        let draft = Draft {
+            release: current.release.clone(),
+            file: current.file.clone(),
+            kind: Kind::Restart,
+            restarts: most.unwrap_or(0) + 1,
+            undo_to: None,
+            cause: undo.cause,
+            by: undo.by,
+        };
+        let spec = self.releases.get(&draft.release);
+        let spec = spec.map(|stored| stored.release.spec(&id.environment).clone());
+        let spec = spec.ok_or_else(|| Refused::NoService(id.clone()))?;
+        let placed = self.place_service(id, &spec)?;
+        Ok(self.begin(id, draft, placed, at))
+    }
+
+    /// Rolls the very release that stands in one environment out in another.
+    ///
+    /// # Errors
+    /// Where nothing has succeeded there, or as [`State::deploy`].
+    pub fn promote(&mut self, promote: Promote, at: At) -> Result<Accepted, Refused> {
+        let source = ServiceId { environment: promote.from, name: promote.service.clone() };
+        let id = ServiceId { environment: promote.to, name: promote.service };
+        let service = self.services.get(&source).ok_or(Refused::NoService(source.clone()))?;
+        let stable = service.record.stable.and_then(|number| service.revisions.get(&number));
+        let stable = stable.ok_or(Refused::NothingToPromote(source.clone()))?;
+        let (release, file) = (stable.release.clone(), stable.file.clone());
+        let stored = self.releases.get(&release).cloned();
+        let stored = stored.ok_or(Refused::NothingToPromote(source))?;
+        if let Some(accepted) = self.same_as_running(&id, &stored.release) {
+            return Ok(accepted);
+        }
+        let spec = stored.release.spec(&id.environment);
+        let placed = self.place_service(&id, spec)?;
+        self.check_placed(&id, spec, (&release, &stored.envelope), &placed, at)?;
+        let service = self.services.entry(id.clone()).or_insert_with(|| new_service(&id));
+        service.record.counter = service.record.counter.max(stored.release.counter);
+        let (kind, restarts, undo_to) = (Kind::Promote, 0, None);
+        let (cause, by) = (promote.cause, promote.by);
+        let draft = Draft { release, file, kind, restarts, undo_to, cause, by };
+        Ok(self.begin(&id, draft, placed, at))
     }
 
     fn begin(&mut self, id: &ServiceId, draft: Draft, placed: Placed, at: At) -> Accepted {
@@ -97,7 +173,9 @@ impl State {
         let failed_before = service
             .revisions
             .values()
-            .filter(|revision| revision.release == draft.release && revision.has_failed())
+            .filter(|r| {
+                r.release == draft.release && r.restarts == draft.restarts && r.has_failed()
+            })
             .count();
         let revision = Revision {
             number,
@@ -105,12 +183,15 @@ impl State {
             file: draft.file,
             attempt: 1 + u32::try_from(failed_before).unwrap_or(u32::MAX - 1),
             from,
+            kind: draft.kind,
+            restarts: draft.restarts,
             undo_to: draft.undo_to,
             cause: draft.cause,
             by: draft.by,
             started_ms: at.unix_ms,
             ended_ms: None,
             state: RolloutState::Pending,
+            stage: StageRecord::default(),
             reason: None,
             message: String::new(),
             placement: placed.counts,
@@ -169,9 +250,8 @@ impl State {
         &self,
         id: &ServiceId,
         spec: &ServiceSpec,
-        release: &ReleaseId,
+        (release, envelope): (&ReleaseId, &Envelope),
         placed: &Placed,
-        deploy: &Deploy,
         at: At,
     ) -> Result<(), Refused> {
         for (name, count) in &placed.counts {
@@ -183,8 +263,10 @@ impl State {
                 count: *count,
                 attempt: 1,
                 restarts: 0,
+                paused: false,
+                candidate: None,
             };
-            self.check_manifest_fits(&node.record.id, &id.name, &assigned, &deploy.release, at)?;
+            self.check_manifest_fits(&node.record.id, &id.name, &assigned, envelope, at)?;
         }
         Ok(())
     }
@@ -199,7 +281,8 @@ impl State {
         let others = node.intent.assigned.iter().filter(|(name, _)| **name != id.name);
         for (other, assigned) in others {
             let Some(stored) = self.releases.get(&assigned.release) else { continue };
-            let theirs = stored.release.spec.ports.iter().filter_map(|p| p.listen.as_ref());
+            let theirs =
+                stored.release.spec(&id.environment).ports.iter().filter_map(|p| p.listen.as_ref());
             for listen in theirs {
                 let clash = |ours: &protocol::spec::Listen| {
                     let same_address = match (ours.address, listen.address) {
@@ -224,8 +307,10 @@ impl State {
         let current = service.current()?;
         let newest = service.revisions.values().next_back()?;
         let runs = self.releases.get(&current.release)?;
-        let same = runs.release.spec == release.spec && runs.release.image == release.image;
-        let settled = service.rollout.is_none() && current.state == RolloutState::Succeeded;
+        let same = runs.release.base == release.base
+            && runs.release.environments == release.environments
+            && runs.release.image == release.image;
+        let settled = service.active().is_none() && current.state == RolloutState::Succeeded;
         (same && settled && newest.state != RolloutState::Paused).then(|| unchanged(id, current))
     }
 }

@@ -1,9 +1,10 @@
 //! What nodes say: verified here, under the key that each node is known by.
 
-use planner::fleet::FleetEvent;
+use planner::fleet::analysis::{Counts, Sample};
+use planner::fleet::{FleetEvent, NodeReport};
 use protocol::acceptance::{verify_hello, verify_node_message};
 use protocol::envelope::Rejected;
-use protocol::hello::{Event, Hello, Load, Presence};
+use protocol::hello::{Event, Hello, Load, Presence, Traffic};
 use protocol::id::{EnvironmentName, NodeId, NodeName, ServiceId, ServiceName};
 use protocol::keys::PublicKey;
 use protocol::manifest::Version;
@@ -230,13 +231,14 @@ impl State {
             let from =
                 self.services.get(&service).and_then(|s| s.rollout.as_ref()?.order().from_revision);
             let Some(revision) = from else { continue };
-            let event = FleetEvent::Report {
-                node: name.clone(),
+            let report = NodeReport {
                 revision,
                 phase: protocol::report::Phase::Running,
                 reason: None,
                 message: None,
+                candidate: None,
             };
+            let event = FleetEvent::Report { node: name.clone(), report };
             self.tell_rollout(&service, event, at);
         }
     }
@@ -245,11 +247,51 @@ impl State {
         let load: Load = read(bytes)?;
         let node = self.nodes.get_mut(topic).ok_or(NotTaken::UnknownNode)?;
         let seen = load.seen;
+        let (name, environment) = (node.record.name.clone(), node.record.environment.clone());
+        let traffic = load.traffic.clone();
         node.load = Some(load);
         self.effects.visible = true;
         self.heard_of(topic, at);
         self.compare_seen(topic, seen);
+        self.tell_traffic(&name, &environment, &traffic, at);
         Ok(())
+    }
+
+    /// What a node's proxy counted of a canary and of what it would replace.
+    fn tell_traffic(
+        &mut self,
+        node: &NodeName,
+        environment: &EnvironmentName,
+        traffic: &[Traffic],
+        at: At,
+    ) {
+        let services: std::collections::BTreeSet<&ServiceName> =
+            traffic.iter().map(|one| &one.service).collect();
+        for name in services {
+            let id = ServiceId { environment: environment.clone(), name: name.clone() };
+            let tried = self.services.get(&id).and_then(|service| {
+                let revision = service.revisions.get(&service.active()?)?;
+                Some(revision.release.clone())
+            });
+            let Some(tried) = tried else { continue };
+            let mut sample = Sample::default();
+            for one in traffic.iter().filter(|one| one.service == *name) {
+                let counts = Counts {
+                    requests: one.requests,
+                    errors: one.errors,
+                    latency_ms: one.latency_ms.iter().copied().collect(),
+                    restarts: one.restarts,
+                    unready: one.unready,
+                    memory_percent: one.memory_percent,
+                };
+                if one.release == tried {
+                    sample.candidate = counts;
+                } else {
+                    sample.stable = counts;
+                }
+            }
+            self.tell_rollout(&id, FleetEvent::Traffic { node: node.clone(), sample }, at);
+        }
     }
 
     fn heard_event(&mut self, topic: &NodeId, bytes: &[u8], at: At) -> Result<(), NotTaken> {

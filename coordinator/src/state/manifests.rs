@@ -6,7 +6,7 @@ use std::time::Duration;
 use protocol::FORMAT;
 use protocol::envelope::{Envelope, MAX_ENVELOPE_BYTES};
 use protocol::id::{NodeId, ReleaseId, ServiceName};
-use protocol::manifest::{Assignment, Manifest, Version};
+use protocol::manifest::{Assignment, Candidate, Manifest, Version};
 
 use super::records::{Assigned, Change, Intent, NodeRecord};
 use super::{At, Refused, State};
@@ -87,8 +87,18 @@ impl State {
             count: assigned.count,
             attempt: assigned.attempt,
             restarts: assigned.restarts,
+            paused: assigned.paused,
+            candidate: assigned.candidate.as_ref().map(|candidate| Candidate {
+                revision: candidate.revision,
+                release: candidate.release.clone(),
+                count: candidate.count,
+                attempt: candidate.attempt,
+                restarts: candidate.restarts,
+                share: candidate.share,
+                sample_every: candidate.sample_every,
+            }),
         };
-        let named: BTreeSet<&ReleaseId> = intent.assigned.values().map(|a| &a.release).collect();
+        let named: BTreeSet<&ReleaseId> = intent.releases().collect();
         let envelope = |release: &&ReleaseId| {
             let stored = self.releases.get(*release).map(|stored| &stored.envelope);
             stored.or_else(|| extra.get(*release)).cloned()

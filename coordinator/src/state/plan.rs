@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::records::Assigned;
 use super::requests::{PlanRequest, Refused};
-use super::shown::{ChangeShown, NodePlanShown, PlanShown};
+use super::shown::{ChangeShown, DifferenceShown, NodePlanShown, PlanShown};
 use super::{At, State};
 
 impl State {
@@ -24,7 +24,8 @@ impl State {
             ServiceId { environment: request.environment.clone(), name: request.spec.name.clone() };
         let current = self.services.get(&id).and_then(|service| service.current());
         let runs = current.and_then(|revision| self.releases.get(&revision.release));
-        let before = runs.map(|stored| flat(&stored.release.image, &stored.release.spec));
+        let before =
+            runs.map(|stored| flat(&stored.release.image, stored.release.spec(&id.environment)));
         let after = flat(&request.image, &request.spec);
         let changes = differences(&before.unwrap_or_default(), &after);
         let placed = self.place_service(&id, &request.spec)?;
@@ -32,8 +33,15 @@ impl State {
             let Some(node) = self.node_named(name) else { continue };
             self.check_ports(&id, &request.spec, node)?;
             let (release, envelope) = self.as_large_as_signed(request);
-            let assigned =
-                Assigned { revision: u64::MAX, release, count: *count, attempt: 1, restarts: 0 };
+            let assigned = Assigned {
+                revision: u64::MAX,
+                release,
+                count: *count,
+                attempt: 1,
+                restarts: 0,
+                paused: false,
+                candidate: None,
+            };
             self.check_manifest_fits(&node.record.id, &id.name, &assigned, &envelope, at)?;
         }
         let nodes = self.plan_nodes(&id, &placed.counts, !changes.is_empty());
@@ -50,6 +58,32 @@ impl State {
         })
     }
 
+    /// What two revisions of a service say differently.
+    ///
+    /// # Errors
+    /// Where there is no such service or revision.
+    pub fn difference(
+        &self,
+        id: &ServiceId,
+        from: u64,
+        to: u64,
+    ) -> Result<DifferenceShown, Refused> {
+        let leaves = |number: u64| {
+            let missing = || Refused::NoRevision { service: id.clone(), revision: number };
+            let service = self.services.get(id).ok_or_else(|| Refused::NoService(id.clone()))?;
+            let revision = service.revisions.get(&number).ok_or_else(missing)?;
+            let stored = self.releases.get(&revision.release).ok_or_else(missing)?;
+            let mut leaves = flat(&stored.release.image, stored.release.spec(&id.environment));
+            if revision.restarts > 0 {
+                leaves.insert("restarts".to_owned(), revision.restarts.to_string());
+            }
+            Ok::<_, Refused>(leaves)
+        };
+        let changes = differences(&leaves(from)?, &leaves(to)?);
+        let (service, environment) = (id.name.clone(), id.environment.clone());
+        Ok(DifferenceShown { service, environment, from, to, changes })
+    }
+
     /// The release as it would be signed, by a key that no node trusts for it: only its size counts.
     fn as_large_as_signed(&self, request: &PlanRequest) -> (ReleaseId, Envelope) {
         let release = Release {
@@ -57,7 +91,8 @@ impl State {
             fleet: self.director.fleet.clone(),
             counter: u64::MAX,
             image: request.image.clone(),
-            spec: (*request.spec).clone(),
+            base: (*request.spec).clone(),
+            environments: request.environments.clone(),
         };
         let envelope = Envelope::sign(&release, &[&self.director.key]);
         (ReleaseId::of_payload(envelope.payload.as_bytes()), envelope)

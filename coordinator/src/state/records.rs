@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::fleet::{NodeProgress, NodeState, RolloutState};
+use planner::fleet::{NodeProgress, NodeState, RolloutState, Stage};
 use protocol::envelope::Envelope;
 use protocol::hello::Capacity;
 use protocol::id::{EnvironmentName, NodeId, NodeName, ReleaseId, ServiceId, ServiceName};
@@ -13,6 +13,7 @@ use protocol::manifest::Version;
 use protocol::reason::Reason;
 use protocol::release::Release;
 use protocol::report::{Evidence, Report};
+use protocol::units::Millis;
 use serde::{Deserialize, Serialize};
 
 /// A node as it was last heard.
@@ -64,6 +65,16 @@ pub struct Intent {
     pub manifest: Vec<u8>,
 }
 
+impl Intent {
+    /// Every release that it names.
+    pub fn releases(&self) -> impl Iterator<Item = &ReleaseId> {
+        self.assigned.values().flat_map(|assigned| {
+            let beside = assigned.candidate.as_ref().map(|candidate| &candidate.release);
+            std::iter::once(&assigned.release).chain(beside)
+        })
+    }
+}
+
 /// One service on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assigned {
@@ -77,6 +88,31 @@ pub struct Assigned {
     pub attempt: u32,
     /// Part of the template.
     pub restarts: u32,
+    /// An operator holds it.
+    #[serde(default)]
+    pub paused: bool,
+    /// What runs beside it.
+    #[serde(default)]
+    pub candidate: Option<AssignedCandidate>,
+}
+
+/// A second release of a service on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignedCandidate {
+    /// The revision it would become.
+    pub revision: u64,
+    /// What it is made from.
+    pub release: ReleaseId,
+    /// Instances.
+    pub count: u32,
+    /// The coordinator's count of tries.
+    pub attempt: u32,
+    /// Part of the template.
+    pub restarts: u32,
+    /// Of ten thousand requests so many.
+    pub share: u32,
+    /// How often the node tells what it counts.
+    pub sample_every: Millis,
 }
 
 /// A service.
@@ -109,6 +145,12 @@ pub struct Revision {
     pub from: Option<u64>,
     /// The revision whose release this is again.
     pub undo_to: Option<u64>,
+    /// What made it.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Part of the template: raised by a restart.
+    #[serde(default)]
+    pub restarts: u32,
     /// Why, in a person's words.
     pub cause: Option<String>,
     /// Who.
@@ -120,6 +162,9 @@ pub struct Revision {
     /// Where the rollout stands.
     #[serde(with = "state_name")]
     pub state: RolloutState,
+    /// How far it is.
+    #[serde(default)]
+    pub stage: StageRecord,
     /// Why it stands there, by code.
     pub reason: Option<Reason>,
     /// Why it stands there, for a person.
@@ -134,6 +179,52 @@ pub struct Revision {
     pub nodes: BTreeMap<NodeName, Progress>,
     /// What was seen where it failed.
     pub failures: Vec<Failure>,
+}
+
+/// What makes a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A new release.
+    #[default]
+    Deploy,
+    /// An old release again: every node goes back at once.
+    Undo,
+    /// The same release, started anew.
+    Restart,
+    /// A release that another environment ran.
+    Promote,
+}
+
+/// [`Stage`] as it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Canary steps behind it.
+    pub step: usize,
+    /// The trial is over.
+    pub promoted: bool,
+    /// Gates behind it.
+    pub gates_passed: usize,
+    /// Measurements that were bad.
+    pub failed_measurements: u32,
+    /// An operator holds it.
+    pub held: bool,
+}
+
+impl StageRecord {
+    /// From the planner's.
+    #[must_use]
+    pub fn of(stage: Stage) -> Self {
+        let Stage { step, promoted, gates_passed, failed_measurements, held } = stage;
+        Self { step, promoted, gates_passed, failed_measurements, held }
+    }
+
+    /// As the planner's.
+    #[must_use]
+    pub fn to_planner(self) -> Stage {
+        let Self { step, promoted, gates_passed, failed_measurements, held } = self;
+        Stage { step, promoted, gates_passed, failed_measurements, held }
+    }
 }
 
 /// [`NodeProgress`] as it is kept.

@@ -1,7 +1,9 @@
 //! What people ask of the fleet and how it may refuse. These types are the bodies of the API.
 
+use std::collections::BTreeMap;
+
 use protocol::envelope::Envelope;
-use protocol::id::{EnvironmentName, ServiceId};
+use protocol::id::{EnvironmentName, ServiceId, ServiceName};
 use protocol::release::Image;
 use protocol::spec::ServiceSpec;
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,42 @@ pub struct Deploy {
     pub cause: Option<String>,
     /// Who.
     pub by: String,
+    /// Only where this is the newest revision.
+    #[serde(default)]
+    pub if_revision: Option<u64>,
+}
+
+/// The release of one environment, to be rolled out in another.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Promote {
+    /// The service.
+    pub service: ServiceName,
+    /// Where it stands.
+    pub from: EnvironmentName,
+    /// Where it is to run.
+    pub to: EnvironmentName,
+    /// Why, in a person's words.
+    pub cause: Option<String>,
+    /// Who.
+    #[serde(default)]
+    pub by: String,
+}
+
+/// What an operator does to a rollout under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "verb")]
+pub enum Steer {
+    /// Hold it.
+    Pause,
+    /// Let what was held go on.
+    Resume,
+    /// Past the step or gate it is at.
+    Promote {
+        /// Past all steps.
+        full: bool,
+    },
+    /// End it, back to the release before.
+    Abort,
 }
 
 /// An old release, to be rolled out again.
@@ -31,6 +69,9 @@ pub struct Undo {
     /// Who.
     #[serde(default)]
     pub by: String,
+    /// Only where this is the newest revision.
+    #[serde(default)]
+    pub if_revision: Option<u64>,
 }
 
 /// An operator's count.
@@ -47,8 +88,11 @@ pub struct PlanRequest {
     pub environment: EnvironmentName,
     /// The pinned image.
     pub image: Image,
-    /// The service.
+    /// The service as that environment reads it.
     pub spec: Box<ServiceSpec>,
+    /// The service in every environment that has an overlay: only the size of it counts here.
+    #[serde(default)]
+    pub environments: BTreeMap<EnvironmentName, ServiceSpec>,
 }
 
 /// A deploy or undo that was accepted.
@@ -97,6 +141,34 @@ pub enum Refused {
     /// No older revision that succeeded.
     #[error("{0} has no earlier revision that succeeded; name one with --to-revision")]
     NothingToUndo(ServiceId),
+    /// Somebody was faster.
+    #[error("{service} is at revision {newest} by now, not {expected}: look again with `pith rollout history {name}`", name = service.name)]
+    RevisionChanged {
+        /// The service.
+        service: ServiceId,
+        /// What was expected.
+        expected: u64,
+        /// What is there.
+        newest: u64,
+    },
+    /// Nothing of it has succeeded where it is to come from.
+    #[error("no revision of {0} has succeeded: there is nothing to promote")]
+    NothingToPromote(ServiceId),
+    /// No rollout is under way.
+    #[error("no rollout of {0} is under way; `pith rollout status {name}` shows the last one", name = .0.name)]
+    NotUnderWay(ServiceId),
+    /// It is not in a state in which this means anything.
+    #[error("revision {revision} of {service} is {state}: there is nothing to {verb}")]
+    CannotSteer {
+        /// The service.
+        service: ServiceId,
+        /// The revision.
+        revision: u64,
+        /// Where it stands.
+        state: String,
+        /// What was asked for.
+        verb: &'static str,
+    },
     /// A rollout is under way.
     #[error("revision {revision} of {service} is still being rolled out; wait for it or undo it")]
     Busy {
@@ -140,6 +212,10 @@ impl Refused {
             Self::NoService(_) => "no_service",
             Self::NoRevision { .. } => "no_revision",
             Self::NothingToUndo(_) => "nothing_to_undo",
+            Self::RevisionChanged { .. } => "revision_changed",
+            Self::NothingToPromote(_) => "nothing_to_promote",
+            Self::NotUnderWay(_) => "not_under_way",
+            Self::CannotSteer { .. } => "cannot_steer",
             Self::Busy { .. } => "busy",
             Self::ManifestTooLarge { .. } => "manifest_too_large",
             Self::PortUsed { .. } => "port_used",

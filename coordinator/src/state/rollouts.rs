@@ -2,14 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use planner::fleet::{FleetAction, FleetEvent, Order, Rollout, RolloutState};
+use planner::fleet::{
+    CandidateProgress, FleetAction, FleetEvent, NodeReport, Rollout, RolloutState, candidate_count,
+};
 use protocol::id::{NodeId, NodeName, ReleaseId, ServiceId};
 use protocol::reason::Reason;
 use protocol::report::{Detail, Phase, ServiceReport};
+use protocol::spec::Strategy;
+use protocol::units::Millis;
 
 use super::heard::printable;
-use super::records::{Assigned, Change, Failure, Progress, Revision};
+use super::records::{
+    Assigned, AssignedCandidate, Change, Failure, Progress, Revision, StageRecord,
+};
 use super::{At, State};
+
+/// A node tells what it counts so many times within one measurement.
+const SAMPLES_PER_MEASUREMENT: u64 = 3;
 
 impl State {
     /// Starts the rollout of a revision that is stored already; one under way is superseded.
@@ -24,24 +33,36 @@ impl State {
         self.apply(id, number, actions, at);
     }
 
-    /// Rollouts that had not ended when the coordinator did go on where they were.
-    pub(super) fn resume_rollouts(&mut self) {
-        let open: Vec<(ServiceId, u64, RolloutState)> = self
+    /// Rollouts that had not ended, or still soaked, when the coordinator did go on where they were.
+    pub(super) fn resume_rollouts(&mut self, at: At) {
+        let newest = |service: &super::Service| service.revisions.values().next_back().cloned();
+        let newest: Vec<(ServiceId, Revision)> = self
             .services
             .iter()
-            .filter_map(|(id, service)| {
-                let newest = service.revisions.values().next_back()?;
-                (!newest.state.is_final()).then(|| (id.clone(), newest.number, newest.state))
-            })
+            .filter_map(|(id, service)| Some((id.clone(), newest(service)?)))
             .collect();
-        for (id, number, state) in open {
-            let Some(order) = self.order_of(&id, number) else { continue };
+        for (id, revision) in newest {
+            let Some(order) = self.order_of(&id, revision.number) else { continue };
+            let left_ms = revision
+                .ended_ms
+                .map(|ended_ms| ended_ms.saturating_add(order.soak_ms).saturating_sub(at.unix_ms));
+            let soaks =
+                revision.state == RolloutState::Succeeded && left_ms.is_some_and(|ms| ms > 0);
+            if revision.state.is_final() && !soaks {
+                continue;
+            }
             let online = self.online_of(&order);
-            let Some(service) = self.services.get_mut(&id) else { continue };
-            let Some(revision) = service.revisions.get(&number) else { continue };
             let nodes =
                 revision.nodes.iter().map(|(name, p)| (name.clone(), p.to_planner())).collect();
-            service.rollout = Some(Rollout::resume(order, state, nodes, online));
+            let stands = (revision.state, revision.stage.to_planner());
+            let rollout = Rollout::resume(order, stands, nodes, online);
+            let rollout = match left_ms.filter(|_| soaks) {
+                Some(left_ms) => rollout.soaking(at.now.plus(left_ms)),
+                None => rollout,
+            };
+            if let Some(service) = self.services.get_mut(&id) {
+                service.rollout = Some(rollout);
+            }
         }
     }
 
@@ -89,13 +110,22 @@ impl State {
         let message =
             blame.map(|b| printable(&b.message)).or_else(|| detail.map(|d| shown(d, at.unix_ms)));
         self.keep_failure(id, node, of_it);
-        let event = FleetEvent::Report {
-            node: node.clone(),
-            revision: of_it.revision,
-            phase: of_it.phase,
-            reason,
-            message,
-        };
+        let candidate = of_it.candidate.as_ref().map(|candidate| {
+            let blame = failed.filter(|_| candidate.phase == Phase::Failed);
+            let detail = candidate.detail.as_ref();
+            CandidateProgress {
+                revision: candidate.revision,
+                share: candidate.share,
+                phase: candidate.phase,
+                reason: blame.map(|b| b.reason).or_else(|| detail.map(|d| d.reason)),
+                message: blame
+                    .map(|b| printable(&b.message))
+                    .or_else(|| detail.map(|d| shown(d, at.unix_ms))),
+            }
+        });
+        let (revision, phase) = (of_it.revision, of_it.phase);
+        let report = NodeReport { revision, phase, reason, message, candidate };
+        let event = FleetEvent::Report { node: node.clone(), report };
         self.tell_rollout(id, event, at);
     }
 
@@ -103,7 +133,7 @@ impl State {
     fn keep_failure(&mut self, id: &ServiceId, node: &NodeName, of_it: &ServiceReport) {
         let Some(given_up) = &of_it.given_up else { return };
         let Some(service) = self.services.get_mut(id) else { return };
-        let Some(active) = service.active() else { return };
+        let Some(active) = service.watched() else { return };
         let Some(revision) = service.revisions.get_mut(&active) else { return };
         let concerns = revision.release == given_up.release && revision.attempt == given_up.attempt;
         if !concerns {
@@ -129,21 +159,9 @@ impl State {
         rolling.map(|(id, _)| id.clone()).collect()
     }
 
-    fn order_of(&self, id: &ServiceId, number: u64) -> Option<Order> {
-        let revision = self.services.get(id)?.revisions.get(&number)?;
-        let policy = &self.releases.get(&revision.release)?.release.spec.rollout;
-        Some(Order {
-            revision: number,
-            from_revision: revision.from,
-            nodes: revision.order.clone(),
-            batch: policy.batch,
-            on_failure: policy.on_failure,
-        })
-    }
-
-    fn online_of(&self, order: &Order) -> BTreeMap<NodeName, bool> {
+    fn online_of(&self, order: &planner::fleet::Order) -> BTreeMap<NodeName, bool> {
         let online = |name: &NodeName| self.node_named(name).is_some_and(|node| node.record.online);
-        order.nodes.iter().map(|name| (name.clone(), online(name))).collect()
+        order.nodes().map(|name| (name.clone(), online(name))).collect()
     }
 
     fn supersede(&mut self, id: &ServiceId, by: u64, at: At) {
@@ -155,15 +173,44 @@ impl State {
             .map(|revision| revision.number)
             .collect();
         service.rollout = None;
+        self.drop_candidates(id);
         for number in open {
             let message = format!("revision {by} took its place");
             self.enter(id, number, RolloutState::Superseded, Some(Reason::Superseded), message, at);
         }
     }
 
+    /// What a rollout that is over had beside the stable release, or held, is so no more.
+    fn drop_candidates(&mut self, id: &ServiceId) {
+        self.reassign(id, |assigned| {
+            assigned.candidate = None;
+            assigned.paused = false;
+        });
+    }
+
+    /// Changes what every node that has the service has of it.
+    fn reassign(&mut self, id: &ServiceId, change: impl Fn(&mut Assigned)) {
+        let holders: Vec<(NodeId, Assigned)> = self
+            .nodes
+            .values()
+            .filter(|node| node.record.environment == id.environment)
+            .filter_map(|node| {
+                let assigned = node.intent.assigned.get(&id.name)?;
+                Some((node.record.id.clone(), assigned.clone()))
+            })
+            .collect();
+        for (node, mut assigned) in holders {
+            change(&mut assigned);
+            self.assign(&node, &id.name, assigned);
+        }
+    }
+
     fn apply(&mut self, id: &ServiceId, number: u64, actions: Vec<FleetAction>, at: At) {
         for action in actions {
             match action {
+                FleetAction::Try { node, share } => self.put_beside(id, number, &node, share),
+                FleetAction::Hold { node, paused } => self.hold(id, &node, paused),
+                FleetAction::Note { reason, message } => self.say(id, number, reason, message, at),
                 FleetAction::Assign(node) => self.put_on(id, number, &node),
                 FleetAction::Revert(node) => self.put_back(id, number, &node),
                 FleetAction::Enter { state, reason, message } => {
@@ -171,22 +218,77 @@ impl State {
                 }
             }
         }
-        self.keep_progress(id, number);
+        self.keep_progress(id, number, at);
+    }
+
+    /// A node gets the new revision beside what it has.
+    fn put_beside(&mut self, id: &ServiceId, number: u64, node: &NodeName, share: u32) {
+        let Some(node_id) = self.id_of(node) else { return };
+        let Some(new) = self.assignment(id, number, node) else { return };
+        let from = self.services.get(id).and_then(|s| s.revisions.get(&number)?.from);
+        let Some(from) = from.and_then(|from| self.assignment(id, from, node)) else { return };
+        let candidate = AssignedCandidate {
+            revision: number,
+            count: candidate_count(new.count, share),
+            release: new.release,
+            attempt: new.attempt,
+            restarts: new.restarts,
+            share,
+            sample_every: self.sample_every(id, number),
+        };
+        // A green set gets no requests and is whole all the same.
+        let count = if share == 0 { new.count } else { candidate.count };
+        let candidate = Some(AssignedCandidate { count, ..candidate });
+        self.assign(&node_id, &id.name, Assigned { candidate, ..from });
+    }
+
+    fn sample_every(&self, id: &ServiceId, number: u64) -> Millis {
+        let interval = self.spec_of(id, number).and_then(|spec| match &spec.rollout.strategy {
+            Strategy::Canary(canary) => Some(canary.analysis.interval),
+            Strategy::Rolling | Strategy::Recreate | Strategy::BlueGreen(_) => None,
+        });
+        Millis(interval.map_or(10_000, |interval| interval.0 / SAMPLES_PER_MEASUREMENT))
+    }
+
+    fn hold(&mut self, id: &ServiceId, node: &NodeName, paused: bool) {
+        let Some(node_id) = self.id_of(node) else { return };
+        let assigned = self.nodes.get(&node_id).and_then(|n| n.intent.assigned.get(&id.name));
+        if let Some(assigned) = assigned.cloned() {
+            self.assign(&node_id, &id.name, Assigned { paused, ..assigned });
+        }
+    }
+
+    /// Why a rollout stands where it stands.
+    fn say(
+        &mut self,
+        id: &ServiceId,
+        number: u64,
+        reason: Option<Reason>,
+        message: String,
+        at: At,
+    ) {
+        let revision = self.services.get_mut(id).and_then(|s| s.revisions.get_mut(&number));
+        let Some(revision) = revision else { return };
+        revision.reason = reason;
+        revision.message.clone_from(&message);
+        self.keep_revision(id, number);
+        self.note_service(id, reason, format!("revision {number}: {message}"), at);
     }
 
     /// Where the planner says that nodes stand, kept and shown where it has changed.
-    fn keep_progress(&mut self, id: &ServiceId, number: u64) {
+    fn keep_progress(&mut self, id: &ServiceId, number: u64, at: At) {
         let Some(service) = self.services.get_mut(id) else { return };
         let Some(rollout) = &service.rollout else { return };
         let nodes: BTreeMap<NodeName, Progress> =
             rollout.nodes().iter().map(|(name, p)| (name.clone(), Progress::of(p))).collect();
+        let stage = StageRecord::of(rollout.stage());
         let Some(revision) = service.revisions.get_mut(&number) else { return };
-        if revision.nodes != nodes {
-            revision.nodes = nodes;
+        if revision.nodes != nodes || revision.stage != stage {
+            (revision.nodes, revision.stage) = (nodes, stage);
             self.keep_revision(id, number);
         }
         let ended = self.services.get(id).is_some_and(|service| {
-            service.rollout.as_ref().is_some_and(|rollout| rollout.state().is_final())
+            service.rollout.as_ref().is_some_and(|rollout| rollout.is_over(at.now))
         });
         if let Some(service) = self.services.get_mut(id).filter(|_| ended) {
             service.rollout = None;
@@ -207,7 +309,9 @@ impl State {
             release: revision.release.clone(),
             count,
             attempt: revision.attempt,
-            restarts: 0,
+            restarts: revision.restarts,
+            paused: false,
+            candidate: None,
         })
     }
 
@@ -302,7 +406,10 @@ impl State {
             .nodes
             .values()
             .filter(|node| node.record.environment == id.environment)
-            .filter(|node| node.intent.assigned.get(&id.name).is_some_and(|a| a.revision != from))
+            .filter(|node| {
+                let assigned = node.intent.assigned.get(&id.name);
+                assigned.is_some_and(|a| a.revision != from || a.candidate.is_some() || a.paused)
+            })
             .map(|node| node.record.name.clone())
             .collect();
         for node in holders {
@@ -317,7 +424,7 @@ impl State {
         let limit = self
             .releases
             .get(&newest.release)
-            .map_or(10, |r| r.release.spec.rollout.revision_history_limit);
+            .map_or(10, |r| r.release.spec(&id.environment).rollout.revision_history_limit);
         let keep = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
         let in_use = |revision: &Revision| {
             !revision.state.is_final()
@@ -345,10 +452,7 @@ impl State {
     pub(super) fn forget_releases(&mut self) {
         let by_revisions =
             self.services.values().flat_map(|s| s.revisions.values().map(|r| r.release.clone()));
-        let by_nodes = self
-            .nodes
-            .values()
-            .flat_map(|node| node.intent.assigned.values().map(|a| a.release.clone()));
+        let by_nodes = self.nodes.values().flat_map(|node| node.intent.releases().cloned());
         let named: std::collections::BTreeSet<ReleaseId> = by_revisions.chain(by_nodes).collect();
         let unnamed: std::collections::BTreeSet<ReleaseId> =
             self.releases.keys().filter(|id| !named.contains(id)).cloned().collect();

@@ -26,7 +26,8 @@ impl State {
         let (number, release) = (current.number, current.release.clone());
         let before = service.record.count_override;
         service.record.count_override = count;
-        let spec = self.releases.get(&release).map(|stored| stored.release.spec.clone());
+        let spec =
+            self.releases.get(&release).map(|stored| stored.release.spec(&id.environment).clone());
         let spec = spec.ok_or_else(|| Refused::NoService(id.clone()))?;
         let placed = match self.place_service(id, &spec) {
             Ok(placed) => placed,
@@ -105,7 +106,7 @@ impl State {
             .services
             .iter()
             .filter(|(service, of_it)| {
-                service.environment == environment && of_it.rollout.is_none()
+                service.environment == environment && of_it.active().is_none()
             })
             .filter_map(|(service, of_it)| Some((service.clone(), of_it.record.stable?)))
             .collect();
@@ -120,7 +121,8 @@ impl State {
         if revision.placement.contains_key(name) {
             return;
         }
-        let spec = self.releases.get(&revision.release).map(|s| s.release.spec.clone());
+        let spec =
+            self.releases.get(&revision.release).map(|s| s.release.spec(&id.environment).clone());
         let Some(spec) = spec else { return };
         let Ok(placed) = self.place_service(id, &spec) else { return };
         let Some(count) = placed.counts.get(name).copied() else { return };
@@ -158,7 +160,7 @@ impl State {
             }
             let Some(assigned) = node.intent.assigned.get(&id.name) else { continue };
             let Some(stored) = self.releases.get(&assigned.release) else { continue };
-            for volume in &stored.release.spec.volumes {
+            for volume in &stored.release.spec(&id.environment).volumes {
                 names.push(format!("pith-{}-{service}-{}", node.record.id.short(), volume.name));
             }
         }

@@ -10,7 +10,7 @@ use protocol::report::{InstanceReport, Phase};
 use protocol::spec::ServiceSpec;
 use serde::{Deserialize, Serialize};
 
-use super::records::{Failure, Happened};
+use super::records::{Failure, Happened, Kind};
 
 /// The fleet at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +111,10 @@ pub struct RevisionShown {
     pub image: String,
     /// The release.
     pub release: ReleaseId,
+    /// The service file as written.
+    pub file: String,
+    /// What made it.
+    pub kind: Kind,
     /// The revision it repeats.
     pub undo_to: Option<u64>,
     /// Why it was asked for.
@@ -125,6 +129,30 @@ pub struct RevisionShown {
     pub reason: Option<Reason>,
     /// The same for a person.
     pub message: String,
+}
+
+/// `pith rollout history --revision N`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionInFull {
+    /// Where its rollout stands or how it ended.
+    pub rollout: RolloutShown,
+    /// The service file as written.
+    pub file: String,
+}
+
+/// `pith rollout diff`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DifferenceShown {
+    /// The service.
+    pub service: ServiceName,
+    /// Where.
+    pub environment: EnvironmentName,
+    /// Compared from.
+    pub from: u64,
+    /// Compared to.
+    pub to: u64,
+    /// What is written differently, by dotted path.
+    pub changes: Vec<ChangeShown>,
 }
 
 /// `pith ps`.

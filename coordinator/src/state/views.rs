@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use protocol::id::{EnvironmentName, NodeName, ReleaseId, ServiceId};
 use protocol::reason::Reason;
-use protocol::report::{EngineState, InstanceState, Phase, ServiceReport};
+use protocol::report::{EngineState, InstanceReport, InstanceState, Phase, ServiceReport};
 
 use super::heard::printable;
 use super::records::{Happened, Revision};
@@ -122,6 +122,8 @@ impl State {
             state: revision.state.as_str().to_owned(),
             image: self.image_of(&revision.release).0,
             release: revision.release.clone(),
+            file: revision.file.clone(),
+            kind: revision.kind,
             undo_to: revision.undo_to,
             cause: revision.cause.clone(),
             by: revision.by.clone(),
@@ -175,7 +177,7 @@ impl State {
             desired: assigned.max(planned) + current.unplaced,
             ready,
             count_override: service.record.count_override,
-            settled: service.rollout.is_none() && nodes.iter().all(|on| on.settled || !on.online),
+            settled: service.active().is_none() && nodes.iter().all(|on| on.settled || !on.online),
             why: why_short(current.unplaced, &nodes, unix_ms),
             nodes,
         })
@@ -206,7 +208,7 @@ impl State {
                 image: release.image.reference.clone(),
                 counter: service.record.counter,
                 revision: current.number,
-                spec: release.spec.clone(),
+                spec: release.spec(environment).clone(),
             };
             Some((id.name.clone(), stored))
         };
@@ -277,7 +279,9 @@ impl Node {
             .is_some_and(|report| report.seen.generation >= self.intent.generation);
         // Not more than wanted either: scaling down is done when the last one too many is gone.
         let complete = report.is_some_and(|report| {
-            let there = report.instances.iter().filter(|i| i.state != InstanceState::Kept).count();
+            let rests =
+                |i: &InstanceReport| matches!(i.state, InstanceState::Kept | InstanceState::Warm);
+            let there = report.instances.iter().filter(|i| !rests(i)).count();
             report.phase == Phase::Running
                 && report.ready == assigned.count
                 && u32::try_from(there).is_ok_and(|there| there == assigned.count)

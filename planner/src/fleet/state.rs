@@ -92,8 +92,12 @@ impl fmt::Display for RolloutState {
 /// Where one node stands in a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NodeState {
-    /// Its turn has not come. Moves on to `Moving` or `Away`.
+    /// Its turn has not come. Moves on to `Trying`, `Moving` or `Away`.
     Waiting,
+    /// Was told to bring the new release up beside the old one. Moves on to `Standing` or `WentBack`.
+    Trying,
+    /// The new release is complete beside the old one, with the share of this moment. Moves on to `Moving`.
+    Standing,
     /// Was told; its report says the rest. Moves on to `Done`, `WentBack` or `Away`.
     Moving,
     /// Runs the new revision, complete.
@@ -110,8 +114,10 @@ pub enum NodeState {
 
 impl NodeState {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Waiting,
+        Self::Trying,
+        Self::Standing,
         Self::Moving,
         Self::Done,
         Self::Away,
@@ -125,6 +131,8 @@ impl NodeState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
+            Self::Trying => "trying",
+            Self::Standing => "standing",
             Self::Moving => "updating",
             Self::Done => "updated",
             Self::Away => "offline",

@@ -30,6 +30,12 @@ pub struct History {
     pub running: Option<Kept>,
     /// Whether `running` was once complete: all instances available, nothing old left.
     pub completed: bool,
+    /// When it became so; the agent's start where that was under another boot.
+    pub completed_at: Option<Now>,
+    /// Decided when `running` was begun: one goes before the next starts, for want of memory.
+    pub stop_first: bool,
+    /// Decided when `running` was begun: there is memory to keep what ran before it warm.
+    pub warm: bool,
     /// What it goes back to when `running` fails: the last other template that was complete.
     pub last_good: Option<Kept>,
     /// The template that failed last. Not tried again under the same or a lower attempt.
@@ -60,6 +66,8 @@ pub struct Observed {
     pub images_pulled: BTreeSet<Pin>,
     /// Percent of the disk in use where images are kept; none: not known.
     pub disk_used_percent: Option<u8>,
+    /// Bytes of memory that could be used without swapping; none: not known.
+    pub memory_available: Option<u64>,
 }
 
 /// What is seen of one service.
@@ -76,6 +84,8 @@ pub struct ServiceFacts {
     /// When the rollout last moved on: the later of its beginning, the agent's start, and the last instance that
     /// became available.
     pub progress_at: Option<Now>,
+    /// The same for the candidate.
+    pub candidate_progress_at: Option<Now>,
 }
 
 /// A step that could not be done.
@@ -160,6 +170,8 @@ pub struct Probed {
     pub ready_since: Option<Now>,
     /// Was ready at some time since its last start.
     pub was_ready: bool,
+    /// Was ready, and fails its readiness since then.
+    pub unready_since: Option<Now>,
     /// Its liveness probe, or its startup probe for good, has failed.
     pub dead: bool,
     /// The last failing answer, for people.

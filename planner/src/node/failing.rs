@@ -1,17 +1,19 @@
 //! When what is being moved to has failed, and when others are to blame.
 
 use protocol::reason::Reason;
-use protocol::spec::{OnFailure, ServiceSpec};
+use protocol::spec::ServiceSpec;
 
 use super::facts::{Instance, Kept, Life};
-use super::step::{AfterGivingUp, LedgerChange, Waiting};
+use super::step::Waiting;
 use super::view::View;
 use crate::Now;
 
-/// Exits before ready that fail a release at once.
+/// Exits before ready that fail a release at once, and exits within its soak time.
 pub(super) const EXITS_BEFORE_READY: u32 = 3;
 /// Failures of one step in a row that fail a release.
 const STEP_FAILURES: u32 = 3;
+/// Within its soak time, an instance that was ready may be unready for this long at most.
+const UNREADY_IN_SOAK_MS: u64 = 30_000;
 const BACKOFF_BASE_MS: u64 = 1_000;
 const BACKOFF_CAP_MS: u64 = 300_000;
 
@@ -23,57 +25,67 @@ pub(super) fn backoff_ms(exits: u32) -> u64 {
         .map_or(BACKOFF_CAP_MS, |ms| ms.min(BACKOFF_CAP_MS))
 }
 
-/// What a rollout that is not complete comes to.
+/// What is judged.
+pub(super) struct Judged<'a> {
+    /// The template.
+    pub(super) kept: &'a Kept,
+    /// Its spec.
+    pub(super) spec: &'a ServiceSpec,
+    /// When it last moved on.
+    pub(super) progress_at: Option<Now>,
+}
+
+/// What a template that is not complete yet comes to.
 pub(super) enum Judgement {
     /// Go on.
     Underway,
     /// It would have failed, but it is not to blame.
     Blameless(Waiting),
     /// It failed.
-    Failed(LedgerChange),
+    Failed {
+        /// The code.
+        reason: Reason,
+        /// For a person.
+        message: String,
+        /// The instance whose evidence is kept.
+        evidence_of: Option<String>,
+    },
 }
 
-/// Judges `running`, which is what is wanted and not complete yet. `waits_on_new` says whether a new instance is what
-/// is waited for (and not, say, the draining of an old one).
-pub(super) fn judge(
-    view: &View<'_>,
-    running: &Kept,
-    spec: &ServiceSpec,
-    waits_on_new: bool,
-) -> Judgement {
-    let Some((reason, message, evidence_of)) = failure(view, spec, waits_on_new) else {
-        return Judgement::Underway;
-    };
-    if let Some(waiting) = blameless(view, spec, reason) {
+/// Judges a template that is on its way. `waits_on_new` says whether a new instance is what is waited for (and not, say,
+/// the draining of an old one).
+pub(super) fn judge(view: &View<'_>, judged: &Judged<'_>, waits_on_new: bool) -> Judgement {
+    verdict(view, judged, failure(view, judged, waits_on_new))
+}
+
+/// Judges a template that was complete, within its soak time.
+pub(super) fn judge_in_soak(view: &View<'_>, judged: &Judged<'_>) -> Judgement {
+    verdict(view, judged, failure_in_soak(view, judged))
+}
+
+fn verdict(view: &View<'_>, judged: &Judged<'_>, failure: Option<Failure>) -> Judgement {
+    let Some((reason, message, evidence_of)) = failure else { return Judgement::Underway };
+    if let Some(waiting) = blameless(view, judged, reason) {
         return Judgement::Blameless(waiting);
     }
-    let then = match spec.rollout.on_failure {
-        OnFailure::Rollback => AfterGivingUp::GoBack,
-        OnFailure::Pause => AfterGivingUp::StandStill,
-    };
-    Judgement::Failed(LedgerChange::GiveUp {
-        failed: running.clone(),
-        reason,
-        message,
-        evidence_of,
-        then,
-    })
+    Judgement::Failed { reason, message, evidence_of }
 }
 
 type Failure = (Reason, String, Option<String>);
 
-fn failure(view: &View<'_>, spec: &ServiceSpec, waits_on_new: bool) -> Option<Failure> {
-    let new = || view.facts.instances.iter().filter(|i| view.is_of_running(i));
+fn failure(view: &View<'_>, judged: &Judged<'_>, waits_on_new: bool) -> Option<Failure> {
+    let Judged { kept, spec, .. } = judged;
+    let new = || view.facts.instances.iter().filter(|i| i.template == kept.template);
     if let Some(crashed) = new().find(|i| has_crash_looped(i)) {
         return Some(crash(crashed));
     }
     if let Some(failure) = &view.facts.failure
-        && view.history.running.as_ref().is_some_and(|r| r.template == failure.template)
+        && kept.template == failure.template
         && (failure.permanent || failure.failures >= STEP_FAILURES)
     {
         return Some((failure.reason, failure.message.clone(), None));
     }
-    let deadline = deadline(view, spec)?;
+    let deadline = judged.progress_at?.plus(spec.rollout.progress_deadline.0);
     if view.now < deadline || !waits_on_new {
         return None;
     }
@@ -84,6 +96,29 @@ fn failure(view: &View<'_>, spec: &ServiceSpec, waits_on_new: bool) -> Option<Fa
         None => format!("not ready within {}", spec.rollout.progress_deadline),
     };
     Some((Reason::NotReadyInTime, message, late.map(|i| i.container.clone())))
+}
+
+fn failure_in_soak(view: &View<'_>, judged: &Judged<'_>) -> Option<Failure> {
+    let soak = judged.spec.rollout.soak;
+    let new = || view.facts.instances.iter().filter(|i| i.template == judged.kept.template);
+    if let Some(i) = new().find(|i| i.exits >= EXITS_BEFORE_READY) {
+        let message = format!("ended {} times within its soak time of {soak}", i.exits);
+        return Some((Reason::FailedInSoak, message, Some(i.container.clone())));
+    }
+    let patience_ms = judged.spec.rollout.progress_deadline.0.min(UNREADY_IN_SOAK_MS);
+    let is_lost = |i: &&Instance| {
+        i.is_live() && i.probed.unready_since.is_some_and(|s| view.now.since(s) >= patience_ms)
+    };
+    let lost = new().find(is_lost)?;
+    let answer = lost.probed.last_failure.as_deref().unwrap_or("no answer");
+    let message = format!("not ready any more within its soak time of {soak}: {answer}");
+    Some((Reason::FailedInSoak, message, Some(lost.container.clone())))
+}
+
+/// When something that is unready within its soak time has been so for too long.
+pub(super) fn soak_patience_end(spec: &ServiceSpec, instance: &Instance) -> Option<Now> {
+    let patience_ms = spec.rollout.progress_deadline.0.min(UNREADY_IN_SOAK_MS);
+    instance.probed.unready_since.map(|since| since.plus(patience_ms))
 }
 
 /// When a rollout without progress has failed.
@@ -112,19 +147,21 @@ fn crash(instance: &Instance) -> Failure {
 }
 
 /// A failure to become ready counts only if the stable release, and everything depended on, is healthy at that moment.
-fn blameless(view: &View<'_>, spec: &ServiceSpec, reason: Reason) -> Option<Waiting> {
-    if !matches!(reason, Reason::NotReadyInTime | Reason::CrashLoop) {
+fn blameless(view: &View<'_>, judged: &Judged<'_>, reason: Reason) -> Option<Waiting> {
+    if !matches!(reason, Reason::NotReadyInTime | Reason::CrashLoop | Reason::FailedInSoak) {
         return None;
     }
     let wait = |message: String| Waiting { reason: Reason::StableUnhealthy, message, until: None };
-    if let Some(name) = view.unready_dependency(spec) {
+    if let Some(name) = view.unready_dependency(judged.spec) {
         return Some(wait(format!(
             "`{name}`, which it depends on, is not ready: the release is not blamed"
         )));
     }
-    let mut old =
-        view.facts.instances.iter().filter(|i| !view.is_of_running(i) && i.is_live()).peekable();
-    if old.peek().is_some() && old.all(|i| !i.is_ready()) {
+    let is_other = |i: &&Instance| {
+        i.template != judged.kept.template && i.is_live() && !view.is_wanted_candidate(i)
+    };
+    let mut others = view.facts.instances.iter().filter(is_other).peekable();
+    if others.peek().is_some() && others.all(|i| !i.is_ready()) {
         return Some(wait(
             "the release before it is not ready either: this one is not blamed".to_owned(),
         ));

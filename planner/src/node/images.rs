@@ -37,7 +37,7 @@ fn pinned<'a>(
     wanted: &'a Wanted,
     history: &'a BTreeMap<ServiceName, History>,
 ) -> BTreeSet<&'a Pin> {
-    let assigned = wanted.assignments.values().map(|a| &a.release);
+    let assigned = wanted.assignments.values().flat_map(|a| a.releases());
     let kept = history.values().flat_map(|h| [&h.running, &h.last_good]);
     let kept = kept.flatten().map(|k| &k.release);
     let pin = |id: &ReleaseId| wanted.releases.get(id).map(|release| &release.image.pin);

@@ -2,10 +2,15 @@
 
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin};
+use protocol::spec::{ServiceSpec, Strategy};
 
 use super::facts::{ImageState, Kept};
-use super::step::{Step, Waiting};
-use super::view::View;
+use super::fate;
+use super::step::{Room, Step, Waiting};
+use super::view::{View, stops_all_first};
+
+/// Bytes that stay free beside what an instance asks for.
+const MEMORY_RESERVE: u64 = 16 << 20;
 
 /// What there is to say about beginning.
 pub(super) enum Prepared {
@@ -30,7 +35,8 @@ pub(super) fn prepare(view: &View<'_>, target: &Kept) -> Prepared {
         let message = "the release is not on this node; the next manifest brings it".to_owned();
         return Prepared::Wait(Waiting { reason: Reason::PullingImage, message, until: None });
     };
-    let wants = |port: &protocol::id::PortName| release.spec.ports.iter().any(|p| p.name == *port);
+    let spec = release.spec(&view.wanted.environment);
+    let wants = |port: &protocol::id::PortName| spec.ports.iter().any(|p| p.name == *port);
     if let Some(refusal) = view.facts.refused.iter().find(|r| wants(&r.port)) {
         return Prepared::Failed { reason: refusal.reason, message: refusal.message.clone() };
     }
@@ -38,7 +44,7 @@ pub(super) fn prepare(view: &View<'_>, target: &Kept) -> Prepared {
     if !matches!(image, Prepared::Ready) {
         return image;
     }
-    if let Some(name) = view.awaited_dependency(&release.spec) {
+    if let Some(name) = view.awaited_dependency(spec) {
         let message = format!("waiting for `{name}`, which it depends on, to be ready");
         return Prepared::Wait(Waiting {
             reason: Reason::WaitingForDependency,
@@ -47,6 +53,46 @@ pub(super) fn prepare(view: &View<'_>, target: &Kept) -> Prepared {
         });
     }
     Prepared::Ready
+}
+
+/// What the memory of this moment allows for a replacement. Without a request, or where the memory is not known, there is
+/// room.
+pub(super) fn room(view: &View<'_>, target: &Kept) -> Room {
+    let Some(spec) = view.spec(&target.release) else { return Room::default() };
+    let (count, there) = (view.count(spec), up(view, target));
+    let others = view.facts.instances.iter().filter(|i| i.is_up()).count() - there;
+    let missing = (count as usize).saturating_sub(there);
+    let surge = match &spec.rollout.strategy {
+        Strategy::BlueGreen(_) => missing,
+        Strategy::Rolling | Strategy::Canary(_) => {
+            missing.min(spec.rollout.max_surge.ceil_of(count) as usize)
+        }
+        Strategy::Recreate => 0,
+    };
+    let stop_first = others > 0 && !spec.is_exclusive() && !fits(view, spec, surge);
+    let rests = others > 0 && fate::warm_ms(spec) > 0 && !stop_first && !stops_all_first(spec);
+    Room { stop_first, warm: rests && fits(view, spec, missing) }
+}
+
+/// Whether `count` instances of a candidate fit beside what runs. Once one of them is there, that was decided.
+pub(super) fn fits_beside(view: &View<'_>, candidate: &Kept, count: u32) -> bool {
+    let is_begun = view.facts.instances.iter().any(|i| i.template == candidate.template);
+    let spec = view.spec(&candidate.release);
+    is_begun || spec.is_none_or(|spec| fits(view, spec, count as usize))
+}
+
+fn up(view: &View<'_>, kept: &Kept) -> usize {
+    view.facts.instances.iter().filter(|i| i.template == kept.template && i.is_up()).count()
+}
+
+fn fits(view: &View<'_>, spec: &ServiceSpec, instances: usize) -> bool {
+    match (spec.resources.requests.memory, view.observed.memory_available) {
+        (Some(request), Some(available)) => {
+            let needed = request.0.saturating_mul(instances as u64);
+            needed == 0 || needed.saturating_add(MEMORY_RESERVE) <= available
+        }
+        (None, _) | (_, None) => true,
+    }
 }
 
 /// `Ready` when the image is there.

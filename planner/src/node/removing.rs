@@ -3,16 +3,24 @@
 use protocol::report::Phase;
 
 use super::facts::Instance;
+use super::fate::Fates;
 use super::replacing::{leaving_wait, retire};
 use super::route;
 use super::step::{Decision, LedgerChange, RoutePlan, Step, Verdict};
 use super::view::View;
 
 pub(super) fn decide(view: &View<'_>) -> Verdict {
-    let live: Vec<&Instance> = view.facts.instances.iter().filter(|i| i.is_live()).collect();
-    let route = route::plan(view, &live).and_then(without_listeners);
-    let verdict = |decision, waiting| Verdict { decision, route, phase: Phase::Removing, waiting };
-    if let Some(step) = retire(view, &live) {
+    let leaving: Vec<&Instance> = view.facts.instances.iter().filter(|i| i.is_live()).collect();
+    let fates = Fates { leaving, resting: Vec::new() };
+    let route = route::plan(view, &fates).and_then(without_listeners);
+    let verdict = |decision, waiting| Verdict {
+        decision,
+        route,
+        phase: Phase::Removing,
+        waiting,
+        candidate: None,
+    };
+    if let Some(step) = retire(view, &fates.leaving) {
         return verdict(Decision::Do(step), None);
     }
     if let Some(waiting) = leaving_wait(view) {

@@ -2,60 +2,89 @@
 
 use protocol::reason::Reason;
 use protocol::report::Phase;
-use protocol::spec::ServiceSpec;
+use protocol::spec::{OnFailure, ServiceSpec};
 
+use super::candidate::{self, Standing};
 use super::facts::{Instance, Kept, Life, Routing};
-use super::failing::{self, Judgement};
-use super::preparing::{self, Prepared};
-use super::step::{Decision, LedgerChange, RoutePlan, Step, Verdict, Waiting};
-use super::view::{View, stops_first};
+use super::failing::{self, Judged, Judgement};
+use super::fate::{self, Fates};
+use super::starting::{Slots, Started};
+use super::step::{
+    AfterGivingUp, CandidateVerdict, Decision, LedgerChange, RoutePlan, Step, Verdict, Waiting,
+};
+use super::view::{View, stops_all_first};
 use super::{earlier, route};
 use crate::Now;
-
-/// How many instances there may and must be.
-struct Budget {
-    count: u32,
-    max_live: usize,
-    min_available: usize,
-}
 
 pub(super) fn decide(view: &View<'_>) -> Verdict {
     let (Some(running), Some(spec)) = (&view.history.running, view.running_spec()) else {
         return nothing_runs(view);
     };
-    let leaving = select_leaving(view, spec);
-    let route = route::plan(view, &leaving);
+    let fates = fate::decide(view, spec);
+    let route = route::plan(view, &fates);
     if frozen(view, running) {
         return give_up(view, route, Phase::Failed);
     }
-    let next = next(view, running, spec, &leaving);
+    let next = next(view, running, spec, &fates);
     let is_wanted = view.target.as_ref().is_none_or(|t| t.template == running.template);
     let (decision, waiting) = match next {
         Next::Do(step, waiting) => (Decision::Do(step), waiting),
         Next::Wait(waiting) => (Decision::Wait { until: waiting.until }, Some(waiting)),
-        Next::Settled if is_wanted => (Decision::Settled, port_trouble(view)),
-        Next::Settled => return give_up(view, route, Phase::RolledBack),
+        Next::Settled if is_wanted => (at_rest(view, spec), settled_wait(view, spec)),
+        Next::Settled => {
+            let verdict = give_up(view, route, Phase::RolledBack);
+            return beside(view, verdict);
+        }
     };
     let phase = phase(view, spec, is_wanted, &decision);
     let waiting = if is_wanted { waiting } else { waiting.or_else(|| given_up(view)) };
-    Verdict { decision, route, phase, waiting }
+    beside(view, Verdict { decision, route, phase, waiting, candidate: None })
+}
+
+/// Adds what the candidate needs: its steps come where what runs has none.
+fn beside(view: &View<'_>, verdict: Verdict) -> Verdict {
+    let (phase, waiting, step) = match candidate::decide(view) {
+        Standing::Absent => return verdict,
+        Standing::Do(step) => (Phase::Updating, None, Some(step)),
+        Standing::Wait(waiting) => (Phase::Updating, Some(waiting), None),
+        Standing::Complete => (Phase::Running, None, None),
+        Standing::GivenUp => (Phase::Failed, given_up(view), None),
+    };
+    let is_degraded = phase == Phase::Updating
+        && view.facts.instances.iter().any(|i| view.is_wanted_candidate(i) && i.probed.was_ready);
+    let phase = if is_degraded { Phase::Degraded } else { phase };
+    let until = waiting.as_ref().and_then(|waiting| waiting.until);
+    let decision = match (verdict.decision, step) {
+        (Decision::Do(step), _) | (_, Some(step)) => Decision::Do(step),
+        (Decision::Wait { until: own }, None) => Decision::Wait { until: earlier(own, until) },
+        (Decision::Settled | Decision::GaveUp(_), None)
+            if phase != Phase::Running && phase != Phase::Failed =>
+        {
+            Decision::Wait { until }
+        }
+        (rest, None) => rest,
+    };
+    let candidate = Some(CandidateVerdict { phase, waiting });
+    Verdict { decision, candidate, ..verdict }
 }
 
 /// Nothing to run and nothing to go back to: whatever is left goes, the ports stay and hold.
 fn nothing_runs(view: &View<'_>) -> Verdict {
-    let all: Vec<&Instance> = view.facts.instances.iter().filter(|i| i.is_live()).collect();
-    let route = route::plan(view, &all);
-    if let Some(step) = retire(view, &all) {
-        return Verdict {
-            decision: Decision::Do(step),
-            route,
-            phase: Phase::Failed,
-            waiting: given_up(view),
-        };
+    let leaving = view.facts.instances.iter().filter(|i| i.is_live()).collect();
+    let fates = Fates { leaving, resting: Vec::new() };
+    let route = route::plan(view, &fates);
+    let verdict = |decision, waiting| Verdict {
+        decision,
+        route: route.clone(),
+        phase: Phase::Failed,
+        waiting,
+        candidate: None,
+    };
+    if let Some(step) = retire(view, &fates.leaving) {
+        return verdict(Decision::Do(step), given_up(view));
     }
     if let Some(waiting) = leaving_wait(view) {
-        let decision = Decision::Wait { until: waiting.until };
-        return Verdict { decision, route, phase: Phase::Failed, waiting: Some(waiting) };
+        return verdict(Decision::Wait { until: waiting.until }, Some(waiting));
     }
     give_up(view, route, Phase::Failed)
 }
@@ -67,7 +96,8 @@ fn frozen(view: &View<'_>, running: &Kept) -> bool {
 
 fn give_up(view: &View<'_>, route: Option<RoutePlan>, phase: Phase) -> Verdict {
     let reason = view.history.given_up.as_ref().map_or(Reason::RolledBackOnNode, |g| g.reason);
-    Verdict { decision: Decision::GaveUp(reason), route, phase, waiting: given_up(view) }
+    let (decision, waiting) = (Decision::GaveUp(reason), given_up(view));
+    Verdict { decision, route, phase, waiting, candidate: None }
 }
 
 fn given_up(view: &View<'_>) -> Option<Waiting> {
@@ -75,9 +105,24 @@ fn given_up(view: &View<'_>) -> Option<Waiting> {
     Some(Waiting { reason: given_up.reason, message: given_up.message.clone(), until: None })
 }
 
-fn port_trouble(view: &View<'_>) -> Option<Waiting> {
-    let refusal = view.facts.refused.first()?;
-    Some(Waiting { reason: refusal.reason, message: refusal.message.clone(), until: None })
+/// Settled, but for the time at which the old release need not be warm any more.
+fn at_rest(view: &View<'_>, spec: &ServiceSpec) -> Decision {
+    let warm = fate::warm_until(view, spec).filter(|until| *until > view.now);
+    match earlier(warm, fate::soak_until(view, spec)) {
+        None => Decision::Settled,
+        until => Decision::Wait { until },
+    }
+}
+
+fn settled_wait(view: &View<'_>, spec: &ServiceSpec) -> Option<Waiting> {
+    let refusal = view.facts.refused.first();
+    if let Some(refusal) = refusal {
+        let (reason, message) = (refusal.reason, refusal.message.clone());
+        return Some(Waiting { reason, message, until: None });
+    }
+    let until = Some(fate::soak_until(view, spec)?);
+    let message = "soaking: it goes back by itself if it fails".to_owned();
+    Some(Waiting { reason: Reason::Soaking, message, until })
 }
 
 fn phase(view: &View<'_>, spec: &ServiceSpec, is_wanted: bool, decision: &Decision) -> Phase {
@@ -88,7 +133,7 @@ fn phase(view: &View<'_>, spec: &ServiceSpec, is_wanted: bool, decision: &Decisi
         return Phase::Updating;
     }
     let count = view.count(spec) as usize;
-    let ready = wanted_instances(view, spec).filter(|i| i.is_live() && i.is_ready()).count();
+    let ready = fate::live_wanted(view, spec).filter(|i| i.is_ready()).count();
     match decision {
         Decision::Settled => Phase::Running,
         Decision::Do(_) | Decision::Wait { .. } | Decision::GaveUp(_) if ready >= count => {
@@ -105,29 +150,31 @@ enum Next {
     Settled,
 }
 
-fn next(view: &View<'_>, running: &Kept, spec: &ServiceSpec, leaving: &[&Instance]) -> Next {
+fn next(view: &View<'_>, running: &Kept, spec: &ServiceSpec, fates: &Fates<'_>) -> Next {
     let count = view.count(spec);
-    let unavailable = wanted_instances(view, spec)
-        .filter(|i| i.is_live() && i.is_available(spec.rollout.min_ready.0, view.now))
-        .count()
-        < count as usize;
-    let is_wanted = view.target.as_ref().is_some_and(|t| t.template == running.template);
+    let unavailable = fate::available(view, spec) < count as usize;
     let mut blameless = None;
-    if is_wanted && !view.history.completed {
-        match failing::judge(view, running, spec, unavailable) {
-            Judgement::Failed(change) => return Next::Do(Step::Record(change), None),
-            Judgement::Blameless(waiting) => blameless = Some(waiting),
-            Judgement::Underway => {}
+    match judge(view, running, spec, unavailable) {
+        Judgement::Failed { reason, message, evidence_of } => {
+            let then = match spec.rollout.on_failure {
+                OnFailure::Rollback => AfterGivingUp::GoBack,
+                OnFailure::Pause => AfterGivingUp::StandStill,
+            };
+            let failed = running.clone();
+            let change = LedgerChange::GiveUp { failed, reason, message, evidence_of, then };
+            return Next::Do(Step::Record(change), None);
         }
+        Judgement::Blameless(waiting) => blameless = Some(waiting),
+        Judgement::Underway => {}
     }
-    if let Some(step) = dismiss(leaving) {
+    if let Some(step) = dismiss(&fates.leaving) {
         return Next::Do(step, None);
     }
-    let started = start(view, running, spec, leaving);
+    let started = start(view, running, spec, fates);
     if let Started::Do(step) = started {
         return Next::Do(step, None);
     }
-    if let Some(step) = retire(view, leaving) {
+    if let Some(step) = retire(view, &fates.leaving) {
         return Next::Do(step, None);
     }
     let starting = match started {
@@ -137,6 +184,7 @@ fn next(view: &View<'_>, running: &Kept, spec: &ServiceSpec, leaving: &[&Instanc
     };
     let until = next_moment(view, spec);
     let waiting = blameless
+        .or_else(|| paused_wait(view))
         .or(starting)
         .or_else(|| unavailable.then(|| readiness_wait(view, spec)))
         .or_else(|| leaving_wait(view));
@@ -144,132 +192,54 @@ fn next(view: &View<'_>, running: &Kept, spec: &ServiceSpec, leaving: &[&Instanc
         return Next::Wait(Waiting { until: earlier(waiting.until, until), ..waiting });
     }
     if !view.history.completed {
-        return Next::Do(Step::Record(LedgerChange::Complete), None);
+        return Next::Do(Step::Record(LedgerChange::Complete(view.now)), None);
     }
     Next::Settled
 }
 
-/// Instances of `running` in the slots that count.
-fn wanted_instances<'a>(
-    view: &'a View<'a>,
-    spec: &ServiceSpec,
-) -> impl Iterator<Item = &'a Instance> {
-    let count = view.count(spec);
-    view.facts.instances.iter().filter(move |i| view.is_of_running(i) && i.slot < count)
-}
-
-fn is_wanted(view: &View<'_>, spec: &ServiceSpec, instance: &Instance) -> bool {
-    view.is_of_running(instance) && instance.slot < view.count(spec)
-}
-
-fn budget(view: &View<'_>, spec: &ServiceSpec) -> Budget {
-    let count = view.count(spec);
-    let unavailable = spec.rollout.max_unavailable.floor_of(count).min(count);
-    // The last ready instance never goes in a rolling update, so a count of one needs room for a second.
-    let min_available = (count - unavailable).max(count.min(1));
-    let surge = spec.rollout.max_surge.ceil_of(count);
-    let surge = if surge == 0 && min_available == count { 1 } else { surge };
-    Budget { count, max_live: (count + surge) as usize, min_available: min_available as usize }
-}
-
-/// Live instances that must go now: the dead, and as many of the unwanted as the budgets allow.
-fn select_leaving<'a>(view: &'a View<'a>, spec: &ServiceSpec) -> Vec<&'a Instance> {
-    let live: Vec<&Instance> = view.facts.instances.iter().filter(|i| i.is_live()).collect();
-    let mut going: Vec<&Instance> = live.iter().copied().filter(|i| i.probed.dead).collect();
-    let mut unwanted: Vec<&Instance> =
-        live.iter().copied().filter(|i| !is_wanted(view, spec, i) && !i.probed.dead).collect();
-    if stops_first(spec) {
-        if every_slot_has_a_container(view, spec) || view.history.completed {
-            going.extend(unwanted);
-        }
-        return going;
+/// Judged while it is on its way, and within its soak time; not while an operator holds it, nor what is gone back to.
+fn judge(view: &View<'_>, running: &Kept, spec: &ServiceSpec, unavailable: bool) -> Judgement {
+    let is_wanted = view.target.as_ref().is_some_and(|t| t.template == running.template);
+    if !is_wanted || view.is_paused() {
+        return Judgement::Underway;
     }
-    let budget = budget(view, spec);
-    let min_ready_ms = spec.rollout.min_ready.0;
-    let available = |i: &&&Instance| {
-        if view.is_of_running(i) { i.is_available(min_ready_ms, view.now) } else { i.is_ready() }
-    };
-    let healthy: Vec<&&Instance> = live.iter().filter(|i| !i.probed.dead).collect();
-    let available_count = healthy.iter().copied().filter(available).count();
-    let new_unavailable = healthy
-        .iter()
-        .filter(|i| is_wanted(view, spec, i))
-        .copied()
-        .filter(|i| !available(i))
-        .count();
-    let spare = available_count.saturating_sub(budget.min_available);
-    let cleanup = healthy.len().saturating_sub(budget.min_available + new_unavailable);
-    unwanted.sort_by_key(|i| (i.is_ready(), i.template.clone(), std::cmp::Reverse(i.slot)));
-    let (unready, ready): (Vec<_>, Vec<_>) = unwanted.into_iter().partition(|i| !i.is_ready());
-    let unready_going = unready.len().min(cleanup);
-    going.extend(unready.into_iter().take(unready_going));
-    going.extend(ready.into_iter().take(spare.min(cleanup - unready_going)));
-    going
+    let judged = Judged { kept: running, spec, progress_at: view.facts.progress_at };
+    if !view.history.completed {
+        return failing::judge(view, &judged, unavailable);
+    }
+    if fate::soak_until(view, spec).is_some() {
+        return failing::judge_in_soak(view, &judged);
+    }
+    Judgement::Underway
 }
 
-fn every_slot_has_a_container(view: &View<'_>, spec: &ServiceSpec) -> bool {
-    wanted_instances(view, spec).count() >= view.count(spec) as usize
+fn paused_wait(view: &View<'_>) -> Option<Waiting> {
+    let message = "paused; `pith rollout resume` goes on".to_owned();
+    view.is_paused().then_some(Waiting { reason: Reason::Paused, message, until: None })
 }
 
-/// What the wanted slots need.
-enum Started {
-    Do(Step),
-    /// Can be done while something else is waited for.
-    Ahead(Step),
-    Wait(Waiting),
-    Nothing,
-}
-
-fn start(view: &View<'_>, running: &Kept, spec: &ServiceSpec, leaving: &[&Instance]) -> Started {
-    if let Some(waiting) = step_backoff(view, running) {
-        return Started::Wait(waiting);
+fn start(view: &View<'_>, running: &Kept, spec: &ServiceSpec, fates: &Fates<'_>) -> Started {
+    let budget = fate::budget(view, spec);
+    let slots = Slots::of(view, running, budget.count);
+    // A hold keeps what is up and begins nothing new; what was up and crashed is healed.
+    if view.is_paused() && fate::live_wanted(view, spec).count() == 0 {
+        return Started::Nothing;
     }
-    let budget = budget(view, spec);
-    let in_slot =
-        |slot| view.facts.instances.iter().find(|i| view.is_of_running(i) && i.slot == slot);
-    let mut waiting = None;
-    let mut pausing = 0;
-    let (mut startable, mut missing) = (None, None);
-    for slot in 0..budget.count {
-        match in_slot(slot).map(|i| (i, &i.life)) {
-            None => missing = missing.or(Some(slot)),
-            Some((_, Life::Running { .. } | Life::Stopping { .. })) => {}
-            // Without its network it can never start: it is removed, and made anew with one.
-            Some((_, Life::Created | Life::Exited(_))) if !view.facts.network => {}
-            Some((i, Life::Created)) => startable = startable.or(Some(i)),
-            Some((i, Life::Exited(exit))) => {
-                let ready_at = exit.at.plus(failing::backoff_ms(i.exits));
-                if view.now >= ready_at {
-                    startable = startable.or(Some(i));
-                } else {
-                    pausing += 1;
-                    waiting = waiting.or_else(|| Some(restart_wait(i, exit.code, ready_at)));
-                }
-            }
-        }
-    }
-    let live = view.facts.instances.iter().filter(|i| i.is_live()).count() - leaving.len();
-    if startable.is_none() && missing.is_none() {
-        return waiting.map_or(Started::Nothing, Started::Wait);
-    }
-    if let Some(reason) = held_back(view, spec) {
-        return Started::Wait(reason);
-    }
-    let room = if stops_first(spec) {
+    let stops_all_first = stops_all_first(spec);
+    let counts = |i: &&Instance| !view.is_wanted_candidate(i) && !fates.is_resting(i);
+    let instances = || view.facts.instances.iter().filter(counts);
+    let has_room = if stops_all_first {
         room_after_stop(view, spec)
+    } else if view.is_paused() {
+        false
+    } else if budget.is_stop_first {
+        instances().filter(|i| i.is_up()).count() + slots.pausing < budget.max_live
     } else {
-        live + pausing < budget.max_live
+        let live = instances().filter(|i| i.is_live() && !fates.is_leaving(i)).count();
+        live + slots.pausing < budget.max_live
     };
-    let missing = missing.map(|slot| create(view, running, slot));
-    match (startable, missing) {
-        (Some(instance), _) if room => {
-            Started::Do(Step::Start { container: instance.container.clone() })
-        }
-        // What stops first has all its containers before anything old is touched.
-        (_, Some(Started::Ahead(step))) if room || stops_first(spec) => Started::Do(step),
-        (None, Some(started)) => started,
-        (Some(_), Some(_)) | (_, None) => waiting.map_or(Started::Nothing, Started::Wait),
-    }
+    // What stops first has all its containers before anything old is touched.
+    slots.next(view, running, spec, has_room, stops_all_first)
 }
 
 /// Recreate and exclusive services: nothing starts while anything unwanted still runs; an exclusive one never beside
@@ -279,55 +249,19 @@ fn room_after_stop(view: &View<'_>, spec: &ServiceSpec) -> bool {
     if spec.is_exclusive() {
         return up.next().is_none();
     }
-    up.all(|i| is_wanted(view, spec, i))
-}
-
-/// The creation of the instance in `slot`, or what its image needs first.
-fn create(view: &View<'_>, running: &Kept, slot: u32) -> Started {
-    let (release, template) = (running.release.clone(), running.template.clone());
-    let image = view.wanted.releases.get(&release).map(|r| preparing::image(view, &r.image));
-    match image {
-        None | Some(Prepared::Ready) => Started::Ahead(Step::Create { release, template, slot }),
-        Some(Prepared::Do(step, _)) => Started::Do(step),
-        Some(Prepared::Wait(waiting)) => Started::Wait(waiting),
-        Some(Prepared::Failed { reason, message }) => {
-            Started::Wait(Waiting { reason, message, until: None })
-        }
-    }
-}
-
-/// At boot, when nothing of the service runs, what it depends on comes first.
-fn held_back(view: &View<'_>, spec: &ServiceSpec) -> Option<Waiting> {
-    if view.facts.instances.iter().any(Instance::is_up) {
-        return None;
-    }
-    let name = view.awaited_dependency(spec)?;
-    let message = format!("waiting for `{name}`, which it depends on, to be ready");
-    Some(Waiting { reason: Reason::WaitingForDependency, message, until: None })
-}
-
-fn step_backoff(view: &View<'_>, running: &Kept) -> Option<Waiting> {
-    let failure = view.facts.failure.as_ref().filter(|f| f.template == running.template)?;
-    let until = failure.at.plus(failing::backoff_ms(failure.failures));
-    let (reason, message) = (failure.reason, failure.message.clone());
-    (view.now < until).then_some(Waiting { reason, message, until: Some(until) })
-}
-
-fn restart_wait(instance: &Instance, code: i64, until: Now) -> Waiting {
-    let message = format!("{} ended with code {code}; starts again after a pause", instance.name);
-    Waiting { reason: Reason::WaitingForBackoff, message, until: Some(until) }
+    up.all(|i| view.is_wanted(spec, i))
 }
 
 fn readiness_wait(view: &View<'_>, spec: &ServiceSpec) -> Waiting {
     let min_ready_ms = spec.rollout.min_ready.0;
-    let late = wanted_instances(view, spec).find(|i| !i.is_ready());
-    if let Some(instance) = late {
+    let wanted = || view.facts.instances.iter().filter(|i| view.is_wanted(spec, i));
+    if let Some(instance) = wanted().find(|i| !i.is_ready()) {
         let answer = instance.probed.last_failure.as_deref().unwrap_or("no answer yet");
         let message = format!("waiting for {} to be ready: {answer}", instance.name);
         let until = if view.history.completed { None } else { failing::deadline(view, spec) };
         return Waiting { reason: Reason::WaitingForReady, message, until };
     }
-    let soonest = wanted_instances(view, spec).filter_map(|i| i.probed.ready_since).min();
+    let soonest = wanted().filter_map(|i| i.probed.ready_since).min();
     let until = soonest.map(|since| since.plus(min_ready_ms));
     let message = format!("ready; must stay so for {}", spec.rollout.min_ready);
     Waiting { reason: Reason::WaitingForMinReady, message, until }
@@ -375,6 +309,9 @@ fn is_overdue(view: &View<'_>, instance: &Instance) -> bool {
 fn is_kept(view: &View<'_>, instance: &Instance) -> bool {
     if view.assignment.is_none() || !view.facts.network {
         return false;
+    }
+    if view.is_wanted_candidate(instance) {
+        return true;
     }
     let count = view.running_spec().map_or(0, |spec| view.count(spec));
     if view.is_of_running(instance) {
@@ -426,7 +363,13 @@ fn next_moment(view: &View<'_>, spec: &ServiceSpec) -> Option<Now> {
         }
         Life::Created | Life::Running { .. } | Life::Exited(_) => None,
     };
-    let moments =
-        view.facts.instances.iter().flat_map(|i| [window(i), drain_end(view, i), grace(i)]);
-    moments.flatten().filter(|at| *at > view.now).min()
+    let soak = fate::soak_until(view, spec);
+    let patience = |i: &Instance| soak.and_then(|_| failing::soak_patience_end(spec, i));
+    let moments = view
+        .facts
+        .instances
+        .iter()
+        .flat_map(|i| [window(i), drain_end(view, i), grace(i), patience(i)]);
+    let warm = fate::warm_until(view, spec);
+    moments.chain([soak, warm]).flatten().filter(|at| *at > view.now).min()
 }

@@ -3,15 +3,20 @@
 use std::collections::BTreeSet;
 
 use protocol::id::PortName;
-use protocol::spec::{Port, ServiceSpec};
+use protocol::spec::{Cohort, Listen, Port, PortProtocol, ServiceSpec, Strategy};
 
 use super::facts::{Instance, Life, Routing};
-use super::step::{Backend, BackendState, PortPlan, RoutePlan};
+use super::fate::{self, Fates};
+use super::step::{Backend, BackendState, PortPlan, RoutePlan, Split};
 use super::view::View;
 
-/// The route that the instances call for; `leaving` get nothing new. None: no port at all.
-pub(super) fn plan(view: &View<'_>, leaving: &[&Instance]) -> Option<RoutePlan> {
+/// What a port's name gets where its candidate is reached.
+pub(super) const PREVIEW: &str = "-preview";
+
+/// The route that the instances call for. None: no port at all.
+pub(super) fn plan(view: &View<'_>, fates: &Fates<'_>) -> Option<RoutePlan> {
     let specs = specs(view);
+    let standby = Standby::of(view, fates);
     let mut ports: Vec<PortPlan> = Vec::new();
     for port in specs.iter().flat_map(|spec| &spec.ports) {
         if ports.iter().any(|p| p.name == port.name) {
@@ -25,9 +30,11 @@ pub(super) fn plan(view: &View<'_>, leaving: &[&Instance]) -> Option<RoutePlan> 
             protocol: port.protocol,
             proxy_protocol: port.proxy_protocol,
             hold: specs[0].rollout.hold_requests,
-            backends: backends(view, &port.name, leaving),
+            split: split(view),
+            backends: backends(view, &port.name, fates, &standby),
         });
     }
+    ports.extend(preview(view, fates));
     (!ports.is_empty()).then_some(RoutePlan { ports })
 }
 
@@ -35,11 +42,13 @@ pub(super) fn plan(view: &View<'_>, leaving: &[&Instance]) -> Option<RoutePlan> 
 fn specs<'a>(view: &View<'a>) -> Vec<&'a ServiceSpec> {
     let running = view.history.running.as_ref().map(|k| &k.release);
     let target = view.target.as_ref().map(|k| &k.release);
+    let candidate = view.candidate.as_ref().map(|k| &k.release);
     let up = view.facts.instances.iter().filter(|i| i.is_up()).map(|i| &i.release);
     let mut seen = BTreeSet::new();
     running
         .into_iter()
         .chain(target)
+        .chain(candidate)
         .chain(up)
         .filter(|release| seen.insert(*release))
         .filter_map(|release| view.spec(release))
@@ -60,10 +69,88 @@ fn listens(specs: &[&ServiceSpec], name: &PortName) -> Vec<protocol::spec::Liste
     listens
 }
 
-fn backends(view: &View<'_>, port: &PortName, leaving: &[&Instance]) -> Vec<Backend> {
+/// Who gets nothing for now although ready: the new set before a switch, the old one after it.
+struct Standby {
+    /// The new set, which is not complete yet, while an old one serves.
+    is_new_set_held: bool,
+    /// Nobody else serves: what rests comes back until somebody does.
+    are_resting_needed: bool,
+}
+
+impl Standby {
+    fn of(view: &View<'_>, fates: &Fates<'_>) -> Self {
+        let Some(spec) = view.running_spec() else {
+            return Self { is_new_set_held: false, are_resting_needed: false };
+        };
+        let serves = |i: &&Instance| {
+            i.is_live()
+                && i.is_ready()
+                && !fates.is_leaving(i)
+                && !fates.is_resting(i)
+                && !view.is_wanted_candidate(i)
+        };
+        let serving = || view.facts.instances.iter().filter(serves);
+        let switches = matches!(spec.rollout.strategy, Strategy::BlueGreen(_));
+        let is_incomplete = fate::available(view, spec) < view.count(spec) as usize;
+        let old_serves = serving().any(|i| !view.is_of_running(i));
+        Self {
+            is_new_set_held: switches && is_incomplete && !view.history.completed && old_serves,
+            are_resting_needed: serving().next().is_none(),
+        }
+    }
+}
+
+/// The candidate's share of the requests, while there is one.
+fn split(view: &View<'_>) -> Option<Split> {
+    let kept = view.candidate.as_ref().filter(|kept| !view.has_given_up(kept))?;
+    let candidate = view.assignment?.candidate.as_ref()?;
+    let cohort = match &view.spec(&kept.release)?.rollout.strategy {
+        Strategy::Canary(canary) => canary.cohort.clone(),
+        Strategy::Rolling | Strategy::Recreate | Strategy::BlueGreen(_) => Cohort::default(),
+    };
+    Some(Split { release: kept.release.clone(), share: candidate.share, cohort })
+}
+
+/// Where the green set answers before the switch.
+fn preview(view: &View<'_>, fates: &Fates<'_>) -> Option<PortPlan> {
+    let kept = view.candidate.as_ref().filter(|kept| !view.has_given_up(kept))?;
+    let spec = view.spec(&kept.release)?;
+    let Strategy::BlueGreen(blue_green) = &spec.rollout.strategy else { return None };
+    let number = blue_green.preview_port?;
+    let port = spec.ports.iter().find(|port| port.listen.is_some())?;
+    let address = port.listen.as_ref().and_then(|listen| listen.address);
+    let backends = view.facts.instances.iter().filter(|i| view.is_wanted_candidate(i));
+    let backend = |i: &Instance| {
+        Some(Backend {
+            container: i.container.clone(),
+            target: port.target,
+            release: i.release.clone(),
+            state: state(i, fates.is_leaving(i), false)?,
+        })
+    };
+    Some(PortPlan {
+        name: format!("{}{PREVIEW}", port.name).parse().ok()?,
+        listen: vec![Listen { address, port: number }],
+        service_port: None,
+        protocol: port.protocol,
+        proxy_protocol: port.protocol == PortProtocol::Tcp && port.proxy_protocol,
+        hold: spec.rollout.hold_requests,
+        split: None,
+        backends: backends.filter_map(backend).collect(),
+    })
+}
+
+fn backends(
+    view: &View<'_>,
+    port: &PortName,
+    fates: &Fates<'_>,
+    standby: &Standby,
+) -> Vec<Backend> {
     let backend = |instance: &Instance| {
         let spec = view.spec(&instance.release)?;
-        let state = state(instance, leaving)?;
+        let is_held = fates.is_resting(instance) && !standby.are_resting_needed
+            || view.is_of_running(instance) && standby.is_new_set_held;
+        let state = state(instance, fates.is_leaving(instance), is_held)?;
         Some(Backend {
             container: instance.container.clone(),
             target: named(spec, port)?.target,
@@ -74,8 +161,7 @@ fn backends(view: &View<'_>, port: &PortName, leaving: &[&Instance]) -> Vec<Back
     view.facts.instances.iter().filter_map(backend).collect()
 }
 
-fn state(instance: &Instance, leaving: &[&Instance]) -> Option<BackendState> {
-    let selected = leaving.iter().any(|l| l.container == instance.container);
+fn state(instance: &Instance, is_leaving: bool, is_held: bool) -> Option<BackendState> {
     match (&instance.life, instance.routing) {
         (Life::Created | Life::Exited(_), _) => None,
         (Life::Running { .. } | Life::Stopping { .. }, Routing::Draining { .. })
@@ -83,12 +169,15 @@ fn state(instance: &Instance, leaving: &[&Instance]) -> Option<BackendState> {
             Some(BackendState::Draining)
         }
         (Life::Stopping { .. }, Routing::Absent) => None,
-        (Life::Running { .. }, Routing::Active | Routing::Suspended) if selected => {
+        (Life::Running { .. }, Routing::Active | Routing::Suspended) if is_leaving => {
             Some(BackendState::Draining)
         }
-        (Life::Running { .. }, Routing::Absent) if selected => None,
-        (Life::Running { .. }, _) if instance.is_ready() => Some(BackendState::Active),
+        (Life::Running { .. }, Routing::Absent) if is_leaving => None,
+        (Life::Running { .. }, _) if instance.is_ready() && !is_held => Some(BackendState::Active),
         (Life::Running { .. }, Routing::Active | Routing::Suspended) => {
+            Some(BackendState::Suspended)
+        }
+        (Life::Running { .. }, Routing::Absent) if instance.is_ready() => {
             Some(BackendState::Suspended)
         }
         (Life::Running { .. }, Routing::Absent) => None,

@@ -4,7 +4,7 @@ use protocol::id::{PortName, ReleaseId, Template};
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin};
 use protocol::report::Phase;
-use protocol::spec::{Listen, PortProtocol};
+use protocol::spec::{Cohort, Listen, PortProtocol};
 use protocol::units::Millis;
 
 use super::facts::Kept;
@@ -21,6 +21,17 @@ pub struct Verdict {
     /// Where the service stands, for the report.
     pub phase: Phase,
     /// What it waits for or why it went back, for the report.
+    pub waiting: Option<Waiting>,
+    /// Where its candidate stands, for the report; none: there is none.
+    pub candidate: Option<CandidateVerdict>,
+}
+
+/// Where a candidate stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CandidateVerdict {
+    /// `Updating`, `Running`, `Degraded` or `Failed`.
+    pub phase: Phase,
+    /// What it waits for.
     pub waiting: Option<Waiting>,
 }
 
@@ -104,9 +115,14 @@ pub enum ImageStep {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerChange {
     /// Move to this template: `last_good` becomes what was `running`, if that was complete.
-    Begin(Kept),
-    /// `running` is complete.
-    Complete,
+    Begin {
+        /// What is moved to.
+        kept: Kept,
+        /// What the memory of this moment allows; never decided anew for this template and attempt.
+        room: Room,
+    },
+    /// `running` is complete, as of this moment.
+    Complete(Now),
     /// `running` (or what was being prepared) failed: remembered as given up; `running` becomes `last_good`.
     GiveUp {
         /// What failed.
@@ -122,6 +138,15 @@ pub enum LedgerChange {
     },
     /// The service is gone: forget it.
     Forget,
+}
+
+/// How a replacement goes with the memory there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Room {
+    /// One goes before the next starts: there is no room for one more.
+    pub stop_first: bool,
+    /// What ran before stays warm for a while.
+    pub warm: bool,
 }
 
 /// What giving up does to `running`.
@@ -157,8 +182,21 @@ pub struct PortPlan {
     pub proxy_protocol: bool,
     /// How long a request waits for a ready instance.
     pub hold: Millis,
+    /// What share of the requests is a candidate's; none: there is no candidate.
+    pub split: Option<Split>,
     /// The instances behind it.
     pub backends: Vec<Backend>,
+}
+
+/// How requests are split between a candidate and the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// The candidate's release.
+    pub release: ReleaseId,
+    /// Its requests of ten thousand.
+    pub share: u32,
+    /// How clients are told apart.
+    pub cohort: Cohort,
 }
 
 /// An instance behind a port.

@@ -18,9 +18,17 @@ static NO_FACTS: ServiceFacts = ServiceFacts {
     refused: Vec::new(),
     failure: None,
     progress_at: None,
+    candidate_progress_at: None,
 };
-static NO_HISTORY: History =
-    History { running: None, completed: false, last_good: None, given_up: None };
+static NO_HISTORY: History = History {
+    running: None,
+    completed: false,
+    completed_at: None,
+    stop_first: false,
+    warm: false,
+    last_good: None,
+    given_up: None,
+};
 
 /// One service.
 pub(super) struct View<'a> {
@@ -33,6 +41,8 @@ pub(super) struct View<'a> {
     pub(super) history: &'a History,
     /// The template that the assignment asks for.
     pub(super) target: Option<Kept>,
+    /// The template that is to run beside it.
+    pub(super) candidate: Option<Kept>,
     pub(super) now: Now,
 }
 
@@ -51,6 +61,19 @@ impl<'a> View<'a> {
             attempt: a.attempt,
             revision: a.revision,
         });
+        let history = histories.get(name).unwrap_or(&NO_HISTORY);
+        let candidate = assignment.and_then(|a| a.candidate.as_ref()).map(|c| Kept {
+            release: c.release.clone(),
+            template: Template::of(&c.release, &wanted.environment, c.restarts),
+            attempt: c.attempt,
+            revision: c.revision,
+        });
+        // What was promoted already, or is being undone, is no candidate any more.
+        let is_main = |kept: &Kept| {
+            let running = history.running.as_ref();
+            [running, target.as_ref()].into_iter().flatten().any(|m| m.template == kept.template)
+        };
+        let candidate = candidate.filter(|kept| !is_main(kept));
         Self {
             name,
             wanted,
@@ -58,9 +81,26 @@ impl<'a> View<'a> {
             histories,
             assignment,
             facts: observed.services.get(name).unwrap_or(&NO_FACTS),
-            history: histories.get(name).unwrap_or(&NO_HISTORY),
+            history,
             target,
+            candidate,
             now,
+        }
+    }
+
+    /// The same service once `target` is begun: what the route of that moment is may be known before it is written down.
+    pub(super) fn once_begun<'b>(&'b self, history: &'b History) -> View<'b> {
+        View {
+            name: self.name,
+            wanted: self.wanted,
+            observed: self.observed,
+            histories: self.histories,
+            assignment: self.assignment,
+            facts: self.facts,
+            history,
+            target: self.target.clone(),
+            candidate: self.candidate.clone(),
+            now: self.now,
         }
     }
 
@@ -86,7 +126,7 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn spec(&self, release: &ReleaseId) -> Option<&'a ServiceSpec> {
-        self.wanted.releases.get(release).map(|r| &r.spec)
+        self.wanted.releases.get(release).map(|r| r.spec(&self.wanted.environment))
     }
 
     /// The spec of what runs.
@@ -106,6 +146,41 @@ impl<'a> View<'a> {
 
     pub(super) fn is_of_last_good(&self, instance: &Instance) -> bool {
         self.history.last_good.as_ref().is_some_and(|k| k.template == instance.template)
+    }
+
+    /// Instances that the candidate shall have on this node; what is exclusive has none beside it.
+    pub(super) fn candidate_count(&self) -> u32 {
+        let candidate = self.assignment.and_then(|a| a.candidate.as_ref());
+        let spec = candidate.and_then(|c| self.spec(&c.release));
+        if spec.is_none_or(ServiceSpec::is_exclusive) {
+            return 0;
+        }
+        candidate.map_or(0, |c| c.count)
+    }
+
+    /// Whether this instance is one of the candidate's, in a slot that counts.
+    pub(super) fn is_wanted_candidate(&self, instance: &Instance) -> bool {
+        let candidate = self.candidate.as_ref().filter(|kept| !self.has_given_up(kept));
+        candidate.is_some_and(|kept| kept.template == instance.template)
+            && instance.slot < self.candidate_count()
+    }
+
+    /// Whether this instance, a candidate's until now, is one of what is about to be begun.
+    pub(super) fn is_promoted(&self, instance: &Instance) -> bool {
+        let target = self.target.as_ref().filter(|target| self.is_new(target));
+        target.is_some_and(|target| target.template == instance.template)
+    }
+
+    /// Whether this instance is one of what runs, in a slot that counts.
+    pub(super) fn is_wanted(&self, spec: &ServiceSpec, instance: &Instance) -> bool {
+        self.is_of_running(instance) && instance.slot < self.count(spec)
+    }
+
+    /// Whether an operator holds the replacement under way.
+    pub(super) fn is_paused(&self) -> bool {
+        self.assignment.is_some_and(|a| a.paused)
+            && !self.history.completed
+            && self.target.as_ref().is_some_and(|target| self.runs(target))
     }
 
     /// The dependency that is on its way to being ready and should be waited for.
@@ -141,8 +216,8 @@ impl<'a> View<'a> {
     }
 }
 
-/// Whether old ones stop before new ones start.
-pub(super) fn stops_first(spec: &ServiceSpec) -> bool {
+/// Whether all old ones stop before new ones start.
+pub(super) fn stops_all_first(spec: &ServiceSpec) -> bool {
     spec.is_exclusive() || spec.rollout.strategy == Strategy::Recreate
 }
 

@@ -96,7 +96,10 @@ pub(super) fn read(root: &Table<'_>, problems: &mut Problems<'_>) -> Container {
     }
 }
 
-fn read_env(item: Option<&Item<'_>>, problems: &mut Problems<'_>) -> BTreeMap<String, String> {
+pub(super) fn read_env(
+    item: Option<&Item<'_>>,
+    problems: &mut Problems<'_>,
+) -> BTreeMap<String, String> {
     let entries = item.and_then(|item| item.entries("a table of strings", problems));
     let mut env = BTreeMap::new();
     for entry in entries.unwrap_or_default() {
@@ -118,7 +121,7 @@ fn read_env(item: Option<&Item<'_>>, problems: &mut Problems<'_>) -> BTreeMap<St
 }
 
 /// A command and its arguments: a list, for no shell splits it.
-fn read_words(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Vec<String>> {
+pub(super) fn read_words(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Vec<String>> {
     if let Some(line) = item.as_text() {
         let label = "expected a list of strings, found a string";
         let message = format!("wrong type for `{}`", item.path);

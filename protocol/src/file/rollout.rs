@@ -2,8 +2,9 @@
 
 use super::problem::Problems;
 use super::service::{MAX_REPLICAS, MAX_SPAN};
+use super::strategies;
 use super::tree::{Item, Keys, Table};
-use crate::spec::{OnFailure, RolloutPolicy, Share, Strategy};
+use crate::spec::{OnFailure, RolloutPolicy, Share, Strategy, Volume};
 use crate::units::Millis;
 
 /// Revisions kept at most.
@@ -11,32 +12,34 @@ const MAX_REVISIONS: u32 = 1000;
 /// Longest time that requests are held or connections drained.
 const MAX_DRAIN: Millis = Millis::from_secs(24 * 3600);
 
-const CANARY: &str =
-    "use `strategy = \"rolling\"` with `batch = 1`: the first node that goes back stops it";
+/// All of a count.
+pub(super) const ALL: Share = Share::Percent(100);
 
 const KEYS: Keys = Keys {
     known: &[
         "strategy",
         "max_surge",
         "max_unavailable",
+        "batches",
         "batch",
+        "success_threshold",
+        "error_threshold",
         "min_ready",
         "progress_deadline",
         "on_failure",
+        "soak",
         "revision_history_limit",
         "drain",
         "hold_requests",
+        "keep_old",
+        "preview_port",
+        "auto_promote",
+        "canary_nodes",
+        "steps",
+        "analysis",
+        "cohort",
     ],
-    later: &[
-        ("soak", "use `min_ready`: ready this long before it counts"),
-        ("steps", CANARY),
-        ("analysis", CANARY),
-        ("canary_nodes", CANARY),
-        ("success_threshold", CANARY),
-        ("error_threshold", CANARY),
-        ("keep_old", "`pith rollout undo` goes back: the last release stays on the node"),
-        ("preview_port", ""),
-    ],
+    later: &[],
     elsewhere: &[
         ("min_ready_seconds", "did you mean `min_ready`?"),
         ("progress_deadline_seconds", "did you mean `progress_deadline`?"),
@@ -50,10 +53,14 @@ const DEFAULT: RolloutPolicy = RolloutPolicy {
     strategy: Strategy::Rolling,
     max_surge: Share::Count(1),
     max_unavailable: Share::Count(0),
+    batches: Vec::new(),
     batch: Share::Count(1),
+    success_threshold: ALL,
+    error_threshold: Share::Count(0),
     min_ready: Millis(0),
     progress_deadline: Millis::from_secs(600),
     on_failure: OnFailure::Rollback,
+    soak: Millis(0),
     revision_history_limit: 10,
     drain: Millis::from_secs(30),
     hold_requests: Millis::from_secs(30),
@@ -66,10 +73,13 @@ pub(super) fn read(item: Option<&Item<'_>>, problems: &mut Problems<'_>) -> Roll
     };
     let revisions = 0..=MAX_REVISIONS;
     let policy = RolloutPolicy {
-        strategy: read_strategy(table.get("strategy"), problems),
+        strategy: read_strategy(&table, problems),
         max_surge: share("max_surge", DEFAULT.max_surge, problems),
         max_unavailable: share("max_unavailable", DEFAULT.max_unavailable, problems),
+        batches: strategies::read_batches(table.get("batches"), problems),
         batch: share("batch", DEFAULT.batch, problems),
+        success_threshold: share("success_threshold", DEFAULT.success_threshold, problems),
+        error_threshold: share("error_threshold", DEFAULT.error_threshold, problems),
         min_ready: table.duration("min_ready", DEFAULT.min_ready, Millis(0)..=MAX_SPAN, problems),
         progress_deadline: table.duration(
             "progress_deadline",
@@ -78,6 +88,7 @@ pub(super) fn read(item: Option<&Item<'_>>, problems: &mut Problems<'_>) -> Roll
             problems,
         ),
         on_failure: read_on_failure(table.get("on_failure"), problems),
+        soak: table.duration("soak", DEFAULT.soak, Millis(0)..=MAX_SPAN, problems),
         revision_history_limit: table.number(
             "revision_history_limit",
             DEFAULT.revision_history_limit,
@@ -136,16 +147,37 @@ fn check(table: &Table<'_>, policy: &RolloutPolicy, problems: &mut Problems<'_>)
     }
 }
 
-fn read_strategy(item: Option<&Item<'_>>, problems: &mut Problems<'_>) -> Strategy {
-    let Some(item) = item else { return DEFAULT.strategy };
-    if let Some(text @ ("blue-green" | "canary")) = item.as_text() {
-        item.later(&format!("strategy `{text}`"), CANARY, problems);
-        return DEFAULT.strategy;
+fn read_strategy(table: &Table<'_>, problems: &mut Problems<'_>) -> Strategy {
+    let words = ["rolling", "recreate", "blue-green", "canary"];
+    let written = table.get("strategy").map(|item| item.word(&words, problems));
+    match written {
+        // What a mistyped strategy's keys belong to cannot be said.
+        Some(None) => DEFAULT.strategy,
+        Some(Some(name)) => strategies::read(name, table, problems),
+        None => strategies::read("rolling", table, problems),
     }
-    match item.word(&["rolling", "recreate"], problems) {
-        Some("recreate") => Strategy::Recreate,
-        Some(_) | None => Strategy::Rolling,
-    }
+}
+
+/// A volume with one writer cannot have a second set beside the first.
+pub(super) fn refuse_two_sets(
+    item: Option<&Item<'_>>,
+    policy: &RolloutPolicy,
+    volume: &Volume,
+    problems: &mut Problems<'_>,
+) {
+    let name = match policy.strategy {
+        Strategy::BlueGreen(_) => "blue-green",
+        Strategy::Canary(_) => "canary",
+        Strategy::Rolling | Strategy::Recreate => return,
+    };
+    let Some(item) = item else { return };
+    let message =
+        format!("`{name}` runs two releases at once, and volume `{}` has one writer", volume.name);
+    let label = "the old instance has to stop before the new one starts";
+    problems.add(&item.key, "rollout.strategy", message, label).help = Some(
+        "use `strategy = \"rolling\"` or \"recreate\", or mark the volume `shared = true`"
+            .to_owned(),
+    );
 }
 
 fn read_on_failure(item: Option<&Item<'_>>, problems: &mut Problems<'_>) -> OnFailure {
@@ -156,7 +188,7 @@ fn read_on_failure(item: Option<&Item<'_>>, problems: &mut Problems<'_>) -> OnFa
 }
 
 /// A number, or a percentage such as `"25%"`.
-fn read_share(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Share> {
+pub(super) fn read_share(item: &Item<'_>, problems: &mut Problems<'_>) -> Option<Share> {
     let Some(text) = item.as_text() else {
         if item.as_integer().is_none() {
             item.wrong_type("a whole number or a percentage such as \"25%\"", problems);

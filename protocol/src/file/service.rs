@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::problem::Problems;
 use super::tree::{Item, Keys, Table};
-use super::{Places, container, health, placing, ports, rollout};
+use super::{Places, container, health, hooks, placing, ports, rollout};
 use crate::id::ServiceName;
 use crate::spec::{Scheduling, ServiceSpec};
 use crate::units::Millis;
@@ -49,6 +49,8 @@ pub(super) const KEYS: Keys = Keys {
         "rollout",
         "placement",
         "volumes",
+        "hooks",
+        "environments",
     ],
     later: &[
         ("source", "push the image to a registry and name it with `image`"),
@@ -58,9 +60,7 @@ pub(super) const KEYS: Keys = Keys {
             "secrets",
             "there is no safe place for a secret yet: `env` can be read by everyone who sees the release",
         ),
-        ("hooks", "run the task by hand before or after `pith deploy`"),
         ("scale", "set `replicas`, or use `pith scale`"),
-        ("environments", "keep one service file per environment"),
         ("privileged", "no container gets more rights than Docker's defaults yet"),
         ("cap_add", "no container gets more rights than Docker's defaults yet"),
         ("security_opt", "no container gets more rights than Docker's defaults yet"),
@@ -109,6 +109,11 @@ pub(super) fn read(
     let rollout = rollout::read(root.get("rollout"), problems);
     let placement = placing::read_placement(root.get("placement"), problems);
     let volumes = placing::read_volumes(root.get("volumes"), &container.tmpfs, problems);
+    let hooks = hooks::read(root.get("hooks"), problems);
+    let one_writer = volumes.iter().find(|volume| !volume.read_only && !volume.shared);
+    if let Some(volume) = one_writer {
+        rollout::refuse_two_sets(root.get("rollout"), &rollout, volume, problems);
+    }
     let spec = ServiceSpec {
         name: name?,
         scheduling,
@@ -122,6 +127,7 @@ pub(super) fn read(
         rollout,
         placement,
         volumes,
+        hooks,
     };
     Some((image, spec, places))
 }

@@ -27,6 +27,17 @@ pub(super) struct Keys {
     pub(super) elsewhere: &'static [(&'static str, &'static str)],
 }
 
+impl Keys {
+    /// Every key is let through: it is checked elsewhere.
+    pub(super) const fn any() -> Self {
+        Self { known: &[], later: &[], elsewhere: &[] }
+    }
+
+    fn is_any(&self) -> bool {
+        self.known.is_empty()
+    }
+}
+
 /// A value with its place.
 #[derive(Debug, Clone)]
 pub(super) struct Item<'t> {
@@ -90,7 +101,7 @@ impl<'t> Table<'t> {
 
     fn check(&self, keys: &Keys, problems: &mut Problems<'_>) {
         for item in &self.items {
-            if !keys.known.contains(&item.name) {
+            if !keys.is_any() && !keys.known.contains(&item.name) {
                 item.refuse_key(keys, problems);
             }
         }

@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::acceptance::NodeIdentity;
 use protocol::envelope::Envelope;
-use protocol::hello::{Capacity, Event, Hello, Load, Presence};
+use protocol::hello::{Capacity, Event, Hello, Load, Presence, Traffic};
 use protocol::id::{FleetId, NodeId, ReleaseId, ServiceName, Template};
 use protocol::keys::{Role, RoleName, Root, SecretKey};
-use protocol::manifest::{Assignment, Manifest, Version};
+use protocol::manifest::{Assignment, Candidate, Manifest, Version};
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin, Release};
 use protocol::report::{
-    Detail, EngineState, Evidence, GivenUp, InstanceReport, InstanceState, Phase, Report,
-    ServiceReport,
+    CandidateReport, Detail, EngineState, Evidence, GivenUp, InstanceReport, InstanceState, Phase,
+    Report, ServiceReport,
 };
 use protocol::spec::ServiceSpec;
+use protocol::units::Millis;
 
 /// Every key of the service file written out.
 pub(crate) const FULL_FILE: &str = r#"
@@ -76,7 +77,9 @@ requests = { memory = "64Mi", cpu = "100m" }
 limits = { memory = "128Mi", cpu = "200m" }
 
 [rollout]
-strategy = "rolling"
+strategy = "canary"
+soak = "10m"
+canary_nodes = { zone = "edge" }
 max_surge = "25%"
 max_unavailable = 0
 batch = 1
@@ -96,6 +99,37 @@ name = "data"
 path = "/data"
 read_only = false
 shared = true
+
+[[rollout.steps]]
+weight = 10
+hold = "5m"
+[[rollout.steps]]
+weight = 50
+hold = "manual"
+[rollout.analysis]
+interval = "30s"
+failure_limit = 3
+max_error_rate = "0.5%"
+max_p99 = "300ms"
+min_requests = 50
+[rollout.cohort]
+cookie = "web-cohort"
+header = "X-Cohort"
+[[rollout.batches]]
+nodes = ["opi-2"]
+limit = 1
+gate = "1m"
+
+[hooks.pre_deploy]
+command = ["/app", "migrate"]
+env = { MIGRATE = "all" }
+timeout = "2m"
+
+[environments.staging]
+replicas = 1
+[environments.staging.rollout]
+strategy = "blue-green"
+preview_port = 15000
 "#;
 
 pub(crate) fn root_key() -> SecretKey {
@@ -141,15 +175,20 @@ pub(crate) fn root() -> Root {
     Root { format: 1, fleet: fleet(), version: 1, epoch: 7, roles }
 }
 
+fn file() -> protocol::file::ServiceFile {
+    protocol::file::parse("web.toml", FULL_FILE).unwrap_or_else(|error| panic!("{error}"))
+}
+
 pub(crate) fn spec() -> ServiceSpec {
-    protocol::file::parse("web.toml", FULL_FILE).unwrap_or_else(|error| panic!("{error}")).spec
+    file().spec
 }
 
 pub(crate) fn release() -> Release {
     let digest = format!("sha256:{}", "ab".repeat(32)).parse().expect("a digest");
     let reference = "registry.local:5000/web:v2".to_owned();
     let image = Image { reference, pin: Pin::Digest(digest) };
-    Release { format: 1, fleet: fleet(), counter: 3, image, spec: spec() }
+    let (base, environments) = (spec(), file().environments);
+    Release { format: 1, fleet: fleet(), counter: 3, image, base, environments }
 }
 
 /// The id of a release once it is signed.
@@ -159,12 +198,22 @@ pub(crate) fn id_of(release: &Release) -> ReleaseId {
 
 pub(crate) fn manifest_of(releases: &[Release]) -> Manifest {
     let assignment = |release: &Release| Assignment {
-        service: release.spec.name.clone(),
+        service: release.service().clone(),
         revision: 2,
         release: id_of(release),
         count: 2,
         attempt: 1,
         restarts: 0,
+        paused: false,
+        candidate: Some(Candidate {
+            revision: 3,
+            release: id_of(release),
+            count: 1,
+            attempt: 1,
+            restarts: 1,
+            share: 1_000,
+            sample_every: Millis::from_secs(10),
+        }),
     };
     Manifest {
         format: 1,
@@ -248,6 +297,15 @@ pub(crate) fn report() -> Report {
         ready: 2,
         instances: vec![instance],
         given_up: Some(given_up),
+        candidate: Some(CandidateReport {
+            revision: 3,
+            attempt: 1,
+            share: 1_000,
+            phase: Phase::Updating,
+            detail: None,
+            desired: 1,
+            ready: 0,
+        }),
     };
     Report {
         format: 1,
@@ -274,6 +332,16 @@ pub(crate) fn load() -> Load {
         disk_total: None,
         temp_c: Some(41.5),
         up_s: 3600,
+        traffic: vec![Traffic {
+            service: service("web"),
+            release: id_of(&release()),
+            requests: 1_000,
+            errors: 2,
+            latency_ms: vec![(10, 900), (50, 100)],
+            restarts: 1,
+            unready: 0,
+            memory_percent: Some(40),
+        }],
     }
 }
 

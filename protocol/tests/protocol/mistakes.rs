@@ -47,9 +47,29 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "not supported yet",
         "name = \"web\"\nprivileged = true\ncap_add = [\"NET_ADMIN\"]\n[[ports]]\ntarget = 53\n\
-         protocol = \"udp\"\n[rollout]\nstrategy = \"canary\"\nsoak = \"1m\"\n[placement]\n\
-         spread = \"zone\"\n[[volumes]]\nname = \"/srv/data\"\npath = \"/data\"\n[scale]\nmax = 3\n\
-         [environments.staging]\nreplicas = 1\n",
+         protocol = \"udp\"\n[placement]\n\
+         spread = \"zone\"\n[[volumes]]\nname = \"/srv/data\"\npath = \"/data\"\n[scale]\nmax = 3\n",
+    ),
+    (
+        "a canary gone wrong",
+        "name = \"web\"\n[rollout]\nstrategy = \"canary\"\npreview_port = 1\ncanary_nodes = 0\n\
+         [[rollout.steps]]\nweight = 50\nhold = \"forever\"\n[[rollout.steps]]\nweight = 10\n\
+         [[rollout.steps]]\nhold = \"manual\"\n[rollout.analysis]\nmax_error_rate = 5\nthreshold = 1\n\
+         [rollout.cohort]\ncookie = \"a b\"\n",
+    ),
+    ("a canary without steps", "name = \"web\"\n[rollout]\nstrategy = \"canary\"\n"),
+    (
+        "blue-green beside its one writer",
+        "name = \"db\"\n[[volumes]]\nname = \"data\"\npath = \"/data\"\n[rollout]\nstrategy = \"blue-green\"\n",
+    ),
+    (
+        "an overlay gone wrong",
+        "name = \"web\"\nreplicas = 2\n[environments.staging]\nimage = \"b\"\nreplica = 1\n\
+         [environments.Production]\nper_node = 1\n",
+    ),
+    (
+        "hooks",
+        "name = \"web\"\n[hooks.pre_deploy]\nimage = \"b\"\ntimeout = \"0s\"\n[hooks.post]\n",
     ),
     (
         "mounts",

@@ -109,7 +109,7 @@ impl Board {
     pub(super) async fn ledger(&self) -> Ledger {
         let open = async {
             loop {
-                match Ledger::open(&self.state_dir()) {
+                match Ledger::open(&self.state_dir(), "boot", Now(0)) {
                     Ok(ledger) => return ledger,
                     Err(LedgerError::Taken(_)) => tokio::task::yield_now().await,
                     Err(error) => panic!("{error}"),

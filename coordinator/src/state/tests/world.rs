@@ -135,6 +135,7 @@ impl World {
 
     fn load(&mut self, handle: &str, seen: Version) -> BTreeSet<NodeId> {
         let load = Load {
+            traffic: Vec::new(),
             seen,
             cpu: Some(0.5),
             load1: None,
@@ -272,7 +273,9 @@ impl World {
         self.counter += 1;
         let (image, spec) = parts(service, version);
         let fleet = FLEET.parse().unwrap();
-        let release = Release { format: FORMAT, fleet, counter: self.counter, image, spec };
+        let environments = BTreeMap::new();
+        let (counter, base) = (self.counter, spec);
+        let release = Release { format: FORMAT, fleet, counter, image, base, environments };
         Envelope::sign(&release, &[&SecretKey::from_seed([seed; 32])])
     }
 
@@ -284,7 +287,7 @@ impl World {
     pub(super) fn deploy_envelope(&mut self, release: Envelope) -> Result<Accepted, Refused> {
         let environment = "default".parse().unwrap();
         let (file, by) = (String::new(), "test".to_owned());
-        let deploy = Deploy { environment, release, file, cause: None, by };
+        let deploy = Deploy { environment, release, file, cause: None, by, if_revision: None };
         let accepted = self.state.deploy(deploy, self.at);
         self.settle();
         accepted
@@ -293,11 +296,13 @@ impl World {
     pub(super) fn plan(&self, service: &str, version: &str) -> Result<PlanShown, Refused> {
         let (image, spec) = parts(service, version);
         let environment = "default".parse().unwrap();
-        self.state.plan(&PlanRequest { environment, image, spec: Box::new(spec) }, self.at)
+        let environments = BTreeMap::new();
+        let spec = Box::new(spec);
+        self.state.plan(&PlanRequest { environment, image, spec, environments }, self.at)
     }
 
     pub(super) fn undo(&mut self, service: &str, to: Option<u64>) -> Result<Accepted, Refused> {
-        let undo = Undo { to_revision: to, cause: None, by: "test".to_owned() };
+        let undo = Undo { to_revision: to, cause: None, by: "test".to_owned(), if_revision: None };
         let accepted = self.state.undo(&id(service), undo, self.at);
         self.settle();
         accepted
@@ -352,6 +357,7 @@ fn running(assignment: &Assignment, phase: Phase) -> ServiceReport {
         restarts: 0,
     };
     ServiceReport {
+        candidate: None,
         service: assignment.service.clone(),
         revision: assignment.revision,
         attempt: assignment.attempt,

@@ -1,6 +1,11 @@
 //! Rollouts told as stories: events in, actions out.
 
+use protocol::spec::{Analysis, CanaryStep, Hold, Share};
+use protocol::units::Millis;
+
 use super::*;
+use crate::fleet::analysis::{Counts, Sample};
+use crate::fleet::waves::Wave;
 
 /// A rollout of revision 2 over nodes `a b c` (a trailing `!` marks one that is away), driven by words.
 struct Story {
@@ -9,15 +14,24 @@ struct Story {
     now: Now,
 }
 
+/// One wave of these nodes, so many at once.
+fn wave(nodes: &[&str], at_once: usize) -> Wave {
+    let name = |node: &&str| node.trim_end_matches('!').parse::<NodeName>().unwrap();
+    Wave { nodes: nodes.iter().map(name).collect(), at_once, gate: None }
+}
+
 impl Story {
     fn begin(nodes: &[&str], change: impl Fn(&mut Order)) -> Self {
         let name = |node: &&str| node.trim_end_matches('!').parse::<NodeName>().unwrap();
         let mut order = Order {
             revision: 2,
             from_revision: Some(1),
-            nodes: nodes.iter().map(name).collect(),
-            batch: Share::Count(1),
+            waves: vec![wave(nodes, 1)],
+            trial: None,
+            success_threshold: Share::Percent(100),
+            errors_allowed: 0,
             on_failure: OnFailure::Rollback,
+            soak_ms: 0,
         };
         change(&mut order);
         let online = nodes.iter().map(|n| (name(n), !n.ends_with('!'))).collect();
@@ -28,10 +42,16 @@ impl Story {
     }
 
     fn tell(&mut self, actions: Vec<FleetAction>) {
-        self.told.extend(actions.into_iter().map(|action| match action {
-            FleetAction::Assign(node) => format!("assign {node}"),
-            FleetAction::Revert(node) => format!("revert {node}"),
-            FleetAction::Enter { state, .. } => state.to_string(),
+        self.told.extend(actions.into_iter().filter_map(|action| match action {
+            FleetAction::Try { node, share } => Some(format!("try {node} {share}")),
+            FleetAction::Assign(node) => Some(format!("assign {node}")),
+            FleetAction::Revert(node) => Some(format!("revert {node}")),
+            FleetAction::Hold { node, paused: true } => Some(format!("hold {node}")),
+            FleetAction::Hold { node, paused: false } => Some(format!("go on {node}")),
+            FleetAction::Enter { state, .. } => Some(state.to_string()),
+            FleetAction::Note { reason, .. } => {
+                reason.filter(|r| *r != Reason::Holding).map(|reason| format!("({reason})"))
+            }
         }));
     }
 
@@ -44,7 +64,34 @@ impl Story {
     fn report(self, node: &str, revision: u64, phase: Phase) -> Self {
         let reason = matches!(phase, Phase::RollingBack).then_some(Reason::NotReadyInTime);
         let node = node.parse().unwrap();
-        self.event(FleetEvent::Report { node, revision, phase, reason, message: None })
+        let report = NodeReport { revision, phase, reason, message: None, candidate: None };
+        self.event(FleetEvent::Report { node, report })
+    }
+
+    /// The node runs revision 1 and says this of the candidate beside it.
+    fn beside(self, node: &str, share: u32, phase: Phase) -> Self {
+        let reason = (phase == Phase::Failed).then_some(Reason::CrashLoop);
+        let candidate = CandidateProgress { revision: 2, share, phase, reason, message: None };
+        let node = node.parse().unwrap();
+        let report = NodeReport {
+            revision: 1,
+            phase: Phase::Running,
+            reason: None,
+            message: None,
+            candidate: Some(candidate),
+        };
+        self.event(FleetEvent::Report { node, report })
+    }
+
+    /// The canary and the stable release on a node, as counted since the beginning.
+    fn traffic(self, node: &str, canary: (u64, u64), stable: (u64, u64)) -> Self {
+        let counts = |(requests, errors)| Counts { requests, errors, ..Counts::default() };
+        let sample = Sample { candidate: counts(canary), stable: counts(stable) };
+        self.event(FleetEvent::Traffic { node: node.parse().unwrap(), sample })
+    }
+
+    fn promote(self) -> Self {
+        self.event(FleetEvent::Promote { full: false })
     }
 
     fn later(mut self, ms: u64) -> Self {
@@ -76,7 +123,7 @@ fn a_report_on_an_older_revision_moves_nothing() {
 
 #[test]
 fn a_batch_moves_at_once() {
-    Story::begin(&["a", "b", "c"], |order| order.batch = Share::Percent(70))
+    Story::begin(&["a", "b", "c"], |order| order.waves[0].at_once = 2)
         .report("b", 2, Phase::Running)
         .check("in_progress, assign a, assign b, assign c");
 }
@@ -174,4 +221,219 @@ fn every_state_is_read_back_by_its_name() {
     for state in NodeState::ALL {
         assert_eq!(NodeState::parse(state.as_str()), Some(state));
     }
+}
+
+#[test]
+fn waves_move_one_after_another_and_a_gate_waits_for_a_person_or_for_time() {
+    let waves = |gate: Option<Hold>| {
+        let first = Wave { gate, ..wave(&["a", "b"], 2) };
+        move |order: &mut Order| order.waves = vec![first.clone(), wave(&["c"], 1)]
+    };
+    let story = Story::begin(&["a", "b", "c"], waves(Some(Hold::Manual)))
+        .report("a", 2, Phase::Running)
+        .report("b", 2, Phase::Running);
+    story.check("in_progress, assign a, assign b, awaiting_promotion");
+    story.promote().report("c", 2, Phase::Running).check(
+        "in_progress, assign a, assign b, awaiting_promotion, in_progress, assign c, succeeded",
+    );
+    let timed = Story::begin(&["a", "b", "c"], waves(Some(Hold::For(Millis(5_000)))))
+        .report("a", 2, Phase::Running)
+        .report("b", 2, Phase::Running);
+    assert_eq!(timed.rollout.next_wakeup(), Some(Now(5_000)));
+    let timed = timed.later(4_999);
+    timed.check("in_progress, assign a, assign b");
+    timed.later(1).check("in_progress, assign a, assign b, assign c");
+}
+
+#[test]
+fn so_many_nodes_may_fail_and_one_more_ends_it() {
+    let nodes = ["a", "b", "c", "d"];
+    Story::begin(&nodes, |order| order.errors_allowed = 1)
+        .report("a", 2, Phase::RollingBack)
+        .report("b", 2, Phase::Running)
+        .report("c", 2, Phase::Failed)
+        .check(
+            "in_progress, assign a, (not_ready_in_time), assign b, assign c, rolling_back, revert a, revert b, revert c",
+        );
+    Story::begin(&["a", "b"], |order| order.errors_allowed = 1)
+        .report("a", 2, Phase::RolledBack)
+        .report("b", 2, Phase::Running)
+        .check("in_progress, assign a, (rolled_back_on_node), assign b, succeeded");
+}
+
+#[test]
+fn the_next_wave_need_not_wait_for_the_slowest_nodes_of_the_one_before() {
+    Story::begin(&["a", "b", "c"], |order| {
+        order.waves = vec![wave(&["a", "b"], 2), wave(&["c"], 1)];
+        order.success_threshold = Share::Percent(50);
+    })
+    .report("a", 2, Phase::Running)
+    .report("c", 2, Phase::Running)
+    .report("b", 2, Phase::Running)
+    .check("in_progress, assign a, assign b, assign c, succeeded");
+}
+
+#[test]
+fn an_operator_holds_it_and_lets_it_go_on() {
+    Story::begin(&["a", "b"], |_| {})
+        .event(FleetEvent::Pause)
+        .report("a", 2, Phase::Running)
+        .event(FleetEvent::Resume)
+        .check("in_progress, assign a, paused, hold a, in_progress, assign b");
+    let moving = Story::begin(&["a"], |_| {}).event(FleetEvent::Pause).event(FleetEvent::Resume);
+    moving.check("in_progress, assign a, paused, hold a, in_progress, go on a");
+}
+
+fn green(auto_promote: bool) -> impl Fn(&mut Order) {
+    move |order| {
+        order.trial = Some(Trial::Green { auto_promote });
+        order.waves[0].at_once = usize::MAX;
+    }
+}
+
+#[test]
+fn the_green_set_comes_up_everywhere_and_switches_everywhere_at_once() {
+    let story = Story::begin(&["a", "b"], green(false))
+        .beside("a", 0, Phase::Updating)
+        .beside("a", 0, Phase::Running)
+        .beside("b", 0, Phase::Running);
+    story.check("in_progress, try a 0, try b 0, awaiting_promotion");
+    story
+        .promote()
+        .report("a", 2, Phase::Running)
+        .report("b", 2, Phase::Running)
+        .check("in_progress, try a 0, try b 0, awaiting_promotion, in_progress, assign a, assign b, succeeded");
+}
+
+#[test]
+fn a_green_set_may_switch_by_itself_and_a_node_that_is_away_takes_it_when_it_returns() {
+    Story::begin(&["a", "b!"], green(true))
+        .beside("a", 0, Phase::Running)
+        .report("a", 2, Phase::Running)
+        .check("in_progress, try a 0, assign a, assign b, succeeded");
+}
+
+#[test]
+fn a_green_set_that_fails_on_one_node_goes_everywhere() {
+    Story::begin(&["a", "b"], green(true))
+        .beside("a", 0, Phase::Running)
+        .beside("b", 0, Phase::Failed)
+        .report("a", 1, Phase::Running)
+        .report("b", 1, Phase::Running)
+        .check("in_progress, try a 0, try b 0, rolling_back, revert a, revert b, rolled_back");
+}
+
+const ANALYSIS: Analysis = Analysis {
+    interval: Millis(10_000),
+    failure_limit: 2,
+    max_error_rate: Some(100),
+    max_p99: None,
+    min_requests: 100,
+    dry_run: false,
+};
+
+/// A canary on node a: 10 % for 20 s, then 50 % until a person says so.
+fn canary(analysis: Analysis) -> impl Fn(&mut Order) {
+    move |order| {
+        let step = |weight, hold| CanaryStep { weight, hold };
+        order.trial = Some(Trial::Canary {
+            nodes: vec!["a".parse().unwrap()],
+            steps: vec![step(10, Hold::For(Millis(20_000))), step(50, Hold::Manual)],
+            analysis,
+        });
+        order.waves = vec![wave(&["a"], 1), wave(&["b"], 1)];
+    }
+}
+
+#[test]
+fn a_canary_grows_step_by_step_while_it_is_good_and_then_replaces_the_rest() {
+    let story = Story::begin(&["a", "b"], canary(ANALYSIS))
+        .beside("a", 1_000, Phase::Running)
+        .traffic("a", (0, 0), (0, 0))
+        .traffic("a", (200, 0), (1_800, 0))
+        .later(10_000)
+        .traffic("a", (400, 0), (3_600, 0))
+        .later(10_000);
+    story.check("in_progress, try a 1000, try a 5000");
+    let story = story.beside("a", 1_000, Phase::Running).beside("a", 5_000, Phase::Running);
+    story.check("in_progress, try a 1000, try a 5000, awaiting_promotion");
+    story.promote().report("a", 2, Phase::Running).report("b", 2, Phase::Running).check(
+        "in_progress, try a 1000, try a 5000, awaiting_promotion, in_progress, assign a, assign b, succeeded",
+    );
+}
+
+#[test]
+fn a_canary_with_errors_is_aborted_at_its_limit() {
+    Story::begin(&["a", "b"], canary(ANALYSIS))
+        .beside("a", 1_000, Phase::Running)
+        .traffic("a", (0, 0), (0, 0))
+        .traffic("a", (200, 10), (1_800, 0))
+        .later(10_000)
+        .traffic("a", (400, 20), (3_600, 0))
+        .later(10_000)
+        .check("in_progress, try a 1000, (error_rate), rolling_back, revert a");
+}
+
+#[test]
+fn a_canary_with_too_few_requests_holds_its_weight_and_says_so() {
+    let story = Story::begin(&["a", "b"], canary(ANALYSIS))
+        .beside("a", 1_000, Phase::Running)
+        .traffic("a", (0, 0), (0, 0))
+        .traffic("a", (12, 0), (100, 0))
+        .later(10_000)
+        .later(10_000)
+        .later(100_000);
+    story.check("in_progress, try a 1000, (inconclusive)");
+    story
+        .traffic("a", (112, 0), (900, 0))
+        .later(10_000)
+        .check("in_progress, try a 1000, (inconclusive), try a 5000");
+}
+
+#[test]
+fn a_dry_run_says_what_it_would_do_and_goes_on() {
+    Story::begin(&["a", "b"], canary(Analysis { dry_run: true, ..ANALYSIS }))
+        .beside("a", 1_000, Phase::Running)
+        .traffic("a", (0, 0), (0, 0))
+        .traffic("a", (200, 100), (1_800, 0))
+        .later(10_000)
+        .traffic("a", (400, 200), (3_600, 0))
+        .later(10_000)
+        .check("in_progress, try a 1000, (error_rate), (error_rate), try a 5000");
+}
+
+#[test]
+fn promoting_a_timed_step_skips_the_rest_of_its_time_and_in_full_all_steps() {
+    let story = Story::begin(&["a", "b"], canary(ANALYSIS)).beside("a", 1_000, Phase::Running);
+    story.promote().check("in_progress, try a 1000, try a 5000");
+    let story = Story::begin(&["a", "b"], canary(ANALYSIS)).beside("a", 1_000, Phase::Running);
+    story.event(FleetEvent::Promote { full: true }).check("in_progress, try a 1000, assign a");
+}
+
+#[test]
+fn an_aborted_canary_leaves_only_its_own_nodes() {
+    Story::begin(&["a", "b"], canary(ANALYSIS))
+        .beside("a", 1_000, Phase::Running)
+        .event(FleetEvent::Abort)
+        .beside("a", 1_000, Phase::Running)
+        .report("a", 1, Phase::Running)
+        .check("in_progress, try a 1000, rolling_back, revert a, aborted");
+}
+
+#[test]
+fn a_node_that_fails_while_it_soaks_takes_the_others_back() {
+    let soaking = || {
+        Story::begin(&["a", "b"], |order| order.soak_ms = 60_000)
+            .report("a", 2, Phase::Running)
+            .report("b", 2, Phase::Running)
+            .later(50_000)
+    };
+    soaking()
+        .report("b", 2, Phase::RollingBack)
+        .report("a", 1, Phase::Running)
+        .report("b", 1, Phase::Running)
+        .check("in_progress, assign a, assign b, succeeded, rolling_back, revert a, revert b, rolled_back");
+    let over = soaking().later(100_000);
+    assert!(over.rollout.is_over(over.now));
+    over.report("b", 2, Phase::RollingBack).check("in_progress, assign a, assign b, succeeded");
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use protocol::report::Phase;
-use protocol::spec::{OnFailure, ServiceSpec, Share, Strategy as Manner};
+use protocol::spec::{BlueGreen, OnFailure, ServiceSpec, Share, Strategy as Manner};
 use protocol::units::Millis;
 
 use super::world::{App, World, exclusive, spec};
@@ -34,7 +34,9 @@ fn cases() -> impl Strategy<Value = Case> {
         Just(App::CannotCreate),
         Just(App::CannotStart),
     ];
-    let manner = prop_oneof![Just(Manner::Rolling), Just(Manner::Recreate)];
+    let (keep_old, preview_port, auto_promote) = (Millis(5_000), None, true);
+    let switch = Manner::BlueGreen(BlueGreen { keep_old, preview_port, auto_promote });
+    let manner = prop_oneof![Just(Manner::Rolling), Just(Manner::Recreate), Just(switch)];
     let budgets = (1u32..5, 0u32..3, 0u32..3, manner);
     let rest =
         (any::<bool>(), prop_oneof![Just(0u64), Just(500)], new, 0u64..3, 0u32..9, any::<bool>());
@@ -59,7 +61,7 @@ fn cases() -> impl Strategy<Value = Case> {
 
 fn service(case: &Case) -> ServiceSpec {
     let mut web = spec("web");
-    web.rollout.strategy = case.manner;
+    web.rollout.strategy = case.manner.clone();
     web.rollout.max_surge = Share::Count(case.surge);
     web.rollout.max_unavailable = Share::Count(case.unavailable);
     web.rollout.min_ready = Millis(case.min_ready_ms);
@@ -81,7 +83,9 @@ fn check_invariants(world: &World, case: &Case) {
     }
     let routed = |i: &&Instance| i.is_up() && i.routing == Routing::Active;
     let healthy = |i: &&Instance| i.is_live() && i.is_ready() && i.routing != Routing::Absent;
-    if case.manner == Manner::Rolling && instances.iter().any(|i| healthy(&i)) {
+    let switches = matches!(case.manner, Manner::BlueGreen(_));
+    let keeps_one = case.manner == Manner::Rolling && case.surge > 0 || switches;
+    if keeps_one && instances.iter().any(|i| healthy(&i)) {
         assert!(instances.iter().any(|i| routed(&i)), "an empty route: {:#?}", world.told);
     }
     let is_doomed = |i: &&Instance| world.doomed.contains_key(&i.container);
@@ -91,7 +95,7 @@ fn check_invariants(world: &World, case: &Case) {
         world.told
     );
     let live = instances.iter().filter(|i| i.is_live() && !is_doomed(i)).count();
-    let most = case.count + case.surge.max(1);
+    let most = case.count + if switches { case.count } else { case.surge };
     assert!(live <= most as usize, "{live} live of at most {most}: {:#?}", world.told);
 }
 

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use protocol::id::{Digest, FleetId, ReleaseId, ServiceName, Template};
-use protocol::manifest::Assignment;
+use protocol::manifest::{Assignment, Candidate};
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin, Release};
 use protocol::report::{GivenUp, Phase};
 use protocol::spec::{
-    Container, Health, Listen, OnFailure, Placement, Port, PortProtocol, Resources, RolloutPolicy,
-    Scheduling, ServiceSpec, Share, Strategy, Volume,
+    Container, Health, Hooks, Listen, OnFailure, Placement, Port, PortProtocol, Resources,
+    RolloutPolicy, Scheduling, ServiceSpec, Share, Strategy, Volume,
 };
 use protocol::units::Millis;
 
@@ -80,16 +80,21 @@ pub(super) fn spec(service: &str) -> ServiceSpec {
             strategy: Strategy::Rolling,
             max_surge: Share::Count(1),
             max_unavailable: Share::Count(0),
+            batches: Vec::new(),
             batch: Share::Count(1),
+            success_threshold: Share::Percent(100),
+            error_threshold: Share::Count(0),
             min_ready: Millis(0),
             progress_deadline: Millis::from_secs(60),
             on_failure: OnFailure::Rollback,
+            soak: Millis(0),
             revision_history_limit: 10,
             drain: Millis::from_secs(30),
             hold_requests: Millis::from_secs(30),
         },
         placement: Placement::default(),
         volumes: Vec::new(),
+        hooks: Hooks::default(),
     }
 }
 
@@ -130,14 +135,7 @@ impl World {
         count: u32,
         attempt: u32,
     ) {
-        let release = release_id(&spec.name, version);
-        let digest: Digest = format!("sha256:{release}").parse().expect("64 digits");
-        let image = Image { reference: format!("web:v{version}"), pin: Pin::Digest(digest) };
-        let fleet = FleetId::from_random([7; 16]);
-        let document =
-            Release { format: 1, fleet, counter: version.into(), image, spec: spec.clone() };
-        self.wanted.releases.insert(release.clone(), Arc::new(document));
-        self.apps.insert(release.clone(), app);
+        let release = self.release(spec, version, app);
         let assignment = Assignment {
             service: spec.name.clone(),
             revision: version.into(),
@@ -145,8 +143,64 @@ impl World {
             count,
             attempt,
             restarts: 0,
+            paused: false,
+            candidate: None,
         };
         self.wanted.assignments.insert(spec.name.clone(), assignment);
+    }
+
+    /// The manifest now wants `version` beside what it wants, with a share of ten thousand requests.
+    pub(super) fn beside(
+        &mut self,
+        spec: &ServiceSpec,
+        version: u8,
+        app: App,
+        count: u32,
+        share: u32,
+    ) {
+        let release = self.release(spec, version, app);
+        let candidate = Candidate {
+            revision: version.into(),
+            release,
+            count,
+            attempt: 1,
+            restarts: 0,
+            share,
+            sample_every: Millis::from_secs(10),
+        };
+        let now = self.now;
+        let facts = self.observed.services.entry(spec.name.clone()).or_default();
+        facts.candidate_progress_at = Some(now);
+        let assignment = self.wanted.assignments.get_mut(&spec.name).expect("wanted");
+        assignment.candidate = Some(candidate);
+    }
+
+    /// The operator holds the rollout, or lets it go on.
+    pub(super) fn hold(&mut self, service: &str, paused: bool) {
+        let now = self.now;
+        let service = name(service);
+        self.wanted.assignments.get_mut(&service).expect("wanted").paused = paused;
+        if let Some(facts) = self.observed.services.get_mut(&service) {
+            facts.progress_at = Some(now);
+        }
+    }
+
+    fn release(&mut self, spec: &ServiceSpec, version: u8, app: App) -> ReleaseId {
+        let release = release_id(&spec.name, version);
+        let digest: Digest = format!("sha256:{release}").parse().expect("64 digits");
+        let image = Image { reference: format!("web:v{version}"), pin: Pin::Digest(digest) };
+        let fleet = FleetId::from_random([7; 16]);
+        let document = Release {
+            format: 1,
+            fleet,
+            counter: version.into(),
+            image,
+            base: spec.clone(),
+            environments: BTreeMap::new(),
+        };
+        self.wanted.releases.insert(release.clone(), Arc::new(document));
+        self.apps.insert(release.clone(), app);
+        release
     }
 
     pub(super) fn decide(&self) -> Decisions {
@@ -204,7 +258,10 @@ impl World {
                     self.doomed.remove(&instance.container);
                     end(instance, now);
                 } else {
-                    live(instance, app, now, &mut facts.progress_at);
+                    if live(instance, app, now) {
+                        facts.progress_at = Some(now);
+                        facts.candidate_progress_at = Some(now);
+                    }
                 }
             }
         }
@@ -216,6 +273,7 @@ impl World {
         for facts in self.observed.services.values_mut() {
             facts.failure = None;
             facts.progress_at = Some(now);
+            facts.candidate_progress_at = Some(now);
             for instance in &mut facts.instances {
                 instance.exits = 0;
                 if let Life::Stopping { since } = instance.life {
@@ -377,8 +435,10 @@ impl World {
         let history = self.history.entry(service.clone()).or_default();
         let now = self.now;
         match change {
-            LedgerChange::Begin(kept) => {
-                self.told.push(format!("begin v{}", kept.revision));
+            LedgerChange::Begin { kept, room } => {
+                let manner = if room.stop_first { " stop-first" } else { "" };
+                self.told.push(format!("begin v{}{manner}", kept.revision));
+                (history.stop_first, history.warm) = (room.stop_first, room.warm);
                 if history.completed {
                     history.last_good = history.running.take();
                 }
@@ -386,9 +446,10 @@ impl World {
                 history.completed = false;
                 self.observed.services.entry(service.clone()).or_default().progress_at = Some(now);
             }
-            LedgerChange::Complete => {
+            LedgerChange::Complete(at) => {
                 self.told.push("complete".into());
                 history.completed = true;
+                history.completed_at = Some(at);
             }
             LedgerChange::GiveUp { failed, reason, message, then, .. } => {
                 self.told.push(format!("give up v{}: {reason}", failed.revision));
@@ -398,6 +459,7 @@ impl World {
                 if then == AfterGivingUp::GoBack {
                     history.running = history.last_good.clone();
                     history.completed = false;
+                    (history.stop_first, history.warm) = (false, false);
                 }
             }
             LedgerChange::Forget => {
@@ -427,8 +489,8 @@ fn end(instance: &mut Instance, now: Now) {
     instance.in_flight = 0;
 }
 
-/// What one instance does as time passes.
-fn live(instance: &mut Instance, app: App, now: Now, progress_at: &mut Option<Now>) {
+/// What one instance does as time passes; whether it became ready.
+fn live(instance: &mut Instance, app: App, now: Now) -> bool {
     match instance.life {
         Life::Running { since } => {
             let age = now.since(since);
@@ -438,7 +500,7 @@ fn live(instance: &mut Instance, app: App, now: Now, progress_at: &mut Option<No
                 App::Exits(after) if age >= after => {
                     instance.life = Life::Exited(Exit { at: now, code: 1, oom: false });
                     instance.exits += 1;
-                    return;
+                    return false;
                 }
                 App::NeverReady
                 | App::Exits(_)
@@ -448,13 +510,17 @@ fn live(instance: &mut Instance, app: App, now: Now, progress_at: &mut Option<No
             };
             if !ready {
                 instance.probed.ready_since = None;
+                if instance.probed.was_ready {
+                    instance.probed.unready_since.get_or_insert(now);
+                }
                 instance.probed.last_failure = Some("HTTP 503".into());
             } else if instance.probed.ready_since.is_none() {
                 instance.probed =
                     Probed { ready_since: Some(now), was_ready: true, ..Probed::default() };
-                *progress_at = Some(now);
+                return true;
             }
+            false
         }
-        Life::Created | Life::Stopping { .. } | Life::Exited(_) => {}
+        Life::Created | Life::Stopping { .. } | Life::Exited(_) => false,
     }
 }

@@ -1,0 +1,68 @@
+//! What is to be rolled out, and how far that is.
+
+use protocol::id::NodeName;
+use protocol::spec::{Analysis, CanaryStep, OnFailure, Share};
+
+use super::waves::Wave;
+
+/// What is to be rolled out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The new revision.
+    pub revision: u64,
+    /// The revision to go back to; none for a first deploy.
+    pub from_revision: Option<u64>,
+    /// The nodes in the order in which they move.
+    pub waves: Vec<Wave>,
+    /// What it must show beside the old release before any node moves; nothing where there is no old one.
+    pub trial: Option<Trial>,
+    /// Of a wave's reachable nodes so many must have moved before the next one does.
+    pub success_threshold: Share,
+    /// So many nodes may go back without ending it.
+    pub errors_allowed: u32,
+    /// What failing does.
+    pub on_failure: OnFailure,
+    /// Failing within this time of success goes back, in milliseconds.
+    pub soak_ms: u64,
+}
+
+/// What a release does beside the old one first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trial {
+    /// A whole set on every node, without requests.
+    Green {
+        /// Switch when it is complete, without asking.
+        auto_promote: bool,
+    },
+    /// A share of the requests of some nodes, growing by steps.
+    Canary {
+        /// Which nodes.
+        nodes: Vec<NodeName>,
+        /// One after another.
+        steps: Vec<CanaryStep>,
+        /// How it is judged.
+        analysis: Analysis,
+    },
+}
+
+/// How far a rollout is, besides its nodes: what has to be kept to go on after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stage {
+    /// Canary steps behind it.
+    pub step: usize,
+    /// The trial is over: nodes move.
+    pub promoted: bool,
+    /// Gates behind it.
+    pub gates_passed: usize,
+    /// Measurements that were bad.
+    pub failed_measurements: u32,
+    /// An operator holds it, rather than a failure.
+    pub held: bool,
+}
+
+impl Order {
+    /// Every node, in its order.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        self.waves.iter().flat_map(|wave| &wave.nodes)
+    }
+}
