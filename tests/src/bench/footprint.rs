@@ -35,25 +35,33 @@ impl std::ops::Add for Process {
     }
 }
 
+fn read(pid: i32, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
+}
+
+fn field(text: &str, key: &str) -> u64 {
+    let line = text.lines().find(|line| line.starts_with(key));
+    line.and_then(|line| line.split_whitespace().nth(1)).and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+/// A process's memory, shared pages by parts; 0 when it is gone.
+#[must_use]
+pub fn pss_bytes(pid: i32) -> u64 {
+    field(&read(pid, "smaps_rollup"), "Pss:") * 1024
+}
+
 fn look(pid: i32) -> Process {
-    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let field = |text: &str, key: &str| {
-        let line = text.lines().find(|line| line.starts_with(key));
-        line.and_then(|line| line.split_whitespace().nth(1))
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(0u64)
-    };
-    let (status, stat) = (read("status"), read("stat"));
+    let (status, stat) = (read(pid, "status"), read(pid, "stat"));
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let tick = |n: usize| {
         after_name.split_whitespace().nth(n).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0)
     };
     Process {
-        pss_bytes: field(&read("smaps_rollup"), "Pss:") * 1024,
+        pss_bytes: pss_bytes(pid),
         switches: field(&status, "voluntary_ctxt_switches:")
             + field(&status, "nonvoluntary_ctxt_switches:"),
         ticks: tick(11) + tick(12),
-        write_bytes: field(&read("io"), "write_bytes:"),
+        write_bytes: field(&read(pid, "io"), "write_bytes:"),
     }
 }
 

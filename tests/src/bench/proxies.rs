@@ -1,9 +1,9 @@
-//! Our proxy beside HAProxy, as ratios of throughput: same backends, same client, a fresh network namespace for every
-//! measurement, since connections that linger in one spoil the next.
+//! Our proxy beside HAProxy and nginx, as ratios of throughput: same backends, same client, a fresh network namespace for
+//! every measurement, since connections that linger in one spoil the next. And what an idle connection costs it.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+mod idle;
+mod peers;
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,58 +11,100 @@ use std::time::Duration;
 use crate::bench::sample::{Line, RUNS, Samples};
 use crate::fleet::binaries;
 use crate::wait::until_true;
+use peers::Peer;
 
 const BACKENDS: u16 = 4;
 const BACKEND_PORT: u16 = 9001;
 const PROXY_PORT: u16 = 9000;
 const SECONDS: u32 = 3;
 const SOON: Duration = Duration::from_secs(10);
+const IDLE_TARGET_BYTES: f64 = 8.0 * 1024.0;
 
-/// Whose proxy.
+/// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    /// `pith-agent proxy`.
-    Ours,
-    /// HAProxy.
-    Haproxy,
+enum Mode {
+    /// Requests per second over HTTP, on 32 kept connections.
+    Http,
+    /// The same, the proxy copying bytes.
+    Tcp,
+    /// Requests per second over HTTP, each on a connection of its own.
+    New,
+    /// Bytes of memory per idle connection.
+    Idle,
+}
+
+const MODES: [(Mode, &str); 4] =
+    [(Mode::Http, "http"), (Mode::Tcp, "tcp"), (Mode::New, "new"), (Mode::Idle, "idle")];
+
+impl Mode {
+    fn name(self) -> &'static str {
+        MODES.iter().find(|(mode, _)| *mode == self).map_or("", |(_, name)| *name)
+    }
+
+    /// What the proxy is told.
+    fn protocol(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http | Self::New | Self::Idle => "http",
+        }
+    }
 }
 
 /// The name of the argument with which the benchmark runs itself inside a namespace.
 pub const CELL: &str = "--proxy-cell";
 
-/// Measures http and tcp, kept-alive; about a minute.
+/// Measures throughput and memory; about three minutes.
 #[must_use]
 pub fn measure(demo_app: &Path) -> Vec<Line> {
-    let cell = |mode: &str, peer: Peer| requests_per_s(demo_app, mode, peer);
-    let mut lines = Vec::new();
-    for (mode, least) in [("http", 0.8), ("tcp", 0.9)] {
+    let cell = |mode: Mode, peer: Peer| figure(demo_app, mode, peer);
+    let ratio = |what: &str, mode: Mode, peer: Peer, least: Option<f64>| {
         let pairs: Vec<(f64, f64)> =
-            (0..RUNS).map(|_| (cell(mode, Peer::Ours), cell(mode, Peer::Haproxy))).collect();
-        let (ours, theirs): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
-        let ratio = Samples::ratios(&ours, &theirs);
-        let figure = format!(
-            "{ratio}, {:.0} and {:.0} requests/s",
-            Samples::new(ours).median(),
-            Samples::new(theirs).median()
-        );
-        lines.push(Line::checked(
-            &format!("proxy / HAProxy, {mode}"),
-            figure,
-            &format!("at least {least}"),
-            ratio.median() >= least,
-        ));
+            (0..RUNS).map(|_| (cell(mode, Peer::Ours), cell(mode, peer))).collect();
+        compared(what, pairs, least)
+    };
+    vec![
+        ratio("proxy / HAProxy, http", Mode::Http, Peer::Haproxy, Some(0.9)),
+        ratio("proxy / HAProxy, tcp", Mode::Tcp, Peer::Haproxy, Some(0.95)),
+        ratio("proxy / nginx, http, new connections", Mode::New, Peer::Nginx, Some(0.9)),
+        ratio("the same, nginx keeping upstreams too", Mode::New, Peer::NginxKeeping, None),
+        idle_connections((0..RUNS).map(|_| cell(Mode::Idle, Peer::Ours)).collect()),
+    ]
+}
+
+fn compared(what: &str, pairs: Vec<(f64, f64)>, least: Option<f64>) -> Line {
+    let (ours, theirs): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+    let ratio = Samples::ratios(&ours, &theirs);
+    let figure = format!(
+        "{ratio}, {:.0} and {:.0} requests/s",
+        Samples::new(ours).median(),
+        Samples::new(theirs).median()
+    );
+    match least {
+        Some(least) => {
+            Line::checked(what, figure, &format!("at least {least}"), ratio.median() >= least)
+        }
+        None => Line::plain(what, figure),
     }
-    lines
+}
+
+fn idle_connections(bytes: Vec<f64>) -> Line {
+    let kib = Samples::new(bytes.into_iter().map(|bytes| bytes / 1024.0).collect());
+    let most = IDLE_TARGET_BYTES / 1024.0;
+    Line::checked(
+        &format!("one of {} idle connections, KiB PSS", idle::CONNECTIONS),
+        kib.to_string(),
+        &format!("at most {most}"),
+        kib.median() <= most,
+    )
 }
 
 /// Runs one cell in a namespace of its own.
-fn requests_per_s(demo_app: &Path, mode: &str, peer: Peer) -> f64 {
+fn figure(demo_app: &Path, mode: Mode, peer: Peer) -> f64 {
     let itself = std::env::current_exe().expect("the running program has a path");
-    let peer = if peer == Peer::Ours { "ours" } else { "haproxy" };
     let output = Command::new("unshare")
         .args(["--net", "--"])
         .arg(itself)
-        .args([CELL, mode, peer])
+        .args([CELL, mode.name(), peer.name()])
         .arg(demo_app)
         .env("PITH_BINARIES", binaries())
         .output()
@@ -73,25 +115,41 @@ fn requests_per_s(demo_app: &Path, mode: &str, peer: Peer) -> f64 {
         .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Inside the namespace: backends, proxy, client; prints requests per second.
+/// Inside the namespace: backends, proxy, client; prints the figure.
 ///
 /// # Panics
 /// When a part does not come up.
 pub fn cell(mode: &str, peer: &str, demo_app: &str) {
+    let (mode, _) = MODES.into_iter().find(|(_, name)| *name == mode).expect("a mode");
+    let peer = Peer::named(peer).expect("a peer");
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     assert!(up.is_ok_and(|status| status.success()), "the namespace has no loopback");
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let mut children: Vec<Child> =
-        (0..BACKENDS).map(|n| backend(demo_app, BACKEND_PORT + n)).collect();
+    let mut parts = Parts(Vec::new());
+    parts.0.extend((0..BACKENDS).map(|n| backend(demo_app, BACKEND_PORT + n)));
     for n in 0..BACKENDS {
         listens(BACKEND_PORT + n);
     }
-    children.push(if peer == "ours" { ours(dir.path(), mode) } else { haproxy(dir.path(), mode) });
+    let proxy = peer.start(dir.path(), mode);
+    let pid = proxy.id();
+    parts.0.push(proxy);
     listens(PROXY_PORT);
-    println!("{}", wrk());
-    for mut child in children {
-        let _ = child.kill();
-        let _ = child.wait();
+    match mode {
+        Mode::Http | Mode::Tcp => println!("{}", wrk(&[])),
+        Mode::New => println!("{}", wrk(&["-H", "Connection: close"])),
+        Mode::Idle => println!("{}", idle::bytes_each(pid)),
+    }
+}
+
+/// The processes of a cell, ended with it, a failed one's too.
+struct Parts(Vec<Child>);
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        for part in &mut self.0 {
+            let _ = part.kill();
+            let _ = part.wait();
+        }
     }
 }
 
@@ -107,65 +165,19 @@ fn listens(port: u16) {
     });
 }
 
-fn ours(dir: &Path, mode: &str) -> Child {
-    let config = dir.join("agent.toml");
-    let text = format!(
-        "name = \"bench\"\nstate_dir = \"{0}\"\nruntime_dir = \"{0}\"\ntrust_root = \"{0}/none\"\n[broker]\naddress = \"127.0.0.1:1\"\ntoken_file = \"{0}/none\"\n",
-        dir.display()
-    );
-    fs::write(&config, text).expect("a file can be written");
-    let child = Command::new(binaries().join("pith-agent"))
-        .args(["proxy", "--config"])
-        .arg(&config)
-        .stderr(Stdio::null())
-        .spawn();
-    let child = child.expect("pith-agent can be run");
-    let socket = dir.join("proxy.sock");
-    until_true("the proxy's socket", SOON, || UnixStream::connect(&socket).is_ok());
-    let backend = |n: u16| {
-        format!(
-            "{{\"id\":\"b{n}\",\"address\":\"127.0.0.1:{}\",\"weight\":1,\"state\":\"active\",\"release\":\"r\"}}",
-            BACKEND_PORT + n
-        )
-    };
-    let backends: Vec<String> = (0..BACKENDS).map(backend).collect();
-    let request = format!(
-        "{{\"op\":\"set\",\"table\":{{\"version\":1,\"routes\":[{{\"id\":\"bench\",\"listen\":[\"127.0.0.1:{PROXY_PORT}\"],\"protocol\":\"{mode}\",\"backends\":[{}]}}]}}}}\n",
-        backends.join(",")
-    );
-    let mut stream = UnixStream::connect(&socket).expect("the proxy's socket");
-    stream.write_all(request.as_bytes()).expect("the proxy takes a table");
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).expect("the proxy answers");
-    child
-}
-
-fn haproxy(dir: &Path, mode: &str) -> Child {
-    let servers: Vec<String> =
-        (0..BACKENDS).map(|n| format!("  server b{n} 127.0.0.1:{}", BACKEND_PORT + n)).collect();
-    let text = format!(
-        "global\n  nbthread 1\n  maxconn 4096\ndefaults\n  mode {mode}\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  option {}\nlisten bench\n  bind 127.0.0.1:{PROXY_PORT}\n  balance roundrobin\n{}\n",
-        if mode == "http" { "http-keep-alive" } else { "tcp-smart-accept" },
-        servers.join("\n")
-    );
-    let config = dir.join("haproxy.cfg");
-    fs::write(&config, text).expect("a file can be written");
-    Command::new("haproxy")
-        .arg("-f")
-        .arg(&config)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("haproxy can be run")
-}
-
-fn wrk() -> f64 {
+fn wrk(more: &[&str]) -> f64 {
     let duration = format!("-d{SECONDS}s");
     let url = format!("http://127.0.0.1:{PROXY_PORT}/");
     let output = Command::new("wrk")
-        .args(["-t1", "-c32", &duration, &url])
+        .args(["-t1", "-c32", &duration])
+        .args(more)
+        .arg(&url)
         .output()
         .expect("wrk can be run");
     let text = String::from_utf8_lossy(&output.stdout);
+    // What failed is no throughput.
+    assert!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "{text}");
     let line = text.lines().find(|line| line.starts_with("Requests/sec:"));
-    line.and_then(|line| line.split_whitespace().nth(1)).and_then(|v| v.parse().ok()).unwrap_or(0.0)
+    let figure = line.and_then(|line| line.split_whitespace().nth(1)).and_then(|v| v.parse().ok());
+    figure.unwrap_or_else(|| panic!("wrk said no figure: {text}"))
 }
