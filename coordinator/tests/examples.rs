@@ -29,7 +29,7 @@ fn services(folder: &str) -> Vec<ServiceFile> {
 
 #[test]
 fn service_files_are_accepted_alone_and_together() {
-    for (folder, count) in [("services", 1), ("game-world", 5)] {
+    for (folder, count) in [("services", 1), ("game-world", 7)] {
         let files = services(folder);
         assert_eq!(files.len(), count, "{folder}");
         let all: Vec<&ServiceFile> = files.iter().collect();
