@@ -61,6 +61,7 @@ impl Board {
     fn report(&self, manifest: &Manifest, sequence: u64) -> Vec<u8> {
         let services = manifest.services.iter().map(|assignment| ServiceReport {
             candidate: None,
+            hook: None,
             service: assignment.service.clone(),
             revision: assignment.revision,
             attempt: assignment.attempt,

@@ -358,6 +358,7 @@ fn running(assignment: &Assignment, phase: Phase) -> ServiceReport {
     };
     ServiceReport {
         candidate: None,
+        hook: None,
         service: assignment.service.clone(),
         revision: assignment.revision,
         attempt: assignment.attempt,

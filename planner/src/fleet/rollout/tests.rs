@@ -1,10 +1,14 @@
 //! Rollouts told as stories: events in, actions out.
 
+use protocol::manifest::HookKind;
+use protocol::report::HookOutcome;
 use protocol::spec::{Analysis, CanaryStep, Hold, Share};
 use protocol::units::Millis;
 
 use super::*;
 use crate::fleet::analysis::{Counts, Sample};
+use crate::fleet::event::HookProgress;
+use crate::fleet::order::Hooks;
 use crate::fleet::waves::Wave;
 
 /// A rollout of revision 2 over nodes `a b c` (a trailing `!` marks one that is away), driven by words.
@@ -32,6 +36,7 @@ impl Story {
             errors_allowed: 0,
             on_failure: OnFailure::Rollback,
             soak_ms: 0,
+            hooks: Hooks::default(),
         };
         change(&mut order);
         let online = nodes.iter().map(|n| (name(n), !n.ends_with('!'))).collect();
@@ -42,15 +47,19 @@ impl Story {
     }
 
     fn tell(&mut self, actions: Vec<FleetAction>) {
-        self.told.extend(actions.into_iter().filter_map(|action| match action {
-            FleetAction::Try { node, share } => Some(format!("try {node} {share}")),
-            FleetAction::Assign(node) => Some(format!("assign {node}")),
-            FleetAction::Revert(node) => Some(format!("revert {node}")),
-            FleetAction::Hold { node, paused: true } => Some(format!("hold {node}")),
-            FleetAction::Hold { node, paused: false } => Some(format!("go on {node}")),
-            FleetAction::Enter { state, .. } => Some(state.to_string()),
-            FleetAction::Note { reason, .. } => {
-                reason.filter(|r| *r != Reason::Holding).map(|reason| format!("({reason})"))
+        self.told.extend(actions.into_iter().filter_map(|action| {
+            match action {
+                FleetAction::Try { node, share } => Some(format!("try {node} {share}")),
+                FleetAction::Assign(node) => Some(format!("assign {node}")),
+                FleetAction::Revert(node) => Some(format!("revert {node}")),
+                FleetAction::RunHook { node, kind } => Some(format!("{} on {node}", kind.as_str())),
+                FleetAction::EndHook(node) => Some(format!("end hook on {node}")),
+                FleetAction::Hold { node, paused: true } => Some(format!("hold {node}")),
+                FleetAction::Hold { node, paused: false } => Some(format!("go on {node}")),
+                FleetAction::Enter { state, .. } => Some(state.to_string()),
+                FleetAction::Note { reason, .. } => reason
+                    .filter(|r| !matches!(r, Reason::Holding | Reason::WaitingForHook))
+                    .map(|reason| format!("({reason})")),
             }
         }));
     }
@@ -64,7 +73,8 @@ impl Story {
     fn report(self, node: &str, revision: u64, phase: Phase) -> Self {
         let reason = matches!(phase, Phase::RollingBack).then_some(Reason::NotReadyInTime);
         let node = node.parse().unwrap();
-        let report = NodeReport { revision, phase, reason, message: None, candidate: None };
+        let report =
+            NodeReport { revision, phase, reason, message: None, candidate: None, hook: None };
         self.event(FleetEvent::Report { node, report })
     }
 
@@ -79,6 +89,7 @@ impl Story {
             reason: None,
             message: None,
             candidate: Some(candidate),
+            hook: None,
         };
         self.event(FleetEvent::Report { node, report })
     }
@@ -88,6 +99,20 @@ impl Story {
         let counts = |(requests, errors)| Counts { requests, errors, ..Counts::default() };
         let sample = Sample { candidate: counts(canary), stable: counts(stable) };
         self.event(FleetEvent::Traffic { node: node.parse().unwrap(), sample })
+    }
+
+    /// The node runs `revision` and says this of its hook.
+    fn hook(self, node: &str, revision: u64, kind: HookKind, outcome: HookOutcome) -> Self {
+        let hook = HookProgress { kind, revision: 2, outcome, reason: None, message: None };
+        let report = NodeReport {
+            revision,
+            phase: Phase::Running,
+            reason: None,
+            message: None,
+            candidate: None,
+            hook: Some(hook),
+        };
+        self.event(FleetEvent::Report { node: node.parse().unwrap(), report })
     }
 
     fn promote(self) -> Self {
@@ -436,4 +461,46 @@ fn a_node_that_fails_while_it_soaks_takes_the_others_back() {
     let over = soaking().later(100_000);
     assert!(over.rollout.is_over(over.now));
     over.report("b", 2, Phase::RollingBack).check("in_progress, assign a, assign b, succeeded");
+}
+
+fn hooks(order: &mut Order) {
+    order.hooks = Hooks { pre_deploy: true, post_deploy: true };
+}
+
+#[test]
+fn hooks_run_on_one_node_before_the_first_and_after_the_last_one_moves() {
+    Story::begin(&["a!", "b"], hooks)
+        .hook("b", 1, HookKind::PreDeploy, HookOutcome::Underway)
+        .hook("b", 1, HookKind::PreDeploy, HookOutcome::Succeeded)
+        .report("b", 2, Phase::Running)
+        .hook("b", 2, HookKind::PostDeploy, HookOutcome::Succeeded)
+        .check(
+            "in_progress, pre_deploy on b, end hook on b, assign a, assign b, post_deploy on b, end hook on b, succeeded",
+        );
+}
+
+#[test]
+fn a_hook_that_fails_before_ends_it_with_nothing_changed() {
+    Story::begin(&["a"], hooks)
+        .hook("a", 1, HookKind::PreDeploy, HookOutcome::Failed)
+        .check("in_progress, pre_deploy on a, end hook on a, rolling_back, rolled_back");
+}
+
+#[test]
+fn a_hook_that_fails_after_goes_back() {
+    Story::begin(&["a"], |order| order.hooks = Hooks { pre_deploy: false, post_deploy: true })
+        .report("a", 2, Phase::Running)
+        .hook("a", 2, HookKind::PostDeploy, HookOutcome::Failed)
+        .report("a", 1, Phase::Running)
+        .check(
+            "in_progress, assign a, post_deploy on a, end hook on a, rolling_back, revert a, rolled_back",
+        );
+}
+
+#[test]
+fn a_node_lost_with_a_hook_is_waited_for() {
+    Story::begin(&["a", "b"], hooks)
+        .event(FleetEvent::Offline("a".parse().unwrap()))
+        .later(3_600_000)
+        .check("in_progress, pre_deploy on a");
 }

@@ -1,8 +1,9 @@
 //! What a node does, told as the list of its acts.
 
+use protocol::manifest::HookKind;
 use protocol::reason::Reason;
-use protocol::report::Phase;
-use protocol::spec::{BlueGreen, OnFailure, ServiceSpec, Share, Strategy};
+use protocol::report::{HookOutcome, Phase};
+use protocol::spec::{BlueGreen, Hook, OnFailure, ServiceSpec, Share, Strategy};
 use protocol::units::{Bytes, Millis};
 
 use super::world::{App, World, exclusive, name, spec};
@@ -600,4 +601,80 @@ fn a_good_version_replaces_a_crash_looping_one_without_hands() {
     world.want(&spec("web"), 3, READY, 1, 1);
     world.run(5_000);
     assert_eq!(world.phase("web"), Phase::Running);
+}
+
+fn with_migration() -> ServiceSpec {
+    let mut web = spec("web");
+    let command = vec!["/app".to_owned(), "migrate".to_owned()];
+    let timeout = Millis::from_secs(60);
+    web.hooks.pre_deploy = Some(Hook { command, env: std::collections::BTreeMap::new(), timeout });
+    web
+}
+
+/// The hook's container ends with this code.
+fn end_hook(world: &mut World, code: i64) {
+    let now = world.now;
+    let facts = world.observed.services.get_mut(&name("web")).unwrap();
+    let hook = facts.instances.iter_mut().find(|i| i.name.contains("deploy")).unwrap();
+    hook.life = Life::Exited(crate::node::Exit { at: now, code, oom: false });
+}
+
+#[test]
+fn a_hook_runs_once_beside_what_runs_and_leaves_nothing_when_it_is_not_asked_for_any_more() {
+    let web = with_migration();
+    let mut world = settled(&web, 1);
+    world.run_hook(&web, 2, App::NeverReady, HookKind::PreDeploy);
+    world.run(1_000);
+    world.check_told("pull web:v2, create v2-pre_deploy, start v2-pre_deploy");
+    assert_eq!(world.verdict("web").phase, Phase::Running, "what runs goes on");
+    end_hook(&mut world, 0);
+    world.run(1_000);
+    assert_eq!(world.verdict("web").hook.unwrap().outcome, HookOutcome::Succeeded);
+    world.check_told("");
+    world.wanted.hooks.clear();
+    world.run(1_000);
+    world.check_told("remove v2-pre_deploy");
+}
+
+#[test]
+fn a_hook_that_fails_is_written_down_and_not_run_again() {
+    let web = with_migration();
+    let mut world = settled(&web, 1);
+    world.run_hook(&web, 2, App::NeverReady, HookKind::PreDeploy);
+    world.run(1_000);
+    world.told.clear();
+    end_hook(&mut world, 3);
+    world.run(1_000);
+    world.check_told("give up v2: hook_failed");
+    let hook = world.verdict("web").hook.unwrap();
+    assert_eq!(hook.outcome, HookOutcome::Failed);
+    assert_eq!(hook.waiting.unwrap().message, "pre_deploy ended with code 3");
+}
+
+#[test]
+fn a_hook_that_takes_too_long_is_killed() {
+    let web = with_migration();
+    let mut world = settled(&web, 1);
+    world.run_hook(&web, 2, App::NeverReady, HookKind::PreDeploy);
+    world.run(59_000);
+    assert!(!world.told.contains(&"kill v2-pre_deploy".to_owned()));
+    world.run(3_000);
+    assert!(world.told.contains(&"kill v2-pre_deploy".to_owned()), "{:?}", world.told);
+}
+
+#[test]
+fn a_hook_before_the_first_deploy_needs_no_instance_and_keeps_its_network() {
+    let web = with_migration();
+    let mut world = World::new();
+    world.run_hook(&web, 1, App::NeverReady, HookKind::PreDeploy);
+    world.run(1_000);
+    world.check_told("pull web:v1, create v1-pre_deploy, start v1-pre_deploy");
+    end_hook(&mut world, 0);
+    world.run(1_000);
+    world.wanted.hooks.clear();
+    world.want(&web, 1, READY, 1, 1);
+    world.run(2_000);
+    world.check_told(
+        "begin v1, create v1-0, start v1-0, remove v1-pre_deploy, route v1-0, complete",
+    );
 }

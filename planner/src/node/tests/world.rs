@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use protocol::id::{Digest, FleetId, ReleaseId, ServiceName, Template};
-use protocol::manifest::{Assignment, Candidate};
+use protocol::manifest::{Assignment, Candidate, HookKind, HookRun};
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin, Release};
 use protocol::report::{GivenUp, Phase};
@@ -114,7 +114,12 @@ impl World {
         let environment = "default".parse().expect("a valid name");
         Self {
             now: Now(1_000_000),
-            wanted: Wanted { environment, assignments: BTreeMap::new(), releases: BTreeMap::new() },
+            wanted: Wanted {
+                environment,
+                assignments: BTreeMap::new(),
+                hooks: BTreeMap::new(),
+                releases: BTreeMap::new(),
+            },
             observed: Observed::default(),
             history: BTreeMap::new(),
             apps: BTreeMap::new(),
@@ -173,6 +178,14 @@ impl World {
         facts.candidate_progress_at = Some(now);
         let assignment = self.wanted.assignments.get_mut(&spec.name).expect("wanted");
         assignment.candidate = Some(candidate);
+    }
+
+    /// The manifest now asks for a hook of `version`, which behaves as `app` does: it ends with 0 unless that exits.
+    pub(super) fn run_hook(&mut self, spec: &ServiceSpec, version: u8, app: App, kind: HookKind) {
+        let release = self.release(spec, version, app);
+        let (service, revision) = (spec.name.clone(), version.into());
+        let run = HookRun { service, kind, revision, release, attempt: 1 };
+        self.wanted.hooks.insert(spec.name.clone(), run);
     }
 
     /// The operator holds the rollout, or lets it go on.
@@ -342,8 +355,8 @@ impl World {
                 };
                 self.observed.images.insert(image.pin, state);
             }
-            Step::Create { release, template, slot } => {
-                self.create(service, release, template, slot)
+            Step::Create { release, template, slot, hook } => {
+                self.create(service, release, template, slot, hook)
             }
             Step::Start { container } => self.start(service, &container),
             Step::Terminate { container } => {
@@ -376,7 +389,14 @@ impl World {
         }
     }
 
-    fn create(&mut self, service: &ServiceName, release: ReleaseId, template: Template, slot: u32) {
+    fn create(
+        &mut self,
+        service: &ServiceName,
+        release: ReleaseId,
+        template: Template,
+        slot: u32,
+        hook: Option<HookKind>,
+    ) {
         let version = self.wanted.releases[&release].counter;
         if self.apps[&release] == App::CannotCreate {
             return self.fail(service, template, Reason::CreateFailed);
@@ -384,7 +404,10 @@ impl World {
         self.containers += 1;
         let instance = Instance {
             container: format!("c{}", self.containers),
-            name: format!("v{version}-{slot}"),
+            name: match hook {
+                None => format!("v{version}-{slot}"),
+                Some(kind) => format!("v{version}-{}", kind.as_str()),
+            },
             slot,
             release,
             template,
