@@ -6,7 +6,7 @@ use planner::fleet::{
     CandidateProgress, FleetAction, FleetEvent, HookProgress, NodeReport, Rollout, RolloutState,
     candidate_count,
 };
-use protocol::id::{NodeId, NodeName, ReleaseId, ServiceId};
+use protocol::id::{NodeId, NodeName, ServiceId};
 use protocol::manifest::HookKind;
 use protocol::reason::Reason;
 use protocol::report::{Detail, Phase, ServiceReport};
@@ -15,7 +15,7 @@ use protocol::units::Millis;
 
 use super::heard::printable;
 use super::records::{
-    Assigned, AssignedCandidate, AssignedHook, Change, Failure, Progress, Revision, StageRecord,
+    Assigned, AssignedCandidate, AssignedHook, Failure, Progress, Revision, StageRecord,
 };
 use super::{At, State};
 
@@ -449,52 +449,6 @@ impl State {
         for node in holders {
             self.put_on(id, from, &node);
         }
-    }
-
-    /// Keeps as many ended revisions as the release asks for, and whatever is still pointed at.
-    fn forget_old_revisions(&mut self, id: &ServiceId) {
-        let Some(service) = self.services.get(id) else { return };
-        let Some(newest) = service.revisions.values().next_back() else { return };
-        let limit = self
-            .releases
-            .get(&newest.release)
-            .map_or(10, |r| r.release.spec(&id.environment).rollout.revision_history_limit);
-        let keep = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
-        let in_use = |revision: &Revision| {
-            !revision.state.is_final()
-                || Some(revision.number) == service.record.stable
-                || Some(revision.number) == newest.from
-                || revision.number == newest.number
-        };
-        let excess = service.revisions.len().saturating_sub(keep);
-        let old: Vec<u64> = service
-            .revisions
-            .values()
-            .take(excess)
-            .filter(|revision| !in_use(revision))
-            .map(|revision| revision.number)
-            .collect();
-        let Some(service) = self.services.get_mut(id) else { return };
-        for number in old {
-            service.revisions.remove(&number);
-            self.effects.changes.push(Change::ForgetRevision(id.clone(), number));
-        }
-        self.forget_releases();
-    }
-
-    /// Releases that neither a revision nor a node's intent names.
-    pub(super) fn forget_releases(&mut self) {
-        let by_revisions =
-            self.services.values().flat_map(|s| s.revisions.values().map(|r| r.release.clone()));
-        let by_nodes = self.nodes.values().flat_map(|node| node.intent.releases().cloned());
-        let named: std::collections::BTreeSet<ReleaseId> = by_revisions.chain(by_nodes).collect();
-        let unnamed: std::collections::BTreeSet<ReleaseId> =
-            self.releases.keys().filter(|id| !named.contains(id)).cloned().collect();
-        if unnamed.is_empty() {
-            return;
-        }
-        self.releases.retain(|id, _| named.contains(id));
-        self.effects.changes.push(Change::ForgetReleases(unnamed));
     }
 }
 
