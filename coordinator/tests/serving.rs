@@ -8,6 +8,7 @@ use std::time::Duration;
 use coordinator::client::{Client, ClientError};
 use coordinator::data_dir::{DataDir, Key, new_key};
 use coordinator::local::{BrokerChoice, Coordinator};
+use coordinator::state::Policy;
 use coordinator::state::requests::Deploy;
 use protocol::FORMAT;
 use protocol::envelope::Envelope;
@@ -178,7 +179,8 @@ async fn until_succeeded(client: &Client, revision: u64) {
 
 async fn start(data: &DataDir) -> Coordinator {
     let listen = "127.0.0.1:0".parse().unwrap();
-    Coordinator::start(data, BrokerChoice::Embedded { listen }).await.unwrap()
+    let broker = BrokerChoice::Embedded { listen };
+    Coordinator::start(data, broker, Policy::default()).await.unwrap()
 }
 
 fn install_tls() {
