@@ -9,6 +9,7 @@
 //! Decides nothing that `planner::fleet` decides: placement and order are asked of it.
 
 mod deploy;
+mod explain;
 mod forgetting;
 pub mod heard;
 mod manifests;

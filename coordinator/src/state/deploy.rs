@@ -257,7 +257,7 @@ impl State {
     }
 
     /// Nodes in the order of their names.
-    fn order_nodes(&self, id: &ServiceId, placed: &Placed) -> Vec<NodeName> {
+    pub(super) fn order_nodes(&self, id: &ServiceId, placed: &Placed) -> Vec<NodeName> {
         let facts = self.node_facts(&id.environment).into_iter();
         facts.map(|fact| fact.name).filter(|name| placed.counts.contains_key(name)).collect()
     }

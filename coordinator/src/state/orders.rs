@@ -48,7 +48,7 @@ impl State {
         })
     }
 
-    fn members(&self, names: &[NodeName]) -> Vec<Member> {
+    pub(super) fn members(&self, names: &[NodeName]) -> Vec<Member> {
         let member = |name: &NodeName| {
             let labels = self.node_named(name).map(|node| node.record.labels.clone());
             Member { name: name.clone(), labels: labels.unwrap_or_default() }

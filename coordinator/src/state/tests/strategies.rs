@@ -140,3 +140,28 @@ fn production_takes_only_what_staging_ran_and_then_the_very_same_release() {
     let again = world.state.promote(promote(), world.at).unwrap();
     assert!(again.unchanged);
 }
+
+#[test]
+fn a_plan_says_what_happens_in_its_order_and_why() {
+    let mut world = settled();
+    let canary =
+        "strategy = \"canary\"\nsoak = \"10m\"\n[[rollout.steps]]\nweight = 10\nhold = \"5m\"";
+    let plan = world.plan_as("v2", canary);
+    let expected = [
+        "a canary on a gets 10% of its requests for 5m",
+        "2 measurements of 30s with more than 1.00% errors over the stable release, or crashes or lost readiness ends it; \
+         with fewer than 100 requests it holds",
+        "a takes it",
+        "b takes it",
+        "on each: at most 1 new beside the old, at most 0 fewer; an old one goes when a new one is ready",
+        "for 10m after success the old release stays warm where memory allows, and failing goes back",
+        "the first node that fails ends it, and every node goes back by itself",
+    ];
+    assert_eq!(plan.steps, expected);
+    let green = world.plan_as("v2", GREEN);
+    assert!(
+        green.steps[1].starts_with("at `pith rollout promote` every node switches at once"),
+        "{green:?}"
+    );
+    world.deploy("web", "v2").unwrap();
+}

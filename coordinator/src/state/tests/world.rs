@@ -297,6 +297,17 @@ impl World {
         self.deploy_envelope(envelope)
     }
 
+    /// The plan of such a deploy.
+    pub(super) fn plan_as(&self, version: &str, rollout: &str) -> PlanShown {
+        let (image, mut spec) = parts("web", version);
+        let text = format!("name = \"web\"\n[rollout]\n{rollout}\n");
+        spec.rollout = parse("test.toml", &text).unwrap().spec.rollout;
+        let (environment, environments) = ("default".parse().unwrap(), BTreeMap::new());
+        let spec = Box::new(spec);
+        let request = PlanRequest { environment, image, spec, environments };
+        self.state.plan(&request, self.at).unwrap()
+    }
+
     pub(super) fn steer(&mut self, steer: Steer) -> Result<Accepted, Refused> {
         let accepted = self.state.steer(&id("web"), steer, self.at);
         self.settle();
