@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 
+use tests::docker;
 use tests::fleet::Fleet;
 use tests::http::{free_port, get};
 use tests::skip;
@@ -120,5 +121,7 @@ fn the_stack_goes_to_staging_in_one_deploy_and_the_same_releases_to_production()
     let (_, green) = get(fleet.address(2, ports[0].1), "/").unwrap();
     assert_eq!((&blue[..2], &green[..2]), ("v1", "v2"), "the preview port shows the new set");
     let _ = fleet.pith(&["rollout", "abort", "chat-service", "--env", "production"]).expect_code(0);
+    let label = fleet.label();
     assert_eq!(fleet.stop(), 0);
+    docker::remove_all(&label);
 }
