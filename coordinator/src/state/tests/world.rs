@@ -336,9 +336,11 @@ impl World {
     }
 }
 
+/// A version whose name ends in `-soaks` is watched for a minute.
 fn parts(service: &str, version: &str) -> (Image, protocol::spec::ServiceSpec) {
+    let soak = if version.ends_with("-soaks") { "1m" } else { "0s" };
     let text = format!(
-        "name = \"{service}\"\nper_node = 1\n[[ports]]\nname = \"http\"\nlisten = 8080\ntarget = 80\n"
+        "name = \"{service}\"\nper_node = 1\n[[ports]]\nname = \"http\"\nlisten = 8080\ntarget = 80\n[rollout]\nsoak = \"{soak}\"\n"
     );
     let digest = protocol::id::sha256_hex(version.as_bytes());
     let pin = Pin::Digest(format!("sha256:{digest}").parse().unwrap());
