@@ -9,4 +9,5 @@ mod going_back;
 mod healing;
 mod many_deploys;
 mod steering;
+mod waves;
 mod world;
