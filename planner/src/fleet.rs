@@ -12,8 +12,10 @@ mod rollout;
 mod state;
 mod waves;
 
-pub use event::{CandidateProgress, FleetAction, FleetEvent, NodeProgress, NodeReport};
-pub use order::{Order, Stage, Trial};
+pub use event::{
+    CandidateProgress, FleetAction, FleetEvent, HookProgress, NodeProgress, NodeReport,
+};
+pub use order::{Hooks, Order, Stage, Trial};
 pub use place::{NoNodeFits, NodeFacts, PlaceRequest, Placed, place};
 pub use rollout::Rollout;
 pub use state::{NodeState, RolloutState};

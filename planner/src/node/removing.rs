@@ -19,6 +19,7 @@ pub(super) fn decide(view: &View<'_>) -> Verdict {
         phase: Phase::Removing,
         waiting,
         candidate: None,
+        hook: None,
     };
     if let Some(step) = retire(view, &fates.leaving) {
         return verdict(Decision::Do(step), None);
