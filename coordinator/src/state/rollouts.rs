@@ -389,6 +389,7 @@ impl State {
         match state {
             RolloutState::Succeeded => self.settle(id, number),
             RolloutState::RollingBack | RolloutState::RolledBack | RolloutState::Aborted => {
+                self.unsettle(id, number);
                 self.name_old_release_everywhere(id, number);
             }
             RolloutState::Pending
@@ -408,6 +409,22 @@ impl State {
         service.record.stable = Some(number);
         self.keep_service(id);
         self.take_off_where_not_placed(id, number);
+    }
+
+    /// What stood and failed while it soaked stands no more: the revision before it does, wherever that one was.
+    fn unsettle(&mut self, id: &ServiceId, number: u64) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        if service.record.stable != Some(number) {
+            return;
+        }
+        let from = service.revisions.get(&number).and_then(|revision| revision.from);
+        service.record.stable = from;
+        self.keep_service(id);
+        let before = from.and_then(|from| self.services.get(id)?.revisions.get(&from));
+        let Some(placement) = before.map(|before| before.placement.clone()) else { return };
+        for node in placement.keys() {
+            self.put_back(id, number, node);
+        }
     }
 
     /// Removes a service from every node that a revision does not place it on.
