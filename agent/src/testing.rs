@@ -93,6 +93,7 @@ impl ManifestBuilder {
             services: Vec::new(),
             removed: BTreeSet::new(),
             releases: Vec::new(),
+            peers: Default::default(),
         };
         Self { manifest }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::envelope::Envelope;
 use crate::id::{EnvironmentName, FleetId, NodeId, ReleaseId, ServiceName};
 use crate::payload::{Payload, PayloadType};
+use crate::peers::Peers;
 use crate::units::Millis;
 
 /// (epoch, generation): what orders manifests. Epoch first.
@@ -46,6 +47,9 @@ pub struct Manifest {
     pub removed: BTreeSet<ServiceName>,
     /// The envelopes of the releases named by `services`, so that a node needs nothing else.
     pub releases: Vec<Envelope>,
+    /// The other nodes that its proxy has to do with.
+    #[serde(default, skip_serializing_if = "Peers::is_empty")]
+    pub peers: Peers,
 }
 
 /// One service on one node.

@@ -234,6 +234,7 @@ impl<E: Engine> Agent<E> {
             environment: self.node.environment.clone(),
             assignments: assignments.collect(),
             releases,
+            peers: manifest.peers.clone(),
         });
     }
 }

@@ -23,6 +23,7 @@ fn plan(listen: Vec<Listen>, backends: Vec<Backend>) -> BTreeMap<ServiceName, Ro
         proxy_protocol: false,
         hold: Millis::from_secs(30),
         backends,
+        elsewhere: Vec::new(),
     };
     BTreeMap::from([(web(), RoutePlan { ports: vec![port] })])
 }
@@ -44,6 +45,7 @@ fn translate(plans: &BTreeMap<ServiceName, RoutePlan>) -> Vec<Route> {
             listen: &["0.0.0.0".parse().unwrap(), "::".parse().unwrap()],
             gateways: &BTreeMap::from([(web(), gateway)]),
             containers: &containers,
+            own: None,
         },
     )
 }

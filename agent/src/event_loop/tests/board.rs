@@ -25,6 +25,8 @@ pub(super) struct Board {
     said: Option<mpsc::Receiver<Outgoing>>,
     stop: Option<oneshot::Sender<()>>,
     agent: Option<JoinHandle<()>>,
+    /// What agents are configured with from now on.
+    pub(super) fleet_port: Option<std::num::NonZeroU16>,
     _proxy: JoinHandle<Result<(), proxy::RunError>>,
 }
 
@@ -49,8 +51,16 @@ impl Board {
             let image = testing::release(&spec(), tag).image;
             engine.with(|docker| docker.add_image(&image, Behaviour::default()));
         }
-        let mut board =
-            Self { dir, engine, broker: None, said: None, stop: None, agent: None, _proxy: proxy };
+        let mut board = Self {
+            dir,
+            engine,
+            broker: None,
+            said: None,
+            stop: None,
+            agent: None,
+            fleet_port: None,
+            _proxy: proxy,
+        };
         board.start_agent().await;
         board
     }
@@ -83,7 +93,9 @@ impl Board {
                 name: "board".parse().unwrap(),
                 labels: BTreeMap::new(),
                 listen: vec!["127.0.0.1".parse().unwrap()],
-                address: "127.0.0.1".parse().unwrap(),
+                address: "127.0.0.1".parse().ok(),
+                broker: None,
+                fleet_port: self.fleet_port,
                 remove_images: true,
             },
             outgoing,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use protocol::id::{Digest, FleetId, ReleaseId, ServiceName, Template};
 use protocol::manifest::{Assignment, Candidate};
+use protocol::peers::Peers;
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin, Release};
 use protocol::report::{GivenUp, Phase};
@@ -114,7 +115,12 @@ impl World {
         let environment = "default".parse().expect("a valid name");
         Self {
             now: Now(1_000_000),
-            wanted: Wanted { environment, assignments: BTreeMap::new(), releases: BTreeMap::new() },
+            wanted: Wanted {
+                environment,
+                assignments: BTreeMap::new(),
+                releases: BTreeMap::new(),
+                peers: Peers::default(),
+            },
             observed: Observed::default(),
             history: BTreeMap::new(),
             apps: BTreeMap::new(),
@@ -368,6 +374,10 @@ impl World {
                 self.told.push(text);
                 let facts = self.observed.services.get_mut(service).expect("known");
                 facts.instances.retain(|i| i.container != container);
+            }
+            Step::CreateNetwork => {
+                self.observed.services.entry(service.clone()).or_default().network = true;
+                self.told.push("create network".into());
             }
             Step::RemoveNetwork => {
                 self.observed.services.remove(service);
