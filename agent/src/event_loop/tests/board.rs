@@ -69,6 +69,38 @@ impl Board {
         self.dir.path().join("state")
     }
 
+    pub(super) fn hosts_file(&self) -> PathBuf {
+        self.dir.path().join("hosts")
+    }
+
+    /// Looks at the proxy's table until it passes.
+    pub(super) async fn until_table(
+        &self,
+        what: &str,
+        passes: impl Fn(&proxy::Table) -> bool,
+    ) -> proxy::Table {
+        let client = Client::new(self.dir.path().join("proxy.sock"));
+        let wait = async {
+            loop {
+                let table = client.get().await.unwrap().table;
+                if passes(&table) {
+                    return table;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect(what)
+    }
+
+    /// Looks at the hosts file until it passes.
+    pub(super) async fn until_hosts(&self, what: &str, passes: impl Fn(&str) -> bool) {
+        let wait = async {
+            while !passes(&std::fs::read_to_string(self.hosts_file()).unwrap()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect(what);
+    }
+
     /// Starts an agent; the broker says that it is up.
     pub(super) async fn start_agent(&mut self) {
         let node = testing::identity();
@@ -80,7 +112,7 @@ impl Board {
                 engine: self.engine.clone(),
                 ours,
                 environment: node.environment.clone(),
-                hosts_file: self.dir.path().join("hosts"),
+                hosts_file: self.hosts_file(),
                 pool: "10.215.0.0/16".parse().unwrap(),
             },
             node,

@@ -115,6 +115,7 @@ impl World {
                 memory_bytes: 1 << 30,
             },
             address: "127.0.0.1".to_owned(),
+            fleet_port: None,
         };
         Envelope::sign(&hello, &[key]).to_bytes()
     }
