@@ -6,9 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 
 use planner::Now;
-use planner::node::{
-    Backend, BackendState, OtherNode, PortPlan, Refusal, RoutePlan, Routing,
-};
+use planner::node::{Backend, BackendState, OtherNode, PortPlan, Refusal, RoutePlan, Routing};
 use protocol::id::{EnvironmentName, PortName, ServiceName};
 use protocol::reason::Reason;
 use protocol::spec::{Listen, PortProtocol};

@@ -71,8 +71,7 @@ pub fn decide(
 ) -> Decisions {
     let exists = |facts: &ServiceFacts| !facts.instances.is_empty() || facts.network;
     let seen = observed.services.iter().filter(|(_, facts)| exists(facts)).map(|(name, _)| name);
-    let names: BTreeSet<&ServiceName> =
-        wanted
+    let names: BTreeSet<&ServiceName> = wanted
         .assignments
         .keys()
         .chain(history.keys())

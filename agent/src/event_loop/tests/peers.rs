@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
 use super::board::{on_board, web};
-use protocol::report::Phase;
 use protocol::peers::{Elsewhere, PeerPort, Peers};
+use protocol::report::Phase;
 use protocol::spec::PortProtocol;
 use protocol::units::Millis;
 
