@@ -31,9 +31,12 @@ pub struct Config {
     /// Addresses that services listen on, unless they narrow it.
     #[serde(default = "default_listen")]
     pub listen: Vec<IpAddr>,
-    /// The address people and other nodes reach this node by.
+    /// The address people and other nodes reach this node by; none: the one from which it reaches the broker.
     #[serde(default)]
     pub address: Option<IpAddr>,
+    /// The port on which the proxies of other nodes reach this one's; 0: nothing is served to them nor asked of them.
+    #[serde(default = "default_fleet_port")]
+    pub fleet_port: u16,
     /// Where the networks of services are cut from.
     #[serde(default = "default_network_pool")]
     pub network_pool: String,
@@ -212,6 +215,12 @@ fn default_runtime_dir() -> PathBuf {
 
 fn default_listen() -> Vec<IpAddr> {
     vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
+}
+
+/// On a telephone's keys it spells PITH. Nobody is known to use it: not assigned by IANA, below the range of outgoing
+/// connections, and not Docker Swarm's 7946.
+fn default_fleet_port() -> u16 {
+    7484
 }
 
 fn default_network_pool() -> String {

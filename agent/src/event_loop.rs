@@ -20,6 +20,7 @@ mod writing;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -146,8 +147,12 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// Where ports are open unless a service narrows it.
     pub listen: Vec<IpAddr>,
-    /// Where people reach the node.
-    pub address: IpAddr,
+    /// Where people and other nodes reach the node; none: as it reaches `broker`.
+    pub address: Option<IpAddr>,
+    /// Where the broker is, if it is known by its address.
+    pub broker: Option<IpAddr>,
+    /// Where the proxies of other nodes reach this one's; none: not at all.
+    pub fleet_port: Option<NonZeroU16>,
     /// Whether images that nothing needs may be removed.
     pub remove_images: bool,
 }

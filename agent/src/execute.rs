@@ -59,6 +59,11 @@ pub enum Task {
         /// Docker's id.
         container: String,
     },
+    /// Create the network of a service that runs elsewhere.
+    CreateNetwork {
+        /// The service.
+        service: ServiceName,
+    },
     /// Remove a network; none: there is none.
     RemoveNetwork {
         /// Docker's id.
@@ -156,6 +161,7 @@ impl<E: Engine> Executor<E> {
             Task::Terminate { container } => self.engine.signal(container, Signal::Term).await?,
             Task::Kill { container } => self.engine.signal(container, Signal::Kill).await?,
             Task::Remove { container } => self.engine.remove(container).await?,
+            Task::CreateNetwork { service } => drop(self.create_network(service).await?),
             Task::RemoveNetwork { network: Some(id) } => self.engine.remove_network(id).await?,
             Task::RemoveNetwork { network: None } => {}
         }

@@ -1,9 +1,9 @@
 //! Addresses: which subnet a service's network gets, which address an instance gets, and who is called what inside a
-//! container. Pure; what is taken already is an argument.
+//! container. Pure, what is taken already is an argument; but for the machine's own address, which the kernel is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::str::FromStr;
 
 use protocol::id::ServiceName;
@@ -144,6 +144,27 @@ pub fn host_routes(proc_net_route: &str) -> Vec<Ipv4Net> {
 /// The kernel prints addresses as hexadecimal words of the machine's own byte order.
 fn hex_address(text: &str) -> Option<Ipv4Addr> {
     u32::from_str_radix(text, 16).ok().map(|word| Ipv4Addr::from(word.to_ne_bytes()))
+}
+
+/// Stands for any address beyond this network (RFC 5737 §3). Nothing is sent there.
+const BEYOND: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// The address from which this machine reaches `target`, else anything beyond its own network. None where there is no
+/// route yet, or nothing but this machine is reached.
+#[must_use]
+pub fn own_address(target: Option<IpAddr>) -> Option<IpAddr> {
+    let toward = |target: IpAddr| {
+        let any: IpAddr = match target {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // Connecting such a socket chooses a route and sends nothing (udp(7)).
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((target, 1)).ok()?;
+        let own = socket.local_addr().ok()?.ip();
+        (!own.is_loopback() && !own.is_unspecified()).then_some(own)
+    };
+    target.and_then(toward).or_else(|| toward(BEYOND.into()))
 }
 
 /// The hosts file of a node's containers: every service by its address.

@@ -56,7 +56,8 @@ pub struct Obstacle {
 #[must_use]
 pub fn build(sources: Sources<'_>, sequence: u64, now: Now) -> Report {
     let undecided = sources.wanted.iter().flat_map(|wanted| wanted.assignments.keys());
-    let names: BTreeSet<&ServiceName> = sources.verdicts.keys().chain(undecided).collect();
+    let decided = sources.verdicts.keys().filter(|name| is_of_this_node(&sources, name));
+    let names: BTreeSet<&ServiceName> = decided.chain(undecided).collect();
     Report {
         format: FORMAT,
         fleet: sources.node.fleet.clone(),
@@ -69,6 +70,12 @@ pub fn build(sources: Sources<'_>, sequence: u64, now: Now) -> Report {
         refused: sources.refused.clone(),
         engine: sources.engine,
     }
+}
+
+/// What was decided of a service that runs elsewhere, and has no more here than a network, is no news of this node.
+fn is_of_this_node(sources: &Sources<'_>, name: &ServiceName) -> bool {
+    let facts = sources.observed.services.get(name);
+    sources.histories.contains_key(name) || facts.is_some_and(|facts| !facts.instances.is_empty())
 }
 
 /// Whether two reports say the same; when something is looked at again is not news.

@@ -3,16 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 
 use planner::Now;
-use planner::node::{Backend, BackendState, PortPlan, Refusal, RoutePlan, Routing};
+use planner::node::{Backend, BackendState, OtherNode, PortPlan, Refusal, RoutePlan, Routing};
 use protocol::id::{EnvironmentName, PortName, ServiceName};
 use protocol::reason::Reason;
 use protocol::spec::{Listen, PortProtocol};
-use proxy::{Protocol, Refused, RefusedReason, Route, Snapshot, Table};
+use proxy::{Fleet, Protocol, Refused, RefusedReason, Route, Snapshot, Table};
 
 /// A backend that gets requests.
 const WEIGHT: u32 = 1;
+/// What other nodes answered is counted under this: they count it under the release themselves.
+const ELSEWHERE: &str = "elsewhere";
 
 /// What the translation needs to know beside the plans.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +28,20 @@ pub struct Addresses<'a> {
     pub gateways: &'a BTreeMap<ServiceName, Ipv4Addr>,
     /// The address of each container.
     pub containers: &'a BTreeMap<String, Ipv4Addr>,
+    /// The address by which other nodes know this one; none: as the system chooses.
+    pub own: Option<IpAddr>,
+}
+
+/// The fleet port, while anyone is to be served there.
+#[must_use]
+pub fn fleet(
+    listen: &[IpAddr],
+    port: Option<NonZeroU16>,
+    callers: &BTreeSet<IpAddr>,
+) -> Option<Fleet> {
+    let port = port.filter(|_| !callers.is_empty())?;
+    let listen = listen.iter().map(|address| SocketAddr::new(*address, port.get()));
+    Some(Fleet { listen: listen.collect(), peers: callers.iter().copied().collect() })
 }
 
 /// The routes of all services, in a stable order.
@@ -77,8 +94,12 @@ fn route(service: &ServiceName, port: &PortPlan, addresses: Addresses<'_>) -> Ro
         listen.push(SocketAddr::from((*gateway, number)));
     }
     listen.dedup();
+    let id = route_id(addresses.environment, service, &port.name);
+    let own = port.backends.iter().filter_map(|one| backend(one, addresses.containers));
+    let others = port.elsewhere.iter().map(|node| other_node(node, &id, addresses.own));
     Route {
-        id: route_id(addresses.environment, service, &port.name),
+        backends: own.chain(others).collect(),
+        id,
         listen,
         protocol: match port.protocol {
             PortProtocol::Http => Protocol::Http,
@@ -93,11 +114,20 @@ fn route(service: &ServiceName, port: &PortPlan, addresses: Addresses<'_>) -> Ro
             cookie: split.cohort.cookie.clone(),
             header: split.cohort.header.clone(),
         }),
-        backends: port
-            .backends
-            .iter()
-            .filter_map(|one| backend(one, addresses.containers))
-            .collect(),
+    }
+}
+
+/// Has what no instance here takes, and asks its own instances alone.
+fn other_node(node: &OtherNode, route: &str, own: Option<IpAddr>) -> proxy::Backend {
+    proxy::Backend {
+        id: format!("node/{}", node.name),
+        address: node.fleet_port,
+        weight: WEIGHT,
+        state: proxy::BackendState::Active,
+        release: ELSEWHERE.to_owned(),
+        through: Some(route.to_owned()),
+        source: own,
+        backup: true,
     }
 }
 
@@ -122,6 +152,7 @@ fn backend(backend: &Backend, containers: &BTreeMap<String, Ipv4Addr>) -> Option
         state,
         release: backend.release.to_string(),
         through: None,
+        source: None,
         backup: false,
     })
 }
@@ -173,6 +204,21 @@ pub fn unheard(snapshot: &Snapshot) -> Vec<(String, SocketAddr)> {
     let mut wanted: Vec<_> = snapshot.table.routes.iter().flat_map(named).collect();
     wanted.retain(|one| !snapshot.listening.contains(one));
     wanted
+}
+
+/// Whether the table has a fleet port that the proxy does not listen on.
+#[must_use]
+pub fn is_fleet_port_closed(snapshot: &Snapshot) -> bool {
+    let is_open = |address: &SocketAddr| {
+        snapshot.listening.iter().any(|(id, open)| id == proxy::FLEET && open == address)
+    };
+    snapshot.table.fleet.iter().flat_map(|fleet| &fleet.listen).any(|address| !is_open(address))
+}
+
+/// Why the fleet port is not open.
+#[must_use]
+pub fn fleet_port_trouble(refused: &[Refused]) -> Option<(Reason, String)> {
+    refused.iter().find(|refused| refused.route == proxy::FLEET).map(sentence)
 }
 
 /// What the proxy could not listen on.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -105,11 +106,14 @@ fn settings(config: &Config) -> Settings {
             warn!("this machine has no IPv6: ports are open on IPv4 only");
         }
     }
-    let address = config.address.or_else(|| listen.first().copied());
+    let narrowed = listen.first().copied().filter(|address| !address.is_unspecified());
+    let broker = config.broker.address.rsplit_once(':').map(|(host, _)| host);
     Settings {
         name: config.node_name(),
         labels: config.labels.clone(),
-        address: address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+        address: config.address.or(narrowed),
+        broker: broker.and_then(|host| host.trim_matches(['[', ']']).parse().ok()),
+        fleet_port: NonZeroU16::new(config.fleet_port),
         listen,
         remove_images: config.remove_images,
     }

@@ -94,6 +94,7 @@ impl ManifestBuilder {
             removed: BTreeSet::new(),
             hooks: Vec::new(),
             releases: Vec::new(),
+            peers: Default::default(),
         };
         Self { manifest }
     }

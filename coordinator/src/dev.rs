@@ -8,6 +8,7 @@
 
 mod child;
 mod cleanup;
+mod fleet_port;
 mod node;
 mod slices;
 mod successor;
@@ -86,6 +87,9 @@ pub enum DevError {
         "no free /20 for container networks in 10.208.0.0/12: Docker's networks or other fleets use them all"
     )]
     NoSubnet,
+    /// No port for all nodes.
+    #[error("no port from 16000 to 19999 is free on the loopback addresses of all nodes")]
+    NoFleetPort,
     /// A child could not be started.
     #[error("{program}: {source}")]
     Child {
@@ -154,11 +158,18 @@ async fn start_nodes(
     let count = wish.nodes.len();
     let pools = slices::choose(&fleet.id, &docker.subnets().await?, count);
     let pools = pools.ok_or(DevError::NoSubnet)?;
-    let around =
-        Surroundings { data: &wish.data, docker: docker.url(), broker, agent: agent.to_owned() };
+    let addresses: Vec<Ipv4Addr> =
+        (1u8..).take(count).map(|k| Ipv4Addr::new(127, 0, 0, k)).collect();
+    let fleet_port = fleet_port::choose(&fleet.id, &addresses).ok_or(DevError::NoFleetPort)?;
+    let around = Surroundings {
+        data: &wish.data,
+        docker: docker.url(),
+        broker,
+        agent: agent.to_owned(),
+        fleet_port,
+    };
     let mut nodes = Vec::new();
-    for ((settings, pool), k) in wish.nodes.iter().zip(pools).zip(1u8..) {
-        let address = Ipv4Addr::new(127, 0, 0, k);
+    for ((settings, pool), address) in wish.nodes.iter().zip(pools).zip(addresses) {
         let prepared = Prepared::new(settings, address, pool, &around)?;
         // Before it connects: a refusal would cost it a back-off.
         credentials.admit(&prepared.id, &prepared.token).map_err(LocalError::Token)?;

@@ -5,6 +5,7 @@
 //!  heard.rs    hello, report, load, presence, event      deploy.rs   deploy and undo
 //!  rollouts.rs what planner::fleet asks for               scale.rs    scale, rm, nodes that join
 //!  manifests.rs intent -> signed manifest per node        views.rs    what people are shown
+//!  peers.rs     which nodes' proxies serve each other
 //! ```
 //! Decides nothing that `planner::fleet` decides: placement and order are asked of it.
 
@@ -14,6 +15,7 @@ mod forgetting;
 pub mod heard;
 mod manifests;
 mod orders;
+mod peers;
 mod plan;
 pub mod records;
 pub mod requests;
@@ -91,6 +93,8 @@ pub struct State {
     version: u64,
     effects: Effects,
     touched: BTreeSet<NodeId>,
+    /// Something may have changed who has to know whom.
+    are_peers_stale: bool,
 }
 
 #[derive(Debug)]
@@ -143,6 +147,7 @@ impl State {
             version: 1,
             effects: Effects::default(),
             touched: BTreeSet::new(),
+            are_peers_stale: true,
         };
         state.resume_rollouts(at);
         state.publish_everything();
@@ -157,7 +162,9 @@ impl State {
 
     /// What has to be stored and published since the last call. Manifests are signed here, once per node and step.
     pub fn take_effects(&mut self, at: At) -> Effects {
-        for node in std::mem::take(&mut self.touched) {
+        let touched = std::mem::take(&mut self.touched);
+        self.tell_peers(&touched);
+        for node in touched {
             self.sign_manifest(&node, at);
         }
         let effects = std::mem::take(&mut self.effects);
@@ -195,6 +202,7 @@ impl State {
             self.set_offline(&id, "nothing heard for three minutes", at);
         }
         self.wake_rollouts(at);
+        self.renew_peers();
     }
 
     fn node_named(&self, name: &NodeName) -> Option<&Node> {

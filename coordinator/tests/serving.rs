@@ -55,6 +55,7 @@ impl Board {
                 memory_bytes: 1 << 30,
             },
             address: "127.0.0.1".to_owned(),
+            fleet_port: None,
         };
         Envelope::sign(&hello, &[&self.key]).to_bytes()
     }

@@ -44,7 +44,7 @@ pub use facts::{
 };
 pub use step::{
     AfterGivingUp, Backend, BackendState, CandidateVerdict, Decision, HookVerdict, ImageStep,
-    LedgerChange, PortPlan, Room, RoutePlan, Split, Step, Verdict, Waiting,
+    LedgerChange, OtherNode, PortPlan, Room, RoutePlan, Split, Step, Verdict, Waiting,
 };
 
 use crate::Now;
@@ -54,13 +54,13 @@ use view::View;
 /// What to do next on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decisions {
-    /// Per service that is wanted, remembered or seen.
+    /// Per service that is wanted, remembered or seen, and per service that is called here and runs elsewhere.
     pub services: BTreeMap<ServiceName, Verdict>,
     /// Actions on images; independent of each other and of the services' steps.
     pub images: Vec<ImageStep>,
 }
 
-/// The next step of every service that is wanted, remembered or seen. `now` is the only clock.
+/// The next step of every service that is wanted, remembered, seen or called. `now` is the only clock.
 ///
 /// The caller takes at most one step per service at a time and asks again after it; a service whose step is under way
 /// is simply not looked at in the answer.
@@ -74,7 +74,9 @@ pub fn decide(
     let exists = |facts: &ServiceFacts| !facts.instances.is_empty() || facts.network;
     let seen = observed.services.iter().filter(|(_, facts)| exists(facts)).map(|(name, _)| name);
     let asked = wanted.assignments.keys().chain(wanted.hooks.keys());
-    let names: BTreeSet<&ServiceName> = asked.chain(history.keys()).chain(seen).collect();
+    let called = wanted.peers.services.keys();
+    let names: BTreeSet<&ServiceName> =
+        asked.chain(history.keys()).chain(called).chain(seen).collect();
     let verdict = |name: &ServiceName| {
         let facts = observed.services.get(name).unwrap_or(&view::NO_FACTS);
         let Some(run) = wanted.hooks.get(name) else {

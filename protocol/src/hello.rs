@@ -40,8 +40,11 @@ pub struct Hello {
     pub seen: Version,
     /// What the node has.
     pub capacity: Capacity,
-    /// Where its proxy listens, for people: `127.0.0.2`.
+    /// Where its proxy listens, for people and other nodes: `127.0.0.2`.
     pub address: String,
+    /// The port on which its proxy serves those of other nodes; none: it has nothing to do with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet_port: Option<u16>,
 }
 
 /// Hello is repeated at this interval at the latest.

@@ -16,6 +16,7 @@ pub mod id;
 pub mod keys;
 pub mod manifest;
 pub mod payload;
+pub mod peers;
 pub mod reason;
 pub mod registries;
 pub mod release;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::envelope::Envelope;
 use crate::id::{EnvironmentName, FleetId, NodeId, ReleaseId, ServiceName, Template};
 use crate::payload::{Payload, PayloadType};
+use crate::peers::Peers;
 use crate::units::Millis;
 
 /// (epoch, generation): what orders manifests. Epoch first.
@@ -49,6 +50,9 @@ pub struct Manifest {
     pub hooks: Vec<HookRun>,
     /// The envelopes of the releases named by `services` and `hooks`, so that a node needs nothing else.
     pub releases: Vec<Envelope>,
+    /// The other nodes that its proxy has to do with.
+    #[serde(default, skip_serializing_if = "Peers::is_empty")]
+    pub peers: Peers,
 }
 
 /// A one-shot container of a deploy. A node runs it once: its container, ended, says so until it is not asked for any more.

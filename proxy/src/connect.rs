@@ -176,7 +176,8 @@ async fn pass(route: &Route, work: Work, reuse: Reuse, search: &Search) -> Optio
 async fn open(backend: &Backend) -> io::Result<TcpStream> {
     let address = backend.address;
     if let Some(route) = &backend.through {
-        return timeout(CONNECT_THROUGH_DEADLINE, fleet::ask(address, route)).await?;
+        let asking = fleet::ask(address, backend.source, route);
+        return timeout(CONNECT_THROUGH_DEADLINE, asking).await?;
     }
     let stream = timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await??;
     let _ = stream.set_nodelay(true);

@@ -28,7 +28,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// The header of an answer that means: not here, try another backend.
@@ -40,12 +40,17 @@ const YES: &[u8] = b"OK\n";
 /// As long as [`YES`], so that the answer is read without looking beyond it.
 const NO: &[u8] = b"NO\n";
 
-/// Asks the fleet port at `address` for a route. The connection returned is that route's, nothing read of it.
+/// Asks the fleet port at `address` for a route, from the address `source` of this node where it is given. The connection
+/// returned is that route's, nothing read of it.
 ///
 /// # Errors
 /// The socket's, and `ConnectionRefused` when no instance is there. Without a deadline of its own.
-pub(crate) async fn ask(address: SocketAddr, route: &str) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(address).await?;
+pub(crate) async fn ask(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    route: &str,
+) -> io::Result<TcpStream> {
+    let mut stream = connect_from(source, address).await?;
     stream.set_nodelay(true)?;
     stream.write_all(format!("{GREETING}{route}\n").as_bytes()).await?;
     let mut answer = [0; YES.len()];
@@ -54,6 +59,21 @@ pub(crate) async fn ask(address: SocketAddr, route: &str) -> io::Result<TcpStrea
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     Ok(stream)
+}
+
+/// A source that this machine does not have, because people reach it by another's address, is left to the system.
+async fn connect_from(source: Option<IpAddr>, address: SocketAddr) -> io::Result<TcpStream> {
+    let Some(source) = source.filter(|source| source.is_ipv4() == address.is_ipv4()) else {
+        return TcpStream::connect(address).await;
+    };
+    let socket = match source {
+        IpAddr::V4(_) => TcpSocket::new_v4()?,
+        IpAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    match socket.bind(SocketAddr::new(source, 0)) {
+        Ok(()) => socket.connect(address).await,
+        Err(_) => TcpStream::connect(address).await,
+    }
 }
 
 /// Serves a connection that was accepted on the fleet port until it ends.

@@ -30,6 +30,7 @@ pub use control::{
     Applied, BackendStatus, Changed, Client, ClientError, Counter, Event, Refused, RefusedReason,
     Snapshot, Watch,
 };
+pub use listen::FLEET;
 pub use run::{Options, RunError, TakeOver, run};
 pub use table::{Backend, BackendState, Fleet, Protocol, Route, Split, Table};
 pub use takeover::TakeOverError;

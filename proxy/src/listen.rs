@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 /// The fleet port's name among the routes' ids, which all have a slash.
-const FLEET: &str = "fleet";
+pub const FLEET: &str = "fleet";
 
 /// Where an address leads at this moment. Kept connections follow it too.
 #[derive(Debug)]

@@ -101,6 +101,9 @@ pub struct Backend {
     /// When set, `address` is another node's fleet port, and this is the id of the route to ask for there.
     #[serde(default)]
     pub through: Option<String>,
+    /// Connect from this address of the node, by which the other one knows it; without it the system chooses.
+    #[serde(default)]
+    pub source: Option<IpAddr>,
     /// Takes work only while no other backend of its cohort can; another node's proxy, for example.
     #[serde(default)]
     pub backup: bool,

@@ -7,6 +7,7 @@ use planner::Now;
 use planner::node::{History, Observed, RoutePlan, Verdict, Wanted};
 use protocol::acceptance::Seen;
 use protocol::id::ServiceName;
+use protocol::reason::Reason;
 use protocol::release::Pin;
 use proxy::Client;
 use tokio::sync::mpsc;
@@ -73,6 +74,8 @@ pub(super) struct Agent<E: Engine> {
     /// No address that was refused is tried again before this.
     pub(super) closed_at: Now,
     pub(super) table_version: u64,
+    /// Why the fleet port is not open.
+    pub(super) fleet_port_trouble: Option<(Reason, String)>,
     pub(super) pulls: BTreeMap<Pin, AbortHandle>,
     pub(super) removing_images: BTreeSet<Pin>,
     /// When to decide anew.
@@ -130,6 +133,7 @@ impl<E: Engine> Agent<E> {
             route_at: now,
             closed_at: now,
             table_version: 0,
+            fleet_port_trouble: None,
             pulls: BTreeMap::new(),
             removing_images: BTreeSet::new(),
             decide_at: None,

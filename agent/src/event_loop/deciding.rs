@@ -9,7 +9,7 @@ use planner::node::{Decision, LedgerChange, Probed, Step, Verdict, decide};
 use protocol::id::{ReleaseId, ServiceName, Template};
 use protocol::manifest::HookRun;
 use protocol::release::Image;
-use proxy::{Applied, ClientError, Route, Snapshot, Table};
+use proxy::{Applied, ClientError, Fleet, Route, Snapshot, Table};
 use tracing::{debug, info, warn};
 
 use super::agent::Agent;
@@ -198,10 +198,16 @@ impl<E: Engine> Agent<E> {
             listen: &self.settings.listen,
             gateways: &gateways,
             containers: &containers,
+            own: self.settings.address,
         };
         let wanted = routes::routes(&self.plans, addresses);
+        let peers = self.wanted.as_ref().map(|wanted| &wanted.peers.callers);
+        let fleet = peers.and_then(|callers| {
+            routes::fleet(&self.settings.listen, self.settings.fleet_port, callers)
+        });
         let is_foreign = |route: &Route| routes::parse_route_id(environment, &route.id).is_none();
-        let has_foreign = snapshot.table.routes.iter().any(is_foreign);
+        let is_other =
+            snapshot.table.routes.iter().any(is_foreign) || snapshot.table.fleet != fleet;
         let (mut waiting, closed) =
             (routes::differing(environment, &wanted, &snapshot.table), self.closed_ports(snapshot));
         // At the start nobody has said yet why a port is not open, and the planner must know before it begins anything.
@@ -210,9 +216,10 @@ impl<E: Engine> Agent<E> {
             remembered.is_some_and(|r| !r.refused.is_empty() || r.unreachable_inside.is_some())
         };
         waiting.extend(closed.iter().filter(|name| !is_explained(name)).cloned());
-        let is_retry_due = !closed.is_empty() && now >= self.closed_at;
-        if waiting.is_empty() && !has_foreign && !is_retry_due {
-            if !closed.is_empty() {
+        let is_closed = !closed.is_empty() || routes::is_fleet_port_closed(snapshot);
+        let is_retry_due = is_closed && now >= self.closed_at;
+        if waiting.is_empty() && !is_other && !is_retry_due {
+            if is_closed {
                 self.decide_by(self.closed_at);
             }
             return BTreeSet::new();
@@ -224,7 +231,7 @@ impl<E: Engine> Agent<E> {
             self.decide_by(self.route_at);
             return waiting;
         }
-        self.begin_routing(wanted, waiting.clone(), now);
+        self.begin_routing((wanted, fleet), waiting.clone(), now);
         waiting
     }
 
@@ -235,10 +242,15 @@ impl<E: Engine> Agent<E> {
         closed.iter().filter_map(service).map(|(service, _)| service).collect()
     }
 
-    fn begin_routing(&mut self, routes: Vec<Route>, services: BTreeSet<ServiceName>, now: Now) {
+    fn begin_routing(
+        &mut self,
+        (routes, fleet): (Vec<Route>, Option<Fleet>),
+        services: BTreeSet<ServiceName>,
+        now: Now,
+    ) {
         let snapshot_version = self.facts.proxy.as_ref().map_or(0, |s| s.table.version);
         self.table_version = self.table_version.max(snapshot_version) + 1;
-        let table = Table { version: self.table_version, routes, fleet: None };
+        let table = Table { version: self.table_version, routes, fleet };
         let names = services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(" ");
         debug!(services = names, version = table.version, "table set");
         self.routing = Some(services);
@@ -270,6 +282,7 @@ impl<E: Engine> Agent<E> {
             }
         };
         self.facts.proxy = Some(snapshot);
+        self.tell_fleet_port(&applied);
         let gateways = self.facts.gateways(&self.node.environment);
         let troubles = routes::troubles(&self.node.environment, &gateways, &applied.refused);
         for service in self.memory.services.values_mut() {
@@ -287,6 +300,19 @@ impl<E: Engine> Agent<E> {
                 Reach::Containers => remembered.unreachable_inside = Some(refusal),
             }
         }
+    }
+
+    /// Why other nodes cannot reach this one, once for each reason.
+    fn tell_fleet_port(&mut self, applied: &Applied) {
+        let trouble = routes::fleet_port_trouble(&applied.refused);
+        if let Some((reason, message)) = &trouble
+            && self.fleet_port_trouble != trouble
+        {
+            warn!(%reason, message, "the fleet port is not open");
+            let text = format!("other nodes cannot call services of this one: {message}");
+            self.voice.event(None, Some(*reason), &text);
+        }
+        self.fleet_port_trouble = trouble;
     }
 
     /// Begins the step of a service's verdict, or notes when to decide anew.

@@ -2,6 +2,8 @@
 //! every minute (every 10 seconds while something is not settled), events as they happen.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 
 use planner::Now;
 use planner::node::Decision;
@@ -18,10 +20,12 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::Settings;
 use super::agent::Agent;
 use crate::clock;
 use crate::engine::Engine;
 use crate::link::Outgoing;
+use crate::network;
 use crate::observe::gather::Scope;
 use crate::report::{self, Obstacle, Sources};
 use crate::sampler::Sampler;
@@ -257,10 +261,18 @@ impl<E: Engine> Agent<E> {
             boot_id: self.voice.boot_id.clone(),
             seen: self.version(),
             capacity: self.capacity(),
-            address: self.settings.address.to_string(),
+            address: self.address().to_string(),
+            fleet_port: self.settings.fleet_port.map(NonZeroU16::get),
         };
         let payload = Envelope::sign(&hello, &[&self.voice.key]).to_bytes();
         self.voice.put(Outgoing { subject: Up::Hello, payload });
+    }
+
+    /// Where other nodes and people reach this one, as far as it can know.
+    fn address(&self) -> IpAddr {
+        let Settings { address, broker, .. } = &self.settings;
+        let found = address.or_else(|| network::own_address(*broker));
+        found.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
     fn capacity(&self) -> Capacity {

@@ -40,7 +40,7 @@ enum Kind {
     Start(String),
     Stop(String, Blame),
     Remove,
-    RemoveNetwork,
+    Network,
 }
 
 impl<E: Engine> Agent<E> {
@@ -58,6 +58,7 @@ impl<E: Engine> Agent<E> {
             Step::Terminate { container } => Task::Terminate { container },
             Step::Kill { container } => Task::Kill { container },
             Step::Remove { container } => Task::Remove { container },
+            Step::CreateNetwork => Task::CreateNetwork { service: service.clone() },
             Step::RemoveNetwork => {
                 let network = self.facts.network(&self.node.environment, service);
                 Task::RemoveNetwork { network: network.map(|network| network.id.clone()) }
@@ -96,6 +97,7 @@ impl<E: Engine> Agent<E> {
             Task::Terminate { container } => format!("stop {}", named(container)),
             Task::Kill { container } => format!("kill {}", named(container)),
             Task::Remove { container } => format!("remove {}", named(container)),
+            Task::CreateNetwork { .. } => "create network".to_owned(),
             Task::RemoveNetwork { .. } => "remove network".to_owned(),
         }
     }
@@ -118,7 +120,9 @@ impl<E: Engine> Agent<E> {
                 (None, Reason::WaitingForStop, kind)
             }
             Task::Remove { .. } => (None, Reason::WaitingForStop, Kind::Remove),
-            Task::RemoveNetwork { .. } => (None, Reason::WaitingForStop, Kind::RemoveNetwork),
+            Task::CreateNetwork { .. } | Task::RemoveNetwork { .. } => {
+                (None, Reason::WaitingForStop, Kind::Network)
+            }
         };
         Underway { began, template, otherwise, kind }
     }
@@ -162,7 +166,7 @@ impl<E: Engine> Agent<E> {
         self.seen_from.insert(service.clone(), self.gathering.next_number());
         let Some(underway) = self.steps.remove(service) else { return };
         let scope = match (&underway.kind, &result) {
-            (Kind::Create | Kind::RemoveNetwork, Ok(_)) => {
+            (Kind::Create | Kind::Network, Ok(_)) => {
                 Scope { containers: true, networks: true, ..Scope::NOTHING }
             }
             (Kind::Start(_) | Kind::Stop(..) | Kind::Remove, Ok(_)) => {
@@ -186,7 +190,7 @@ impl<E: Engine> Agent<E> {
             Kind::Start(_) if self.gathering.away_since.is_some() => {}
             Kind::Start(container) => self.memory.started(container),
             Kind::Stop(container, blame) => self.memory.told_to_stop(container, *blame, now),
-            Kind::Create | Kind::Remove | Kind::RemoveNetwork => {}
+            Kind::Create | Kind::Remove | Kind::Network => {}
         }
         if let Done::Created { address } = done {
             self.last_addresses.insert(service.clone(), *address);

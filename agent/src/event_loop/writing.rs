@@ -235,6 +235,7 @@ impl<E: Engine> Agent<E> {
             assignments: assignments.collect(),
             hooks: manifest.hooks.iter().map(|h| (h.service.clone(), h.clone())).collect(),
             releases,
+            peers: manifest.peers.clone(),
         });
     }
 }

@@ -79,6 +79,7 @@ impl Said {
                 environment: testing::identity().environment,
                 assignments: BTreeMap::from([(web(), assignment)]),
                 releases: BTreeMap::new(),
+                peers: Default::default(),
             },
             observed: Observed {
                 services: BTreeMap::from([(web(), facts)]),

@@ -23,6 +23,7 @@ fn plan(listen: Vec<Listen>, backends: Vec<Backend>) -> BTreeMap<ServiceName, Ro
         proxy_protocol: false,
         hold: Millis::from_secs(30),
         backends,
+        elsewhere: Vec::new(),
     };
     BTreeMap::from([(web(), RoutePlan { ports: vec![port] })])
 }
@@ -44,6 +45,7 @@ fn translate(plans: &BTreeMap<ServiceName, RoutePlan>) -> Vec<Route> {
             listen: &["0.0.0.0".parse().unwrap(), "::".parse().unwrap()],
             gateways: &BTreeMap::from([(web(), gateway)]),
             containers: &containers,
+            own: None,
         },
     )
 }
@@ -145,4 +147,45 @@ fn a_taken_port_names_its_owner_and_whom_it_concerns() {
     assert_eq!(troubles[0].refusal.reason, Reason::PortTaken);
     assert!(troubles[0].refusal.message.contains("0.0.0.0:80 is taken by nginx (pid 812)"));
     assert_eq!(troubles[2].refusal.reason, Reason::AddressNotAvailable);
+}
+
+#[test]
+fn other_nodes_stand_behind_the_own_instances_and_are_asked_for_the_same_route() {
+    let mut plans = plan(Vec::new(), vec![at("a", BackendState::Active)]);
+    plans.get_mut(&web()).unwrap().ports[0].elsewhere = vec![OtherNode {
+        name: "opi-2".parse().unwrap(),
+        fleet_port: "10.0.0.2:7484".parse().unwrap(),
+    }];
+    let route = translate(&plans).remove(0);
+    let [own, other] = &route.backends[..] else { panic!("{route:?}") };
+    assert_eq!((own.through.as_ref(), own.backup), (None, false));
+    assert_eq!((other.through.as_ref(), other.backup), (Some(&route.id), true));
+    assert_eq!((other.address.to_string(), other.weight), ("10.0.0.2:7484".to_owned(), 1));
+    assert_eq!(other.state, proxy::BackendState::Active);
+}
+
+#[test]
+fn the_fleet_port_is_open_only_while_someone_may_use_it() {
+    let (listen, port) = (["127.0.0.2".parse().unwrap()], NonZeroU16::new(7484));
+    let callers = BTreeSet::from(["10.0.0.2".parse().unwrap()]);
+    let open = fleet(&listen, port, &callers).unwrap();
+    assert_eq!(open.listen, ["127.0.0.2:7484".parse().unwrap()]);
+    assert_eq!(open.peers, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
+    assert_eq!(fleet(&listen, None, &callers), None);
+    assert_eq!(fleet(&listen, port, &BTreeSet::new()), None);
+}
+
+#[test]
+fn a_fleet_port_that_is_not_open_is_known_with_its_reason() {
+    let mut snapshot = snapshot(Vec::new());
+    let address = "127.0.0.2:7484".parse().unwrap();
+    snapshot.table.fleet = Some(Fleet { listen: vec![address], peers: Vec::new() });
+    assert!(is_fleet_port_closed(&snapshot));
+    snapshot.listening = vec![("fleet".to_owned(), address)];
+    assert!(!is_fleet_port_closed(&snapshot));
+    let reason = RefusedReason::PortTaken { by: Some("nginx (pid 812)".into()) };
+    let refused = [Refused { route: "fleet".into(), address, reason }];
+    let (reason, message) = fleet_port_trouble(&refused).unwrap();
+    assert_eq!(reason, Reason::PortTaken);
+    assert!(message.contains("127.0.0.2:7484 is taken by nginx (pid 812)"));
 }

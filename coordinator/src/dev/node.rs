@@ -33,6 +33,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) docker: String,
     pub(super) broker: SocketAddr,
     pub(super) agent: PathBuf,
+    pub(super) fleet_port: u16,
 }
 
 /// A node whose folder is written and whose processes are not started yet.
@@ -65,6 +66,7 @@ struct AgentFile<'a> {
     runtime_dir: PathBuf,
     listen: [String; 1],
     address: String,
+    fleet_port: u16,
     network_pool: String,
     docker: &'a str,
     trust_root: PathBuf,
@@ -156,6 +158,7 @@ impl Prepared {
             runtime_dir: absolute(runtime_dir),
             listen: [address.to_string()],
             address: address.to_string(),
+            fleet_port: around.fleet_port,
             network_pool: pool,
             docker: &around.docker,
             trust_root: absolute(around.data.root_file()),

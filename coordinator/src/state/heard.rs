@@ -78,6 +78,7 @@ impl State {
         self.leave_environment(&hello);
         let record = self.record_of(hello, key, at);
         let name = record.name.clone();
+        self.are_peers_stale = true;
         match self.nodes.get_mut(topic) {
             Some(node) => node.record = record,
             None => {
@@ -109,6 +110,7 @@ impl State {
             environment: hello.environment,
             labels: hello.labels,
             address: hello.address,
+            fleet_port: hello.fleet_port,
             agent_version: hello.agent_version,
             formats: hello.formats,
             capacity: hello.capacity,
@@ -170,6 +172,8 @@ impl State {
         let refused = newly_refused(node.record.report.as_ref(), &report);
         if let Some(node) = self.nodes.get_mut(topic) {
             node.record.report = Some(report);
+            // What it called is known to it until it has moved.
+            self.are_peers_stale |= !node.intent.peers.is_empty();
         }
         if !refused.is_empty() {
             // What it refused may be what the broker keeps for it.

@@ -21,6 +21,7 @@ impl State {
         }
         intent.removed.remove(service);
         intent.assigned.insert(service.clone(), assigned);
+        self.are_peers_stale = true;
         self.touched.insert(node.clone());
     }
 
@@ -30,6 +31,7 @@ impl State {
         let intent = &mut node_state.intent;
         if intent.assigned.remove(service).is_some() {
             intent.removed.insert(service.clone(), intent.generation + 1);
+            self.are_peers_stale = true;
             self.touched.insert(node.clone());
         }
     }
@@ -141,6 +143,7 @@ impl State {
             removed: intent.removed.keys().cloned().collect(),
             hooks: intent.hooks.iter().map(hook).collect(),
             releases: named.iter().filter_map(envelope).collect(),
+            peers: intent.peers.clone(),
         }
     }
 }

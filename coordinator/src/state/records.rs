@@ -10,6 +10,7 @@ use protocol::hello::Capacity;
 use protocol::id::{EnvironmentName, NodeId, NodeName, ReleaseId, ServiceId, ServiceName};
 use protocol::keys::PublicKey;
 use protocol::manifest::{HookKind, Version};
+use protocol::peers::Peers;
 use protocol::reason::Reason;
 use protocol::release::Release;
 use protocol::report::{Evidence, Report};
@@ -33,6 +34,9 @@ pub struct NodeRecord {
     pub labels: BTreeMap<String, String>,
     /// Where its proxy listens.
     pub address: String,
+    /// The port there for other nodes' proxies; none: it has nothing to do with them.
+    #[serde(default)]
+    pub fleet_port: Option<u16>,
     /// The agent's version.
     pub agent_version: String,
     /// Formats the agent reads.
@@ -63,6 +67,9 @@ pub struct Intent {
     pub hooks: BTreeMap<ServiceName, AssignedHook>,
     /// What was taken off, with the generation that said so first; forgotten once the node has confirmed.
     pub removed: BTreeMap<ServiceName, u64>,
+    /// The other nodes that it was told of last.
+    #[serde(default)]
+    pub peers: Peers,
     /// The signed manifest of `generation`; empty before the first.
     #[serde(skip)]
     pub manifest: Vec<u8>,

@@ -1,5 +1,6 @@
 //! The fleet told as stories: requests and messages of nodes in, manifests and states out. No runtime, no clock.
 
+mod peers;
 mod strategies;
 mod world;
 

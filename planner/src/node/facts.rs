@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use protocol::id::{EnvironmentName, ReleaseId, ServiceName, Template};
 use protocol::manifest::{Assignment, HookRun};
+use protocol::peers::Peers;
 use protocol::reason::Reason;
 use protocol::release::{Pin, Release};
 use protocol::report::GivenUp;
@@ -23,6 +24,8 @@ pub struct Wanted {
     pub hooks: BTreeMap<ServiceName, HookRun>,
     /// Releases by id: those of the manifest and those that `history` names.
     pub releases: BTreeMap<ReleaseId, Arc<Release>>,
+    /// Other nodes that run what is called or run here.
+    pub peers: Peers,
 }
 
 /// What the ledger remembers of one service.

@@ -1,4 +1,5 @@
-//! Taking a service off the node: drain, stop, remove, forget. Named volumes stay.
+//! Taking a service off the node: drain, stop, remove, forget. Named volumes stay. And what is left of one that never was
+//! here, or is not any more, and is called here: a network for its address, and a route to the nodes that run it.
 
 use protocol::report::Phase;
 
@@ -12,11 +13,13 @@ use super::view::View;
 pub(super) fn decide(view: &View<'_>) -> Verdict {
     let leaving: Vec<&Instance> = view.facts.instances.iter().filter(|i| i.is_live()).collect();
     let fates = Fates { leaving, resting: Vec::new() };
-    let route = route::plan(view, &fates).and_then(without_listeners);
+    let ending = route::plan(view, &fates).and_then(without_listeners);
+    let is_called = route::elsewhere(view).is_some();
+    let is_here = view.is_remembered() || !view.facts.instances.is_empty();
     let verdict = |decision, waiting| Verdict {
         decision,
-        route,
-        phase: Phase::Removing,
+        route: route::plan_elsewhere(view, ending),
+        phase: if is_called && !is_here { Phase::Running } else { Phase::Removing },
         waiting,
         candidate: None,
         hook: None,
@@ -30,7 +33,10 @@ pub(super) fn decide(view: &View<'_>) -> Verdict {
     if !view.facts.instances.is_empty() {
         return verdict(Decision::Wait { until: None }, None);
     }
-    if view.facts.network {
+    if is_called && !view.facts.network {
+        return verdict(Decision::Do(Step::CreateNetwork), None);
+    }
+    if view.facts.network && !is_called {
         return verdict(Decision::Do(Step::RemoveNetwork), None);
     }
     if view.is_remembered() {

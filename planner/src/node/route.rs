@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use protocol::id::PortName;
+use protocol::peers::Elsewhere;
 use protocol::spec::{Cohort, Listen, Port, PortProtocol, ServiceSpec, Strategy};
 
 use super::facts::{Instance, Life, Routing};
 use super::fate::{self, Fates};
-use super::step::{Backend, BackendState, PortPlan, RoutePlan, Split};
+use super::step::{Backend, BackendState, OtherNode, PortPlan, RoutePlan, Split};
 use super::view::View;
 
 /// What a port's name gets where its candidate is reached.
@@ -32,9 +33,44 @@ pub(super) fn plan(view: &View<'_>, fates: &Fates<'_>) -> Option<RoutePlan> {
             hold: specs[0].rollout.hold_requests,
             split: split(view),
             backends: backends(view, &port.name, fates, &standby),
+            elsewhere: other_nodes(view),
         });
     }
     ports.extend(preview(view, fates));
+    (!ports.is_empty()).then_some(RoutePlan { ports })
+}
+
+/// What the manifest says of the service on other nodes.
+pub(super) fn elsewhere<'a>(view: &View<'a>) -> Option<&'a Elsewhere> {
+    view.wanted.peers.services.get(view.name)
+}
+
+fn other_nodes(view: &View<'_>) -> Vec<OtherNode> {
+    let nodes = elsewhere(view).into_iter().flat_map(|elsewhere| &elsewhere.nodes);
+    let known = nodes.filter_map(|name| Some((name, view.wanted.peers.nodes.get(name)?)));
+    known.map(|(name, port)| OtherNode { name: name.clone(), fleet_port: *port }).collect()
+}
+
+/// The route of a service that is called here and runs elsewhere, around what still ends here.
+pub(super) fn plan_elsewhere(view: &View<'_>, ending: Option<RoutePlan>) -> Option<RoutePlan> {
+    let mut ports = ending.map(|plan| plan.ports).unwrap_or_default();
+    for port in elsewhere(view).into_iter().flat_map(|elsewhere| &elsewhere.ports) {
+        if let Some(known) = ports.iter_mut().find(|known| known.name == port.name) {
+            known.service_port = Some(port.number);
+            continue;
+        }
+        ports.push(PortPlan {
+            name: port.name.clone(),
+            listen: Vec::new(),
+            service_port: Some(port.number),
+            protocol: port.protocol,
+            proxy_protocol: port.proxy_protocol,
+            hold: port.hold,
+            split: None,
+            backends: Vec::new(),
+            elsewhere: other_nodes(view),
+        });
+    }
     (!ports.is_empty()).then_some(RoutePlan { ports })
 }
 
@@ -137,6 +173,8 @@ fn preview(view: &View<'_>, fates: &Fates<'_>) -> Option<PortPlan> {
         hold: spec.rollout.hold_requests,
         split: None,
         backends: backends.filter_map(backend).collect(),
+        // It is this node's candidate that is looked at.
+        elsewhere: Vec::new(),
     })
 }
 

@@ -1,6 +1,8 @@
 //! What a decision is.
 
-use protocol::id::{PortName, ReleaseId, Template};
+use std::net::SocketAddr;
+
+use protocol::id::{NodeName, PortName, ReleaseId, Template};
 use protocol::manifest::HookKind;
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin};
@@ -112,6 +114,8 @@ pub enum Step {
         /// Docker's id.
         container: String,
     },
+    /// Create the network of a service that runs elsewhere: its gateway is the service's address here.
+    CreateNetwork,
     /// Remove the service's network.
     RemoveNetwork,
 }
@@ -200,6 +204,17 @@ pub struct PortPlan {
     pub split: Option<Split>,
     /// The instances behind it.
     pub backends: Vec<Backend>,
+    /// Other nodes, which serve what no instance of this one takes.
+    pub elsewhere: Vec<OtherNode>,
+}
+
+/// Another node that runs the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherNode {
+    /// Its name.
+    pub name: NodeName,
+    /// Its fleet port.
+    pub fleet_port: SocketAddr,
 }
 
 /// How requests are split between a candidate and the rest.

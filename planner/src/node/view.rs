@@ -32,7 +32,7 @@ static NO_HISTORY: History = History {
 
 /// One service.
 pub(super) struct View<'a> {
-    name: &'a ServiceName,
+    pub(super) name: &'a ServiceName,
     pub(super) wanted: &'a Wanted,
     pub(super) observed: &'a Observed,
     pub(super) histories: &'a BTreeMap<ServiceName, History>,

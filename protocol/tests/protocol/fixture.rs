@@ -8,13 +8,14 @@ use protocol::hello::{Capacity, Event, Hello, Load, Presence, Traffic};
 use protocol::id::{FleetId, NodeId, ReleaseId, ServiceName, Template};
 use protocol::keys::{Role, RoleName, Root, SecretKey};
 use protocol::manifest::{Assignment, Candidate, HookKind, HookRun, Manifest, Version};
+use protocol::peers::{Elsewhere, PeerPort, Peers};
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin, Release};
 use protocol::report::{
     CandidateReport, Detail, EngineState, Evidence, GivenUp, HookOutcome, HookReport,
     InstanceReport, InstanceState, Phase, Report, ServiceReport,
 };
-use protocol::spec::ServiceSpec;
+use protocol::spec::{PortProtocol, ServiceSpec};
 use protocol::units::Millis;
 
 /// Every key of the service file written out.
@@ -233,6 +234,29 @@ pub(crate) fn manifest_of(releases: &[Release]) -> Manifest {
         removed: BTreeSet::from([service("old-service")]),
         hooks: releases.iter().map(hook).collect(),
         releases: releases.iter().map(|r| Envelope::sign(r, &[&release_key()])).collect(),
+        peers: peers(),
+    }
+}
+
+fn peers() -> Peers {
+    let node = |name: &str| name.parse().expect("a node name");
+    let port = PeerPort {
+        name: "http".parse().expect("a port name"),
+        number: 8080,
+        protocol: PortProtocol::Http,
+        proxy_protocol: false,
+        hold: Millis::from_secs(30),
+    };
+    let called = Elsewhere { nodes: [node("opi-2"), node("opi-3")].into(), ports: vec![port] };
+    let shared = Elsewhere { nodes: [node("opi-2")].into(), ports: Vec::new() };
+    let address = |text: &str| text.parse().expect("an address");
+    Peers {
+        nodes: BTreeMap::from([
+            (node("opi-2"), address("10.0.0.2:7484")),
+            (node("opi-3"), address("[fd00::3]:7484")),
+        ]),
+        services: BTreeMap::from([(service("web"), shared), (service("world-state"), called)]),
+        callers: ["10.0.0.2", "fd00::3"].map(|a| a.parse().expect("an address")).into(),
     }
 }
 
@@ -261,6 +285,7 @@ pub(crate) fn hello() -> Hello {
         seen: Version { epoch: 7, generation: 41 },
         capacity: Capacity { architecture: "arm64".to_owned(), cores: 4, memory_bytes: 1 << 30 },
         address: "127.0.0.2".to_owned(),
+        fleet_port: Some(7484),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::table::BackendState;
 use socket2::SockRef;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub(crate) struct Backend {
     pub(crate) release: String,
     /// The route to ask for, when it is another node's proxy.
     pub(crate) through: Option<String>,
+    /// Where connections to it come from; without it the system chooses.
+    pub(crate) source: Option<IpAddr>,
     pub(crate) counters: Arc<Counters>,
     draining: AtomicBool,
     gone: AtomicBool,
@@ -80,6 +82,7 @@ impl Backend {
             address: spec.address,
             release: spec.release.clone(),
             through: spec.through.clone(),
+            source: spec.source,
             counters,
             draining: AtomicBool::new(spec.state == BackendState::Draining),
             gone: AtomicBool::new(false),

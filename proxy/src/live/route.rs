@@ -100,6 +100,7 @@ impl Route {
                     && share.backend.address == wanted.address
                     && share.backend.release == wanted.release
                     && share.backend.through == wanted.through
+                    && share.backend.source == wanted.source
             };
             let mut share = match before.iter().position(same) {
                 Some(place) => before.swap_remove(place),

@@ -116,6 +116,18 @@ async fn a_stranger_hears_nothing_and_a_peer_is_answered_for_each_route() {
 }
 
 #[tokio::test]
+async fn a_node_asks_from_the_address_that_the_other_knows_it_by() {
+    let instance = naming("a", Duration::ZERO).await;
+    let pair = Pair::start(Protocol::Http, vec![backend("a", instance, 1)]).await;
+    // The other one knows 127.0.0.1; an address that this machine does not have is left to the system.
+    for (source, status) in [("127.0.0.5", "503"), ("127.0.0.1", "200"), ("192.0.2.7", "200")] {
+        let far = Backend { source: source.parse().ok(), ..node("far", pair.port) };
+        pair.near.set(&[route(pair.listen, Protocol::Http, vec![far])]).await;
+        assert_eq!(Wire::to(pair.listen).await.get().await.unwrap().status(), status, "{source}");
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_does_not_serve_the_route_is_passed_over() {
     let (place, port, listen) = (Place::new(), free_address(), free_address());
     let good = naming("good", Duration::ZERO).await;

@@ -113,7 +113,16 @@ pub(crate) fn free_address() -> SocketAddr {
 pub(crate) fn backend(id: &str, address: SocketAddr, weight: u32) -> Backend {
     let state = BackendState::Active;
     let release = format!("release-{id}");
-    Backend { id: id.into(), address, weight, state, release, through: None, backup: false }
+    Backend {
+        id: id.into(),
+        address,
+        weight,
+        state,
+        release,
+        through: None,
+        source: None,
+        backup: false,
+    }
 }
 
 /// Another node, by its fleet port.

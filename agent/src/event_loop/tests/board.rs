@@ -25,6 +25,8 @@ pub(super) struct Board {
     said: Option<mpsc::Receiver<Outgoing>>,
     stop: Option<oneshot::Sender<()>>,
     agent: Option<JoinHandle<()>>,
+    /// What agents are configured with from now on.
+    pub(super) fleet_port: Option<std::num::NonZeroU16>,
     _proxy: JoinHandle<Result<(), proxy::RunError>>,
 }
 
@@ -49,14 +51,54 @@ impl Board {
             let image = testing::release(&spec(), tag).image;
             engine.with(|docker| docker.add_image(&image, Behaviour::default()));
         }
-        let mut board =
-            Self { dir, engine, broker: None, said: None, stop: None, agent: None, _proxy: proxy };
+        let mut board = Self {
+            dir,
+            engine,
+            broker: None,
+            said: None,
+            stop: None,
+            agent: None,
+            fleet_port: None,
+            _proxy: proxy,
+        };
         board.start_agent().await;
         board
     }
 
     pub(super) fn state_dir(&self) -> PathBuf {
         self.dir.path().join("state")
+    }
+
+    pub(super) fn hosts_file(&self) -> PathBuf {
+        self.dir.path().join("hosts")
+    }
+
+    /// Looks at the proxy's table until it passes.
+    pub(super) async fn until_table(
+        &self,
+        what: &str,
+        passes: impl Fn(&proxy::Table) -> bool,
+    ) -> proxy::Table {
+        let client = Client::new(self.dir.path().join("proxy.sock"));
+        let wait = async {
+            loop {
+                let table = client.get().await.unwrap().table;
+                if passes(&table) {
+                    return table;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect(what)
+    }
+
+    /// Looks at the hosts file until it passes.
+    pub(super) async fn until_hosts(&self, what: &str, passes: impl Fn(&str) -> bool) {
+        let wait = async {
+            while !passes(&std::fs::read_to_string(self.hosts_file()).unwrap()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect(what);
     }
 
     /// Starts an agent; the broker says that it is up.
@@ -70,7 +112,7 @@ impl Board {
                 engine: self.engine.clone(),
                 ours,
                 environment: node.environment.clone(),
-                hosts_file: self.dir.path().join("hosts"),
+                hosts_file: self.hosts_file(),
                 pool: "10.215.0.0/16".parse().unwrap(),
             },
             node,
@@ -83,7 +125,9 @@ impl Board {
                 name: "board".parse().unwrap(),
                 labels: BTreeMap::new(),
                 listen: vec!["127.0.0.1".parse().unwrap()],
-                address: "127.0.0.1".parse().unwrap(),
+                address: "127.0.0.1".parse().ok(),
+                broker: None,
+                fleet_port: self.fleet_port,
                 remove_images: true,
             },
             outgoing,

@@ -33,6 +33,8 @@ pub(super) struct World {
     keys: BTreeMap<String, SecretKey>,
     names: BTreeMap<String, String>,
     environments: BTreeMap<String, String>,
+    /// Where a board's proxy serves others, once the test has said so.
+    fleet_ports: BTreeMap<String, std::net::SocketAddr>,
     kept: Vec<Change>,
     counter: u64,
     sequence: u64,
@@ -63,6 +65,7 @@ impl World {
             keys: BTreeMap::new(),
             names: BTreeMap::new(),
             environments: BTreeMap::new(),
+            fleet_ports: BTreeMap::new(),
             kept: Vec::new(),
             counter: 0,
             sequence: 0,
@@ -110,6 +113,7 @@ impl World {
 
     pub(super) fn hello_bytes(&self, handle: &str) -> Vec<u8> {
         let key = &self.keys[handle];
+        let fleet_port = self.fleet_ports.get(handle);
         let hello = Hello {
             format: FORMAT,
             fleet: FLEET.parse().unwrap(),
@@ -128,9 +132,16 @@ impl World {
                 cores: 4,
                 memory_bytes: 1 << 30,
             },
-            address: "127.0.0.1".to_owned(),
+            address: fleet_port.map_or("127.0.0.1".to_owned(), |at| at.ip().to_string()),
+            fleet_port: fleet_port.map(std::net::SocketAddr::port),
         };
         Envelope::sign(&hello, &[key]).to_bytes()
+    }
+
+    /// The board says that other nodes reach it at this address and port from now on.
+    pub(super) fn is_reached_at(&mut self, handle: &str, address: &str) {
+        self.fleet_ports.insert(handle.to_owned(), address.parse().unwrap());
+        let _ = self.says_hello(handle);
     }
 
     pub(super) fn says_hello(&mut self, handle: &str) -> BTreeSet<NodeId> {
@@ -293,7 +304,7 @@ impl World {
         let (image, mut spec) = parts("web", version);
         let text = format!("name = \"web\"\n[rollout]\n{rollout}\n");
         spec.rollout = parse("test.toml", &text).unwrap().spec.rollout;
-        let envelope = self.sign_parts(image, spec, 2);
+        let envelope = self.sign_parts((image, spec), 2);
         self.deploy_envelope(envelope)
     }
 
@@ -316,10 +327,10 @@ impl World {
 
     fn sign_by(&mut self, service: &str, version: &str, seed: u8) -> Envelope {
         let (image, spec) = parts(service, version);
-        self.sign_parts(image, spec, seed)
+        self.sign_parts((image, spec), seed)
     }
 
-    fn sign_parts(&mut self, image: Image, spec: ServiceSpec, seed: u8) -> Envelope {
+    fn sign_parts(&mut self, (image, spec): (Image, ServiceSpec), seed: u8) -> Envelope {
         self.counter += 1;
         let fleet = FLEET.parse().unwrap();
         let environments = BTreeMap::new();
@@ -331,6 +342,14 @@ impl World {
     pub(super) fn deploy(&mut self, service: &str, version: &str) -> Result<Accepted, Refused> {
         let envelope = self.sign(service, version);
         self.deploy_envelope(envelope)
+    }
+
+    /// Deploys what a service file says, with its image under this version.
+    pub(super) fn deploy_file(&mut self, text: &str, version: &str) {
+        let spec = parse("test.toml", text).unwrap().spec;
+        let image = image(spec.name.as_str(), version);
+        let envelope = self.sign_parts((image, spec), 2);
+        self.deploy_envelope(envelope).unwrap();
     }
 
     pub(super) fn deploy_envelope(&mut self, release: Envelope) -> Result<Accepted, Refused> {
@@ -397,10 +416,13 @@ fn parts(service: &str, version: &str) -> (Image, ServiceSpec) {
     let text = format!(
         "name = \"{service}\"\nper_node = 1\n[[ports]]\nname = \"http\"\nlisten = 8080\ntarget = 80\n"
     );
+    (image(service, version), parse("test.toml", &text).unwrap().spec)
+}
+
+fn image(service: &str, version: &str) -> Image {
     let digest = protocol::id::sha256_hex(version.as_bytes());
     let pin = Pin::Digest(format!("sha256:{digest}").parse().unwrap());
-    let reference = format!("r.io/{service}:{version}");
-    (Image { reference, pin }, parse("test.toml", &text).unwrap().spec)
+    Image { reference: format!("r.io/{service}:{version}"), pin }
 }
 
 fn running(assignment: &Assignment, phase: Phase) -> ServiceReport {

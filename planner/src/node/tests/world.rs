@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use protocol::id::{ReleaseId, ServiceName, Template};
 use protocol::manifest::HookKind;
+use protocol::peers::Peers;
 use protocol::reason::Reason;
 use protocol::report::{GivenUp, Phase};
 
@@ -59,6 +60,7 @@ impl World {
                 assignments: BTreeMap::new(),
                 hooks: BTreeMap::new(),
                 releases: BTreeMap::new(),
+                peers: Peers::default(),
             },
             observed: Observed::default(),
             history: BTreeMap::new(),
@@ -236,6 +238,10 @@ impl World {
                 self.told.push(text);
                 let facts = self.observed.services.get_mut(service).expect("known");
                 facts.instances.retain(|i| i.container != container);
+            }
+            Step::CreateNetwork => {
+                self.observed.services.entry(service.clone()).or_default().network = true;
+                self.told.push("create network".into());
             }
             Step::RemoveNetwork => {
                 self.observed.services.remove(service);
