@@ -73,6 +73,9 @@ pub trait Engine: Clone + 'static {
     /// The last lines that a container wrote, oldest first, without time stamps.
     async fn logs_tail(&self, id: &str, lines: usize) -> Result<Vec<String>, EngineError>;
 
+    /// Percent of its memory limit that a running container uses; none where the engine does not tell.
+    async fn memory_percent(&self, id: &str) -> Result<Option<u8>, EngineError>;
+
     /// Runs a command inside a running container. A command that outlives the deadline is reported so; Docker cannot
     /// end it.
     async fn exec(

@@ -11,6 +11,7 @@
 mod agent;
 mod deciding;
 mod gathering;
+mod measuring;
 mod pulling;
 mod saying;
 mod stepping;
@@ -102,6 +103,8 @@ pub(crate) enum Event {
         /// How.
         update: PullUpdate,
     },
+    /// How much of their memory limits containers use.
+    Measured(measuring::MemoryPercents),
     /// An image was removed, or could not be.
     ImageRemoved {
         /// Which.

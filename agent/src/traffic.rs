@@ -13,8 +13,8 @@ pub fn of(
     environment: &EnvironmentName,
     snapshot: Option<&Snapshot>,
     observed: &Observed,
-    service: &ServiceName,
-    release: &ReleaseId,
+    (service, release): (&ServiceName, &ReleaseId),
+    memory_percent: impl Fn(&str) -> Option<u8>,
 ) -> Traffic {
     let mut traffic = Traffic {
         service: service.clone(),
@@ -44,6 +44,7 @@ pub fn of(
     for instance in instances.iter().filter(|i: &&Instance| i.release == *release) {
         traffic.restarts += u64::from(instance.exits);
         traffic.unready += u64::from(instance.probed.unready_since.is_some());
+        traffic.memory_percent = traffic.memory_percent.max(memory_percent(&instance.container));
     }
     traffic
 }
@@ -82,7 +83,8 @@ mod tests {
             started_ms: 0,
         };
         let (environment, service) = ("default".parse().unwrap(), "web".parse().unwrap());
-        let traffic = of(&environment, Some(&snapshot), &Observed::default(), &service, &ours);
+        let traffic =
+            of(&environment, Some(&snapshot), &Observed::default(), (&service, &ours), |_| None);
         assert_eq!((traffic.requests, traffic.errors), (15, 2));
         assert_eq!(traffic.latency_ms, [(10, 15)]);
     }

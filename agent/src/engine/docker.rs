@@ -10,6 +10,7 @@ mod logs;
 mod networks;
 mod observe;
 mod pull;
+mod stats;
 
 use std::cell::OnceCell;
 use std::future::Future;
@@ -233,6 +234,10 @@ impl Engine for Docker {
 
     async fn logs_tail(&self, id: &str, lines: usize) -> Result<Vec<String>, EngineError> {
         logs::tail(self.client()?, id, lines).await
+    }
+
+    async fn memory_percent(&self, id: &str) -> Result<Option<u8>, EngineError> {
+        stats::memory_percent(self.client()?, id).await
     }
 
     async fn exec(

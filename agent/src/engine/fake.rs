@@ -37,6 +37,8 @@ pub struct Behaviour {
     pub logs: Vec<String>,
     /// The code of every command run in it.
     pub exec_code: i64,
+    /// Of its memory limit it uses so much.
+    pub memory_percent: Option<u8>,
 }
 
 /// How an application ends by itself.
@@ -59,6 +61,7 @@ impl Default for Behaviour {
             stops_after_ms: Some(0),
             logs: Vec::new(),
             exec_code: 0,
+            memory_percent: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 use tracing::{debug, info};
 
 use super::gathering::{Gathering, Watching};
+use super::measuring::MemoryPercents;
 use super::saying::Voice;
 use super::stepping::Underway;
 use super::writing::{Job, Writing};
@@ -78,6 +79,8 @@ pub(super) struct Agent<E: Engine> {
     pub(super) fleet_port_trouble: Option<(Reason, String)>,
     pub(super) pulls: BTreeMap<Pin, AbortHandle>,
     pub(super) removing_images: BTreeSet<Pin>,
+    /// As measured before the last load that a canary is judged by.
+    pub(super) memory_percents: MemoryPercents,
     /// When to decide anew.
     pub(super) decide_at: Option<Now>,
     /// What each step under way is for.
@@ -136,6 +139,7 @@ impl<E: Engine> Agent<E> {
             fleet_port_trouble: None,
             pulls: BTreeMap::new(),
             removing_images: BTreeSet::new(),
+            memory_percents: MemoryPercents::new(),
             decide_at: None,
             steps: BTreeMap::new(),
             last_addresses: BTreeMap::new(),
@@ -182,6 +186,7 @@ impl<E: Engine> Agent<E> {
             }
             Event::Written { ledger, job, result } => self.written(*ledger, job, result, now),
             Event::Pull { pin, update } => self.pulled(pin, update, now),
+            Event::Measured(percents) => self.memory_percents = percents,
             Event::ImageRemoved { pin, result } => self.image_removed(&pin, result, now),
         }
     }

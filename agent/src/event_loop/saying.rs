@@ -9,10 +9,10 @@ use planner::Now;
 use planner::node::Decision;
 use protocol::FORMAT;
 use protocol::envelope::Envelope;
-use protocol::hello::{self, Capacity, Hello, Load, Traffic};
+use protocol::hello::{self, Capacity, Hello, Load};
 use protocol::id::{ServiceName, hex};
 use protocol::keys::SecretKey;
-use protocol::manifest::{Assignment, Candidate, Version};
+use protocol::manifest::Version;
 use protocol::reason::Reason;
 use protocol::report::{EngineState, Report};
 use protocol::topic::Up;
@@ -26,10 +26,8 @@ use crate::clock;
 use crate::engine::Engine;
 use crate::link::Outgoing;
 use crate::network;
-use crate::observe::gather::Scope;
 use crate::report::{self, Obstacle, Sources};
 use crate::sampler::Sampler;
-use crate::traffic;
 
 /// Changes within this are one report.
 const REPORT_PAUSE_MS: u64 = 50;
@@ -188,7 +186,7 @@ impl<E: Engine> Agent<E> {
             if self.judged().next().is_some() && !self.voice.is_counted {
                 self.voice.load_at = now.plus(COUNTING_MS);
                 self.voice.is_counted = true;
-                self.gathering.want(Scope { proxy: true, ..Scope::NOTHING }, now);
+                self.begin_measuring(now);
                 return;
             }
             self.voice.is_counted = false;
@@ -312,24 +310,6 @@ impl<E: Engine> Agent<E> {
             None if self.is_settled() => LOAD_INTERVAL_MS,
             None => LOAD_INTERVAL_BUSY_MS,
         }
-    }
-
-    /// What the proxy counted of services with a candidate that takes requests, which is judged by it.
-    fn traffic(&self) -> Vec<Traffic> {
-        let (environment, snapshot) = (&self.node.environment, self.facts.proxy.as_ref());
-        let of_both = |(assignment, candidate): (&Assignment, &Candidate)| {
-            let service = &assignment.service;
-            [&assignment.release, &candidate.release]
-                .map(|release| traffic::of(environment, snapshot, &self.observed, service, release))
-        };
-        self.judged().flat_map(of_both).collect()
-    }
-
-    /// Services with a candidate that takes requests.
-    fn judged(&self) -> impl Iterator<Item = (&Assignment, &Candidate)> {
-        let assignments = self.wanted.iter().flat_map(|wanted| wanted.assignments.values());
-        let candidates = assignments.filter_map(|a| Some((a, a.candidate.as_ref()?)));
-        candidates.filter(|(_, candidate)| candidate.share > 0)
     }
 
     fn version(&self) -> Version {

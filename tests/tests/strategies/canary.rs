@@ -166,3 +166,21 @@ fn a_canary_is_condemned_by_its_errors_held_while_it_cannot_be_judged_and_else_g
     (1..=2).for_each(|node| check_version(&fleet, node, port, "v1"));
     check_nothing_failed(&load, from);
 }
+
+#[test]
+fn a_canary_near_its_memory_limit_is_condemned_although_it_answers_well() {
+    if !skip::has("docker") {
+        return;
+    }
+    let fleet = Fleet::start(1);
+    let port = free_port();
+    let limits = "[resources]\nlimits = { memory = \"64Mi\" }";
+    let service = Service::new("web", port).extra(limits);
+    let _ = fleet.deploy(&service).expect_code(0);
+    let analysis = "interval = \"2s\"\nfailure_limit = 1\nmin_requests = 1000000";
+    let full =
+        canary(&service, "pith-demo:v2", &[(10, "1m")], analysis).env("HOLD_MEMORY_MB", "60");
+    let back = fleet.deploy(&full).expect_code(3);
+    assert!(back.stderr.contains("memory_pressure"), "{back:?}");
+    assert_eq!(fleet.stop(), 0);
+}

@@ -157,6 +157,16 @@ impl Engine for FakeEngine {
         })
     }
 
+    async fn memory_percent(&self, id: &str) -> Result<Option<u8>, EngineError> {
+        self.with(|docker| {
+            docker.check(Call::Observe)?;
+            let kept = docker.containers.get(id);
+            let kept =
+                kept.ok_or_else(|| EngineError::NotFound(format!("No such container: {id}")))?;
+            Ok(docker.behaviour(&kept.spec.image).memory_percent)
+        })
+    }
+
     async fn exec(
         &self,
         id: &str,
