@@ -84,7 +84,7 @@ enum Verb {
     },
     /// Set how many instances of a service run, until --reset.
     Scale(ScaleArgs),
-    /// Remove a service from every node; named volumes stay.
+    /// Remove services from every node, what depends on others first; named volumes stay.
     Rm(RmArgs),
     /// Show what happened.
     Events(EventsArgs),
@@ -303,8 +303,12 @@ struct ScaleArgs {
 
 #[derive(Debug, Args)]
 struct RmArgs {
-    /// Which service.
-    service: ServiceName,
+    /// Which services.
+    #[arg(value_name = "SERVICE", required_unless_present = "file")]
+    services: Vec<ServiceName>,
+    /// Those of a service file or a folder of them; may stand several times.
+    #[arg(short, long, value_name = "PATH")]
+    file: Vec<PathBuf>,
     /// Do not ask.
     #[arg(short, long)]
     yes: bool,

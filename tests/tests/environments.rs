@@ -149,4 +149,9 @@ fn a_folder_is_deployed_in_order_at_once_where_it_can_and_a_bad_one_stops_its_de
     assert_eq!(now, ["v1", "v2", "v2", "v2", "v1"], "{SERVICES:?}");
     assert_eq!(shop.fleet.rollout("api")["state"], "rolled_back");
     assert_eq!(shop.fleet.rollout("web")["revision"], 1, "web was not begun");
+
+    let folder = shop.fleet.scratch().join("shop");
+    let gone = shop.fleet.pith(&["rm", "--yes", "-f", &folder.to_string_lossy()]).expect_code(0);
+    let place = |name: &str| gone.stdout.find(&format!("service \"{name}\" removed")).unwrap();
+    assert!(place("web") < place("api") && place("api") < place("db"), "{gone:?}");
 }

@@ -99,6 +99,17 @@ pub(super) async fn load(
     Ok(Batch { environment, services })
 }
 
+/// The services that files describe.
+pub(super) fn names(paths: &[PathBuf]) -> Result<Vec<ServiceName>, CliError> {
+    let mut names = Vec::new();
+    for path in files(paths)? {
+        let text = fs::read_to_string(&path)
+            .map_err(|e| CliError::usage(format_args!("{}: {e}", path.display())))?;
+        names.push(read_file(&path.display().to_string(), text)?.file.spec.name);
+    }
+    Ok(names)
+}
+
 fn read_file(name: &str, text: String) -> Result<Read, CliError> {
     let file = parse(name, &text).map_err(CliError::usage)?;
     for warning in &file.warnings {
