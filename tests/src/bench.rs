@@ -8,3 +8,4 @@ pub mod rolling;
 pub mod sample;
 pub mod starting;
 pub mod swarm;
+pub mod switching;

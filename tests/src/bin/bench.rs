@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tests::bench::{footprint, proxies, rolling, sample::Line, starting, swarm};
+use tests::bench::{footprint, proxies, rolling, sample::Line, starting, swarm, switching};
 use tests::demo::table::render;
 
 fn main() {
@@ -12,7 +12,7 @@ fn main() {
         [proxies::CELL, mode, peer, demo_app] => return proxies::cell(mode, peer, demo_app),
         [swarm::CELL, kind, old] => return swarm::cell(kind, old),
         [] | [_] => {}
-        _ => panic!("usage: bench [rolling|starting|footprint|proxies]"),
+        _ => panic!("usage: bench [rolling|switching|starting|footprint|proxies]"),
     }
     let wanted = |section: &str| words.is_empty() || words == [section];
     let target = std::env::var("PITH_STATIC")
@@ -20,6 +20,9 @@ fn main() {
     let mut lines: Vec<Line> = Vec::new();
     if wanted("rolling") {
         lines.extend(rolling::measure());
+    }
+    if wanted("switching") {
+        lines.extend(switching::measure());
     }
     if wanted("starting") {
         lines.extend(starting::measure());
