@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use protocol::id::{EnvironmentName, ReleaseId, ServiceName, Template};
+use protocol::manifest::HookKind;
 use protocol::reason::Reason;
 use protocol::release::Release;
 use protocol::report::{Evidence, MAX_EVIDENCE_LINES, MAX_EVIDENCE_TEXT_BYTES};
@@ -79,6 +80,8 @@ pub struct Creation {
     pub release: (ReleaseId, Arc<Release>),
     /// Template and slot.
     pub template: (Template, u32),
+    /// Not an instance, but this one-shot container.
+    pub hook: Option<HookKind>,
     /// The service's network, where there is one.
     pub network: Option<Network>,
     /// Addresses not to be given out.
@@ -181,6 +184,13 @@ impl<E: Engine> Executor<E> {
             (template, *slot),
             (address, self.hosts_file.clone()),
         );
+        let spec = match creation
+            .hook
+            .and_then(|kind| release.1.spec(&self.environment).hooks.get(kind))
+        {
+            Some(hook) => spec.for_hook(hook),
+            None => spec,
+        };
         self.engine.create(&spec).await?;
         Ok(Done::Created { address })
     }

@@ -182,7 +182,8 @@ impl Ledger {
             }
         }
         let assigned = accepted.manifest.services.iter().flat_map(|a| a.releases().cloned());
-        let assigned = assigned.collect();
+        let hooks = accepted.manifest.hooks.iter().map(|hook| hook.release.clone());
+        let assigned = assigned.chain(hooks).collect();
         next.manifest = Some(envelope);
         next.forget_releases(&assigned);
         self.write(next).await

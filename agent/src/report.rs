@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::Now;
-use planner::node::{History, Instance, Life, Observed, Routing, Verdict, Wanted};
+use planner::node::{History, Instance, Life, Observed, Routing, Verdict, Waiting, Wanted};
 use protocol::FORMAT;
 use protocol::acceptance::NodeIdentity;
 use protocol::id::{ServiceName, Template};
-use protocol::manifest::{Assignment, Version};
+use protocol::manifest::{Assignment, HookRun, Version};
 use protocol::reason::Reason;
 use protocol::report::{
-    CandidateReport, Detail, EngineState, InstanceReport, InstanceState, Phase, Report,
-    ServiceReport,
+    CandidateReport, Detail, EngineState, HookOutcome, HookReport, InstanceReport, InstanceState,
+    Phase, Report, ServiceReport,
 };
 
 use crate::observe::memory::Memory;
@@ -88,6 +88,9 @@ pub fn says_the_same(a: &Report, b: &Report) -> bool {
         let candidates = report.services.iter_mut().filter_map(|s| s.candidate.as_mut());
         let details = candidates.filter_map(|candidate| candidate.detail.as_mut());
         details.for_each(|detail| detail.again_in_ms = None);
+        let hooks = report.services.iter_mut().filter_map(|s| s.hook.as_mut());
+        let details = hooks.filter_map(|hook| hook.detail.as_mut());
+        details.for_each(|detail| detail.again_in_ms = None);
         report
     };
     timeless(a) == timeless(b)
@@ -102,7 +105,13 @@ fn service(sources: &Sources<'_>, name: &ServiceName, now: Now) -> ServiceReport
     let running = history.and_then(|history| history.running.as_ref());
     let template = running.map(|running| &running.template);
     let instances = sources.observed.services.get(name).map(|f| f.instances.as_slice());
-    let instances = instances.unwrap_or_default();
+    let run = sources.wanted.and_then(|wanted| wanted.hooks.get(name));
+    let of_hook = run.map(|run| run.template(&sources.node.environment));
+    let instances: Vec<&Instance> = instances
+        .unwrap_or_default()
+        .iter()
+        .filter(|i| Some(&i.template) != of_hook.as_ref())
+        .collect();
     let is_updated = |i: &&Instance| Some(&i.template) == target.as_ref() && is_up(i);
     let has_route = verdict.is_some_and(|verdict| verdict.route.is_some());
     let beside = assignment.and_then(|a| a.candidate.as_ref());
@@ -127,12 +136,30 @@ fn service(sources: &Sources<'_>, name: &ServiceName, now: Now) -> ServiceReport
         phase: verdict.map_or(Phase::Updating, |verdict| verdict.phase),
         detail: detail(sources, name, verdict, now),
         desired: assignment.map_or(0, |a| a.count),
-        updated: count(instances.iter().filter(is_updated)),
-        ready: count(instances.iter().filter(is_ready)),
-        instances: instances.iter().map(report).collect(),
+        updated: count(instances.iter().copied().filter(is_updated)),
+        ready: count(instances.iter().copied().filter(is_ready)),
+        instances: instances.iter().copied().map(report).collect(),
         given_up: history.and_then(|history| history.given_up.clone()),
-        candidate: assignment.and_then(|a| candidate(sources, a, verdict, instances, now)),
+        candidate: assignment.and_then(|a| candidate(sources, a, verdict, &instances, now)),
+        hook: run.map(|run| hook(run, verdict, now)),
     }
+}
+
+/// The one-shot container that is asked for.
+fn hook(run: &HookRun, verdict: Option<&Verdict>, now: Now) -> HookReport {
+    let standing = verdict.and_then(|verdict| verdict.hook.as_ref());
+    HookReport {
+        kind: run.kind,
+        revision: run.revision,
+        attempt: run.attempt,
+        outcome: standing.map_or(HookOutcome::Underway, |standing| standing.outcome),
+        detail: standing.and_then(|s| s.waiting.as_ref()).map(|waiting| said(waiting, now)),
+    }
+}
+
+fn said(waiting: &Waiting, now: Now) -> Detail {
+    let again_in_ms = waiting.until.map(|until| until.since(now));
+    Detail { reason: waiting.reason, message: waiting.message.clone(), again_in_ms }
 }
 
 /// What runs beside the wanted release; nothing once it is that itself.
@@ -140,7 +167,7 @@ fn candidate(
     sources: &Sources<'_>,
     assignment: &Assignment,
     verdict: Option<&Verdict>,
-    instances: &[Instance],
+    instances: &[&Instance],
     now: Now,
 ) -> Option<CandidateReport> {
     let candidate = assignment.candidate.as_ref()?;
@@ -155,13 +182,9 @@ fn candidate(
         attempt: candidate.attempt,
         share: candidate.share,
         phase: standing.map_or(Phase::Updating, |standing| standing.phase),
-        detail: waiting.map(|waiting| Detail {
-            reason: waiting.reason,
-            message: waiting.message.clone(),
-            again_in_ms: waiting.until.map(|until| until.since(now)),
-        }),
+        detail: waiting.map(|waiting| said(waiting, now)),
         desired: candidate.count,
-        ready: count(instances.iter().filter(is_ready)),
+        ready: count(instances.iter().copied().filter(is_ready)),
     })
 }
 
@@ -185,11 +208,7 @@ fn detail(
         return Some(Detail { reason, message, again_in_ms: None });
     }
     if let Some(waiting) = verdict.and_then(|verdict| verdict.waiting.as_ref()) {
-        return Some(Detail {
-            reason: waiting.reason,
-            message: waiting.message.clone(),
-            again_in_ms: waiting.until.map(|until| until.since(now)),
-        });
+        return Some(said(waiting, now));
     }
     let inside = sources.memory.services.get(name)?.unreachable_inside.as_ref()?;
     let message = format!("not reachable by its name from other containers: {}", inside.message);

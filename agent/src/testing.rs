@@ -92,6 +92,7 @@ impl ManifestBuilder {
             issued_at: 1_790_000_000,
             services: Vec::new(),
             removed: BTreeSet::new(),
+            hooks: Vec::new(),
             releases: Vec::new(),
             peers: Default::default(),
         };

@@ -329,7 +329,7 @@ impl From<Refused> for Failed {
     fn from(refused: Refused) -> Self {
         let status = match refused {
             Refused::NoService(_) | Refused::NoRevision { .. } => StatusCode::NOT_FOUND,
-            Refused::Release(_) => StatusCode::FORBIDDEN,
+            Refused::Release(_) | Refused::OnlyFrom { .. } => StatusCode::FORBIDDEN,
             Refused::OldCounter { .. }
             | Refused::NoNodeFits(_)
             | Refused::NothingToUndo(_)

@@ -214,10 +214,10 @@ enum RolloutVerb {
     Diff {
         /// Of which service.
         service: ServiceName,
-        /// From this revision.
-        from: u64,
-        /// To this one.
-        to: u64,
+        /// From this revision; without it, the one before the newest.
+        from: Option<u64>,
+        /// To this one; without it, the newest.
+        to: Option<u64>,
     },
     /// Hold a rollout: what is up stays up, nothing more is replaced.
     Pause {

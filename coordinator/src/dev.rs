@@ -24,6 +24,7 @@ use crate::data_dir::{DataDir, DataDirError, Fleet};
 use crate::docker::{Docker, DockerError};
 use crate::event_loop as fleet_loop;
 use crate::local::{BrokerChoice, Coordinator, LocalError};
+use crate::state::Policy;
 use node::{DevNode, Prepared, Surroundings};
 pub use node::{NodeSettings, settings};
 
@@ -39,6 +40,8 @@ pub struct Wish {
     pub nodes: Vec<NodeSettings>,
     /// What is left at the end.
     pub at_end: AtEnd,
+    /// What each environment takes.
+    pub policy: Policy,
 }
 
 /// What is left at the end.
@@ -118,7 +121,8 @@ pub async fn run(wish: Wish, asked_to_end: impl Future<Output = ()>) -> Result<(
     let agent = child::find_agent()?;
     let fleet = if wish.data.holds_fleet() { wish.data.open()? } else { wish.data.init()? };
     let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    let mut coordinator = Coordinator::start(&wish.data, BrokerChoice::Embedded { listen }).await?;
+    let broker = BrokerChoice::Embedded { listen };
+    let mut coordinator = Coordinator::start(&wish.data, broker, wish.policy.clone()).await?;
     let started = start_nodes(&wish, &fleet, &docker, &agent, &coordinator).await;
     let mut nodes = match started {
         Ok(nodes) => nodes,

@@ -10,7 +10,7 @@ use crate::broker::{self, Broker, BrokerConfig, Credentials};
 use crate::data_dir::{DataDir, DataDirError, Key};
 use crate::event_loop::{EventLoop, Fleet, at};
 use crate::link::{self, LinkConfig};
-use crate::state::{Director, State};
+use crate::state::{Director, Policy, State};
 use crate::store::{Store, StoreError};
 
 /// Manifests still on their way get this long at the end.
@@ -67,12 +67,16 @@ impl Coordinator {
     ///
     /// # Errors
     /// Names the part that did not start.
-    pub async fn start(data: &DataDir, choice: BrokerChoice) -> Result<Self, LocalError> {
+    pub async fn start(
+        data: &DataDir,
+        choice: BrokerChoice,
+        policy: Policy,
+    ) -> Result<Self, LocalError> {
         let fleet = data.open()?;
         let (store, kept) = Store::open(&data.database())?;
         let director =
             Director { fleet: fleet.id.clone(), root: fleet.root, key: data.key(Key::Director)? };
-        let state = State::restore(director, kept, at());
+        let state = State::restore(director, kept, at()).with_policy(policy);
         let (broker, credentials, link) = match choice {
             BrokerChoice::External(link) => (None, None, link),
             BrokerChoice::Embedded { listen } => {

@@ -156,6 +156,9 @@ pub fn plan(plan: &PlanShown) -> String {
         ]);
     }
     text.push_str(&table(&rows));
+    for (number, step) in (1..).zip(&plan.steps) {
+        text.push_str(&format!("{number}. {step}\n"));
+    }
     for note in &plan.notes {
         text.push_str(&format!("note: {note}\n"));
     }

@@ -1,9 +1,11 @@
 //! `coordinator.toml`, and what `serve` and `dev` share as long-running processes: logging and signals.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use protocol::id::EnvironmentName;
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::Targets;
@@ -12,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::link::LinkConfig;
 use crate::local::BrokerChoice;
+use crate::state::Policy;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883);
 const DEFAULT_PORT: u16 = 1883;
@@ -32,6 +35,13 @@ pub struct ServeConfig {
     /// The fleet's folder, instead of `--data`.
     pub data: Option<PathBuf>,
     broker: BrokerTable,
+    environments: BTreeMap<EnvironmentName, EnvironmentTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct EnvironmentTable {
+    only_from: Option<EnvironmentName>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -82,6 +92,15 @@ impl ServeConfig {
         let failed = |reason: String| ConfigError::File { path: path.to_owned(), reason };
         let text = fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
         toml::from_str(&text).map_err(|e| failed(e.to_string()))
+    }
+
+    /// What each environment takes.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        let only_from = self.environments.iter();
+        let only_from =
+            only_from.filter_map(|(to, table)| Some((to.clone(), table.only_from.clone()?)));
+        Policy { only_from: only_from.collect() }
     }
 
     /// The broker it asks for.
@@ -195,6 +214,15 @@ mod tests {
         let both = "[broker]\nexternal = \"a:1\"\nlisten = \"127.0.0.1:1\"";
         check(both, Reach::Loopback, "one of the two");
         check("[broker]\nexternal = \"a:1\"\nuser = \"x\"", Reach::Loopback, "belong together");
+    }
+
+    #[test]
+    fn an_environment_may_take_only_what_another_ran() {
+        let text = "[environments.production]\nonly_from = \"staging\"\n[environments.staging]\n";
+        let config: ServeConfig = toml::from_str(text).unwrap();
+        let only_from = config.policy().only_from;
+        assert_eq!(only_from.len(), 1);
+        assert_eq!(only_from[&"production".parse().unwrap()].as_str(), "staging");
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! Decides nothing that `planner::fleet` decides: placement and order are asked of it.
 
 mod deploy;
+mod explain;
+mod forgetting;
 pub mod heard;
 mod manifests;
 mod orders;
@@ -60,6 +62,13 @@ pub struct Director {
     pub key: SecretKey,
 }
 
+/// What environments take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// An environment takes only releases that have succeeded in another.
+    pub only_from: BTreeMap<EnvironmentName, EnvironmentName>,
+}
+
 /// What has to be done after a step: first stored, then published.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -75,6 +84,7 @@ pub struct Effects {
 #[derive(Debug)]
 pub struct State {
     director: Director,
+    policy: Policy,
     nodes: BTreeMap<NodeId, Node>,
     services: BTreeMap<ServiceId, Service>,
     releases: BTreeMap<ReleaseId, StoredRelease>,
@@ -128,6 +138,7 @@ impl State {
         let next_event = kept.events.last().map_or(1, |event| event.id + 1);
         let mut state = Self {
             director,
+            policy: Policy::default(),
             nodes,
             services,
             releases: kept.releases.into_iter().collect(),
@@ -141,6 +152,12 @@ impl State {
         state.resume_rollouts(at);
         state.publish_everything();
         state
+    }
+
+    /// The same under a policy.
+    #[must_use]
+    pub fn with_policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
     }
 
     /// What has to be stored and published since the last call. Manifests are signed here, once per node and step.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use coordinator::client::{Client, ClientError};
 use coordinator::data_dir::{DataDir, Key, new_key};
 use coordinator::local::{BrokerChoice, Coordinator};
+use coordinator::state::Policy;
 use coordinator::state::requests::Deploy;
 use protocol::FORMAT;
 use protocol::envelope::Envelope;
@@ -62,6 +63,7 @@ impl Board {
     fn report(&self, manifest: &Manifest, sequence: u64) -> Vec<u8> {
         let services = manifest.services.iter().map(|assignment| ServiceReport {
             candidate: None,
+            hook: None,
             service: assignment.service.clone(),
             revision: assignment.revision,
             attempt: assignment.attempt,
@@ -178,7 +180,8 @@ async fn until_succeeded(client: &Client, revision: u64) {
 
 async fn start(data: &DataDir) -> Coordinator {
     let listen = "127.0.0.1:0".parse().unwrap();
-    Coordinator::start(data, BrokerChoice::Embedded { listen }).await.unwrap()
+    let broker = BrokerChoice::Embedded { listen };
+    Coordinator::start(data, broker, Policy::default()).await.unwrap()
 }
 
 fn install_tls() {

@@ -13,8 +13,10 @@ mod rollout;
 mod state;
 mod waves;
 
-pub use event::{CandidateProgress, FleetAction, FleetEvent, NodeProgress, NodeReport};
-pub use order::{Order, Stage, Trial};
+pub use event::{
+    CandidateProgress, FleetAction, FleetEvent, HookProgress, NodeProgress, NodeReport,
+};
+pub use order::{Hooks, Order, Stage, Trial};
 pub use peers::{MAX_NODES_PER_SERVICE, Neighbour, peers};
 pub use place::{NoNodeFits, NodeFacts, PlaceRequest, Placed, place};
 pub use rollout::Rollout;

@@ -19,6 +19,7 @@ mod candidate;
 mod facts;
 mod failing;
 mod fate;
+mod hook;
 mod images;
 mod preparing;
 mod removing;
@@ -33,6 +34,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::id::ServiceName;
+use protocol::manifest::HookRun;
 use protocol::reason::Reason;
 use protocol::report::Phase;
 
@@ -41,8 +43,8 @@ pub use facts::{
     ServiceFacts, StepFailure, Wanted,
 };
 pub use step::{
-    AfterGivingUp, Backend, BackendState, CandidateVerdict, Decision, ImageStep, LedgerChange,
-    OtherNode, PortPlan, Room, RoutePlan, Split, Step, Verdict, Waiting,
+    AfterGivingUp, Backend, BackendState, CandidateVerdict, Decision, HookVerdict, ImageStep,
+    LedgerChange, OtherNode, PortPlan, Room, RoutePlan, Split, Step, Verdict, Waiting,
 };
 
 use crate::Now;
@@ -71,16 +73,23 @@ pub fn decide(
 ) -> Decisions {
     let exists = |facts: &ServiceFacts| !facts.instances.is_empty() || facts.network;
     let seen = observed.services.iter().filter(|(_, facts)| exists(facts)).map(|(name, _)| name);
-    let names: BTreeSet<&ServiceName> = wanted
-        .assignments
-        .keys()
-        .chain(history.keys())
-        .chain(wanted.peers.services.keys())
-        .chain(seen)
-        .collect();
+    let asked = wanted.assignments.keys().chain(wanted.hooks.keys());
+    let called = wanted.peers.services.keys();
+    let names: BTreeSet<&ServiceName> =
+        asked.chain(history.keys()).chain(called).chain(seen).collect();
     let verdict = |name: &ServiceName| {
-        let view = View::new(name, wanted, observed, history, now);
-        (name.clone(), decide_service(&view))
+        let facts = observed.services.get(name).unwrap_or(&view::NO_FACTS);
+        let Some(run) = wanted.hooks.get(name) else {
+            let view = View::new(name, wanted, observed, facts, history, now);
+            return (name.clone(), decide_service(&view));
+        };
+        // The one-shot container is no instance: whoever decides on those does not see it.
+        let template = run.template(&wanted.environment);
+        let (hooks, instances) =
+            facts.instances.iter().cloned().partition::<Vec<_>, _>(|i| i.template == template);
+        let facts = ServiceFacts { instances, ..facts.clone() };
+        let view = View::new(name, wanted, observed, &facts, history, now);
+        (name.clone(), decide_with_hook(&view, run, hooks.first()))
     };
     Decisions {
         services: names.into_iter().map(verdict).collect(),
@@ -94,6 +103,31 @@ fn decide_service(view: &View<'_>) -> Verdict {
         return prepare(view, target);
     }
     replacing::decide(view)
+}
+
+/// A service with a one-shot container to run: that comes first, what runs goes on meanwhile.
+fn decide_with_hook(view: &View<'_>, run: &HookRun, instance: Option<&Instance>) -> Verdict {
+    let hook::Next { step, verdict: hook } = hook::decide(view, run, instance);
+    let own = match &view.target {
+        Some(_) => decide_service(view),
+        // Nothing of it runs here yet: its network stays for the hook.
+        None => Verdict {
+            decision: Decision::Settled,
+            route: None,
+            phase: Phase::Updating,
+            waiting: None,
+            candidate: None,
+            hook: None,
+        },
+    };
+    let until = hook.waiting.as_ref().and_then(|waiting| waiting.until);
+    let decision = match (step, own.decision) {
+        (Some(step), _) | (None, Decision::Do(step)) => Decision::Do(step),
+        (None, Decision::Wait { until: own }) => Decision::Wait { until: earlier(own, until) },
+        (None, rest) if until.is_none() => rest,
+        (None, _) => Decision::Wait { until },
+    };
+    Verdict { decision, hook: Some(hook), ..own }
 }
 
 /// The wanted template is not what runs: what runs goes on until everything is there for the new one.

@@ -243,6 +243,13 @@ fn check_services(manifest: &Manifest, running: &BTreeSet<ServiceName>) -> Resul
             return Err(Rejected::DuplicateService { service: assignment.service.to_string() });
         }
     }
+    let mut hooks = BTreeSet::new();
+    for hook in &manifest.hooks {
+        if !hooks.insert(hook.service.clone()) {
+            return Err(Rejected::DuplicateService { service: hook.service.to_string() });
+        }
+    }
+    named.extend(hooks);
     match running.difference(&named).next() {
         Some(service) => Err(Rejected::UnnamedRemoval { service: service.to_string() }),
         None => Ok(()),
@@ -263,16 +270,19 @@ fn verify_releases(
         }
         releases.insert(ReleaseId::of_payload(release.payload()), release);
     }
-    for assignment in &manifest.services {
-        for named in assignment.releases() {
-            let service = assignment.service.to_string();
-            let Some(release) = releases.get(named) else {
-                let release = named.short().to_owned();
-                return Err(Rejected::MissingRelease { service, release });
-            };
-            if *release.service() != assignment.service {
-                return Err(Rejected::ForeignRelease { service });
-            }
+    let assigned = manifest
+        .services
+        .iter()
+        .flat_map(|assignment| assignment.releases().map(|release| (&assignment.service, release)));
+    let hooks = manifest.hooks.iter().map(|hook| (&hook.service, &hook.release));
+    for (service, named) in assigned.chain(hooks) {
+        let service_name = service.to_string();
+        let Some(release) = releases.get(named) else {
+            let release = named.short().to_owned();
+            return Err(Rejected::MissingRelease { service: service_name, release });
+        };
+        if release.service() != service {
+            return Err(Rejected::ForeignRelease { service: service_name });
         }
     }
     Ok(releases)

@@ -196,6 +196,18 @@ impl Template {
     pub fn of(release: &ReleaseId, environment: &EnvironmentName, restarts: u32) -> Self {
         Self(sha256_hex(format!("template/v1\n{release}\n{environment}\n{restarts}\n").as_bytes()))
     }
+
+    /// The template of a hook's one container under one attempt.
+    #[must_use]
+    pub fn of_hook(
+        release: &ReleaseId,
+        environment: &EnvironmentName,
+        kind: &str,
+        attempt: u32,
+    ) -> Self {
+        let text = format!("hook/v1\n{release}\n{environment}\n{kind}\n{attempt}\n");
+        Self(sha256_hex(text.as_bytes()))
+    }
 }
 
 /// A service's identity: nothing is ever keyed by the name alone.

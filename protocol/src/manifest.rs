@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::Envelope;
-use crate::id::{EnvironmentName, FleetId, NodeId, ReleaseId, ServiceName};
+use crate::id::{EnvironmentName, FleetId, NodeId, ReleaseId, ServiceName, Template};
 use crate::payload::{Payload, PayloadType};
 use crate::peers::Peers;
 use crate::units::Millis;
@@ -45,11 +45,59 @@ pub struct Manifest {
     pub services: Vec<Assignment>,
     /// Services that ran here and must not any more; one that is dropped without being named here refuses the whole.
     pub removed: BTreeSet<ServiceName>,
-    /// The envelopes of the releases named by `services`, so that a node needs nothing else.
+    /// One-shot containers to run here, at most one per service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookRun>,
+    /// The envelopes of the releases named by `services` and `hooks`, so that a node needs nothing else.
     pub releases: Vec<Envelope>,
     /// The other nodes that its proxy has to do with.
     #[serde(default, skip_serializing_if = "Peers::is_empty")]
     pub peers: Peers,
+}
+
+/// A one-shot container of a deploy. A node runs it once: its container, ended, says so until it is not asked for any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HookRun {
+    /// The service.
+    pub service: ServiceName,
+    /// Which of its hooks.
+    pub kind: HookKind,
+    /// The revision it belongs to, for people and reports.
+    pub revision: u64,
+    /// The release whose image and command it runs.
+    pub release: ReleaseId,
+    /// As in [`Assignment`].
+    pub attempt: u32,
+}
+
+/// Which hook of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookKind {
+    /// Before any node moves.
+    PreDeploy,
+    /// After every node has moved.
+    PostDeploy,
+}
+
+impl HookKind {
+    /// As it stands in the service file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PreDeploy => "pre_deploy",
+            Self::PostDeploy => "post_deploy",
+        }
+    }
+}
+
+impl HookRun {
+    /// What its container is made from; never that of an instance.
+    #[must_use]
+    pub fn template(&self, environment: &EnvironmentName) -> Template {
+        Template::of_hook(&self.release, environment, self.kind.as_str(), self.attempt)
+    }
 }
 
 /// One service on one node.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{EnvironmentName, FleetId, NodeId, ReleaseId, ServiceName, Template};
-use crate::manifest::Version;
+use crate::manifest::{HookKind, Version};
 use crate::payload::{Payload, PayloadType};
 use crate::reason::Reason;
 
@@ -71,6 +71,37 @@ pub struct ServiceReport {
     pub given_up: Option<GivenUp>,
     /// What runs beside the wanted release.
     pub candidate: Option<CandidateReport>,
+    /// The one-shot container that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookReport>,
+}
+
+/// A one-shot container on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HookReport {
+    /// Which hook.
+    pub kind: HookKind,
+    /// Of which revision.
+    pub revision: u64,
+    /// Of which attempt.
+    pub attempt: u32,
+    /// How it goes or went.
+    pub outcome: HookOutcome,
+    /// Why, with what a person needs beside it.
+    pub detail: Option<Detail>,
+}
+
+/// How a hook goes or went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookOutcome {
+    /// On its way.
+    Underway,
+    /// It exited with 0.
+    Succeeded,
+    /// It exited otherwise, took too long, or could not be run.
+    Failed,
 }
 
 /// A canary or a green set on a node.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{NodeName, PortName, ServiceName, VolumeName};
+use crate::manifest::HookKind;
 use crate::units::{Bytes, MilliCpu, Millis};
 
 /// A service as one node must run it.
@@ -423,6 +424,17 @@ pub struct Hooks {
     pub pre_deploy: Option<Hook>,
     /// After every node has moved, such as a smoke test; its failure goes back.
     pub post_deploy: Option<Hook>,
+}
+
+impl Hooks {
+    /// The hook of that kind.
+    #[must_use]
+    pub const fn get(&self, kind: HookKind) -> Option<&Hook> {
+        match kind {
+            HookKind::PreDeploy => self.pre_deploy.as_ref(),
+            HookKind::PostDeploy => self.post_deploy.as_ref(),
+        }
+    }
 }
 
 /// One run of the new release's image with another command.

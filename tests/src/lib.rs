@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod by_hand;
+pub mod client;
 pub mod demo;
 pub mod docker;
 pub mod fleet;

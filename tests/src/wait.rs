@@ -26,3 +26,15 @@ pub fn until<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Option<T
 pub fn until_true(what: &str, limit: Duration, mut check: impl FnMut() -> bool) {
     until(what, limit, || check().then_some(()));
 }
+
+/// Looks again and again for the whole of `span`.
+///
+/// # Panics
+/// When `check` does not hold once.
+pub fn holds(what: &str, span: Duration, mut check: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while begun.elapsed() < span {
+        assert!(check(), "not any more after {:?}: {what}", begun.elapsed());
+        std::thread::sleep(PAUSE);
+    }
+}

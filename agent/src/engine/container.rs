@@ -40,6 +40,8 @@ pub struct Mount {
     pub path: String,
     /// Mounted read-only.
     pub read_only: bool,
+    /// Several may write it at once.
+    pub is_shared: bool,
 }
 
 impl ContainerSpec {
@@ -57,6 +59,7 @@ impl ContainerSpec {
             volume: ours.volume_name(environment, &spec.name, &volume.name),
             path: volume.path.clone(),
             read_only: volume.read_only,
+            is_shared: volume.shared,
         };
         Self {
             ours: ours.clone(),
@@ -74,6 +77,15 @@ impl ContainerSpec {
             address,
             hosts_file,
         }
+    }
+
+    /// The same with a hook's command, and without volumes that an instance may write at that moment.
+    #[must_use]
+    pub fn for_hook(mut self, hook: &spec::Hook) -> Self {
+        self.process.command = Some(hook.command.clone());
+        self.process.env.extend(hook.env.clone());
+        self.mounts.retain(|mount| mount.read_only || mount.is_shared);
+        self
     }
 
     /// Its name.

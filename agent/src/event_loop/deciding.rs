@@ -7,6 +7,7 @@ use std::sync::Arc;
 use planner::Now;
 use planner::node::{Decision, LedgerChange, Probed, Step, Verdict, decide};
 use protocol::id::{ReleaseId, ServiceName, Template};
+use protocol::manifest::HookRun;
 use protocol::release::Image;
 use proxy::{Applied, ClientError, Fleet, Route, Snapshot, Table};
 use tracing::{debug, info, warn};
@@ -34,7 +35,8 @@ impl<E: Engine> Agent<E> {
     /// Images that assignments and history need on this node.
     pub(super) fn needed_images(&self) -> Vec<Image> {
         let Some(wanted) = &self.wanted else { return Vec::new() };
-        let assigned = wanted.assignments.values().flat_map(|a| a.releases());
+        let hooks = wanted.hooks.values().map(|hook| &hook.release);
+        let assigned = wanted.assignments.values().flat_map(|a| a.releases()).chain(hooks);
         let kept = self.histories.values().flat_map(|h| [&h.running, &h.last_good]);
         let ids: BTreeSet<_> = assigned.chain(kept.flatten().map(|k| &k.release)).collect();
         ids.into_iter().filter_map(|id| wanted.releases.get(id)).map(|r| r.image.clone()).collect()
@@ -56,7 +58,14 @@ impl<E: Engine> Agent<E> {
         let containers = self.facts.containers.iter().flatten();
         let targets = containers.filter_map(|container| {
             let ContainerState::Running { .. } = container.state else { return None };
-            let release = self.wanted.as_ref()?.releases.get(&container.identity.release)?;
+            let wanted = self.wanted.as_ref()?;
+            let hook = wanted.hooks.get(&container.identity.service);
+            let is_hook =
+                |run: &HookRun| run.template(&self.node.environment) == container.identity.template;
+            if hook.is_some_and(is_hook) {
+                return None;
+            }
+            let release = wanted.releases.get(&container.identity.release)?;
             let spec = release.spec(&self.node.environment);
             Some(ProbeTarget {
                 container: container.id.clone(),

@@ -109,6 +109,11 @@ impl Voice {
         load_at.min(hello_at).min(report_at)
     }
 
+    /// A load is due this soon at the latest, also where there was more time until now.
+    fn load_is_due_within(&mut self, interval_ms: u64, now: Now) {
+        self.load_at = self.load_at.min(now.plus(interval_ms));
+    }
+
     /// Whether it is time for a hello; the one after it has more time.
     fn hello_is_due(&mut self, now: Now) -> bool {
         let is_due = now >= self.hello_at;
@@ -178,6 +183,7 @@ impl<E: Engine> Agent<E> {
         if self.voice.hello_is_due(now) {
             self.say_hello();
         }
+        self.voice.load_is_due_within(self.load_interval_ms(), now);
         if now >= self.voice.load_at {
             if self.judged().next().is_some() && !self.voice.is_counted {
                 self.voice.load_at = now.plus(COUNTING_MS);
@@ -363,5 +369,16 @@ mod tests {
             let said: Vec<u64> = said.map(|second| second - connected_s).collect();
             assert_eq!(said, [0, 2, 6, 14, 30, 62, 126, 254, 510, 1022, 1922, 2822]);
         }
+    }
+
+    #[test]
+    fn whoever_begins_to_judge_a_candidate_does_not_wait_for_the_load_of_a_settled_node() {
+        let (outgoing, _said) = mpsc::channel(1);
+        let mut voice = Voice::new(crate::testing::node_key(), outgoing, 0, Now(0));
+        voice.load_at = Now(LOAD_INTERVAL_MS);
+        voice.load_is_due_within(LOAD_INTERVAL_MS, Now(5_000));
+        assert_eq!(voice.load_at, Now(LOAD_INTERVAL_MS), "what is due sooner stays so");
+        voice.load_is_due_within(LOAD_INTERVAL_LEAST_MS, Now(5_000));
+        assert_eq!(voice.load_at, Now(6_000));
     }
 }

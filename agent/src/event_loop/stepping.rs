@@ -7,6 +7,7 @@ use std::sync::Arc;
 use planner::Now;
 use planner::node::{Instance, LedgerChange, Life, Step};
 use protocol::id::{ReleaseId, ServiceName, Template};
+use protocol::manifest::HookKind;
 use protocol::reason::Reason;
 use tracing::{info, warn};
 
@@ -47,8 +48,8 @@ impl<E: Engine> Agent<E> {
         let task = match step {
             Step::Record(change) => return self.begin_record(service, change),
             Step::Pull(image) => return self.begin_pull(service, image, now),
-            Step::Create { release, template, slot } => {
-                match self.creation(service, release, template, slot) {
+            Step::Create { release, template, slot, hook } => {
+                match self.creation(service, release, (template, slot), hook) {
                     Some(creation) => Task::Create(Box::new(creation)),
                     None => return,
                 }
@@ -87,7 +88,10 @@ impl<E: Engine> Agent<E> {
         match task {
             Task::Create(creation) => {
                 let (template, slot) = &creation.template;
-                format!("create {}-{slot}", template.short())
+                match creation.hook {
+                    None => format!("create {}-{slot}", template.short()),
+                    Some(kind) => format!("create {}", kind.as_str()),
+                }
             }
             Task::Start { container } => format!("start {}", named(container)),
             Task::Terminate { container } => format!("stop {}", named(container)),
@@ -132,8 +136,8 @@ impl<E: Engine> Agent<E> {
         &self,
         service: &ServiceName,
         release: ReleaseId,
-        template: Template,
-        slot: u32,
+        (template, slot): (Template, u32),
+        hook: Option<HookKind>,
     ) -> Option<Creation> {
         let document = self.wanted.as_ref()?.releases.get(&release)?;
         let network = self.facts.network(&self.node.environment, service).cloned();
@@ -143,6 +147,7 @@ impl<E: Engine> Agent<E> {
             service: service.clone(),
             release: (release, Arc::clone(document)),
             template: (template, slot),
+            hook,
             network,
             used,
             last_address: self.last_addresses.get(service).copied(),

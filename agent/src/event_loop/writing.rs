@@ -233,6 +233,7 @@ impl<E: Engine> Agent<E> {
         self.wanted = Some(Wanted {
             environment: self.node.environment.clone(),
             assignments: assignments.collect(),
+            hooks: manifest.hooks.iter().map(|h| (h.service.clone(), h.clone())).collect(),
             releases,
             peers: manifest.peers.clone(),
         });

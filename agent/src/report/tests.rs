@@ -65,6 +65,7 @@ impl Said {
             until: Some(Now(1_500)),
         };
         let verdict = Verdict {
+            hook: None,
             candidate: None,
             decision: Decision::Wait { until: Some(Now(1_500)) },
             route: Some(planner::node::RoutePlan { ports: Vec::new() }),
@@ -74,6 +75,7 @@ impl Said {
         let history = History { running: Some(old), completed: true, ..History::default() };
         Self {
             wanted: Wanted {
+                hooks: BTreeMap::new(),
                 environment: testing::identity().environment,
                 assignments: BTreeMap::from([(web(), assignment)]),
                 releases: BTreeMap::new(),

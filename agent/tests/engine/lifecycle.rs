@@ -101,7 +101,12 @@ fn what_the_spec_says_is_what_docker_is_asked_for() {
         spec.process.ulimits.insert("nofile".to_owned(), files);
         spec.process.labels.insert("team".to_owned(), "a".to_owned());
         let volume = format!("{}-data", spec.network());
-        let data = Mount { volume: volume.clone(), path: "/data".to_owned(), read_only: false };
+        let data = Mount {
+            volume: volume.clone(),
+            path: "/data".to_owned(),
+            read_only: false,
+            is_shared: false,
+        };
         spec.mounts = vec![data];
         let id = stage.docker.create(&spec).await.unwrap();
         stage.docker.start(&id).await.unwrap();

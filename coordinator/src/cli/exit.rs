@@ -93,7 +93,7 @@ impl From<ClientError> for CliError {
         let exit = match &error {
             ClientError::Unreachable { .. } | ClientError::Broken(_) => Exit::Unreachable,
             ClientError::Refused(problem) => match problem.code.as_str() {
-                "release_refused" => Exit::Refused,
+                "release_refused" | "refused_by_policy" => Exit::Refused,
                 "stopping" => Exit::Unreachable,
                 "no_revision" | "no_service" => Exit::Usage,
                 _ => Exit::Failed,

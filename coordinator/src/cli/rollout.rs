@@ -1,6 +1,6 @@
 //! `pith rollout status | history | diff | undo | pause | resume | promote | abort | restart`
 
-use protocol::id::ServiceName;
+use protocol::id::{ServiceId, ServiceName};
 
 use super::deploy::{follow_accepted, user};
 use super::follow::{self, Patience};
@@ -40,6 +40,7 @@ pub(super) async fn run(session: &Session, verb: RolloutVerb) -> Result<Exit, Cl
         }
         RolloutVerb::Diff { service, from, to } => {
             let id = session.service(&client, service).await?;
+            let (from, to) = both(&client, &id, from, to).await?;
             session.print(&client.difference(&id, from, to).await?, render::difference);
             Ok(Exit::Done)
         }
@@ -79,6 +80,21 @@ pub(super) async fn run(session: &Session, verb: RolloutVerb) -> Result<Exit, Cl
             followed(session, &client, &accepted, &wait).await
         }
     }
+}
+
+/// The two revisions to compare: those named, else the newest and the one before it.
+async fn both(
+    client: &Client,
+    id: &ServiceId,
+    from: Option<u64>,
+    to: Option<u64>,
+) -> Result<(u64, u64), CliError> {
+    let known = client.history(id).await?.revisions;
+    let newest = known.last().map_or(0, |revision| revision.revision);
+    let to = to.unwrap_or(newest);
+    let before = known.iter().rev().find(|revision| revision.revision < to);
+    let from = from.or(before.map(|revision| revision.revision)).unwrap_or(to);
+    Ok((from, to))
 }
 
 /// Steers the rollout under way and, where it is wanted, waits until it stands or ends.

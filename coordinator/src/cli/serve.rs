@@ -12,10 +12,11 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Result<Exit, CliE
         None => ServeConfig::default(),
     };
     let choice = config.broker(reach).map_err(CliError::usage)?;
+    let policy = config.policy();
     serve::start_logging();
     let asked_to_end = serve::asked_to_end();
     let data = config.data.map_or_else(|| session.data.clone(), crate::data_dir::DataDir::at);
-    let mut coordinator = Coordinator::start(&data, choice).await?;
+    let mut coordinator = Coordinator::start(&data, choice, policy).await?;
     let broker = coordinator.broker_address().map_or("external".to_owned(), |a| a.to_string());
     tracing::info!(data = %data.path().display(), %broker, "coordinator serves");
     let ended = tokio::select! {

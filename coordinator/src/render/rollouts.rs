@@ -36,7 +36,9 @@ pub fn rollout_lines(rollout: &RolloutShown) -> Vec<String> {
             let from = rollout.from_revision.unwrap_or(0);
             format!("Rolling \"{name}\" back to revision {from}: {}", rollout.message)
         }
-        "pending" | "in_progress" if count("trying") + count("standing") > 0 => {
+        "pending" | "in_progress"
+            if rollout.reason.is_some() || count("trying") + count("standing") > 0 =>
+        {
             format!("Rollout of \"{name}\": {}", rollout.message)
         }
         "pending" | "in_progress" => format!(

@@ -266,6 +266,7 @@ fn a_plan_shows_before_and_after() {
         changes: vec![change],
         nodes: vec![node],
         unplaced: 0,
+        steps: vec!["node-1 takes it".to_owned()],
         notes: vec!["no ports".to_owned()],
         anything: true,
     };
@@ -275,6 +276,7 @@ fn a_plan_shows_before_and_after() {
          ~ image: web:v1 -> web:v2\n\
          NODE    NOW  THEN  ACTION\n\
          node-1  2    2     replace\n\
+         1. node-1 takes it\n\
          note: no ports\n"
     );
     shown.anything = false;

@@ -39,6 +39,7 @@ impl State {
         if let Some(accepted) = self.same_as_running(&id, &release) {
             return Ok(accepted);
         }
+        self.check_policy(&id, &release_id)?;
         let newest = self.services.get(&id).map_or(0, |service| service.record.counter);
         if release.counter <= newest {
             return Err(Refused::OldCounter { found: release.counter, newest });
@@ -109,6 +110,20 @@ impl State {
         Err(Refused::RevisionChanged { service: id.clone(), expected, newest })
     }
 
+    /// Refuses what has not succeeded where the environment takes its releases from.
+    fn check_policy(&self, id: &ServiceId, release: &ReleaseId) -> Result<(), Refused> {
+        let Some(from) = self.policy.only_from.get(&id.environment) else { return Ok(()) };
+        let source = ServiceId { environment: from.clone(), name: id.name.clone() };
+        let ran = |revision: &Revision| {
+            revision.release == *release && revision.state == RolloutState::Succeeded
+        };
+        if self.services.get(&source).is_some_and(|s| s.revisions.values().any(ran)) {
+            return Ok(());
+        }
+        let (name, from, to) = (id.name.clone(), from.clone(), id.environment.clone());
+        Err(Refused::OnlyFrom { name, from, to })
+    }
+
     /// Starts every instance of a service anew, as its rollout policy says.
     ///
     /// # Errors
@@ -153,6 +168,7 @@ impl State {
         if let Some(accepted) = self.same_as_running(&id, &stored.release) {
             return Ok(accepted);
         }
+        self.check_policy(&id, &release)?;
         let spec = stored.release.spec(&id.environment);
         let placed = self.place_service(&id, spec)?;
         self.check_placed(&id, spec, (&release, &stored.envelope), &placed, at)?;
@@ -241,7 +257,7 @@ impl State {
     }
 
     /// Nodes in the order of their names.
-    fn order_nodes(&self, id: &ServiceId, placed: &Placed) -> Vec<NodeName> {
+    pub(super) fn order_nodes(&self, id: &ServiceId, placed: &Placed) -> Vec<NodeName> {
         let facts = self.node_facts(&id.environment).into_iter();
         facts.map(|fact| fact.name).filter(|name| placed.counts.contains_key(name)).collect()
     }

@@ -241,6 +241,7 @@ impl State {
                 reason: None,
                 message: None,
                 candidate: None,
+                hook: None,
             };
             let event = FleetEvent::Report { node: name.clone(), report };
             self.tell_rollout(&service, event, at);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use protocol::FORMAT;
 use protocol::envelope::{Envelope, MAX_ENVELOPE_BYTES};
 use protocol::id::{NodeId, ReleaseId, ServiceName};
-use protocol::manifest::{Assignment, Candidate, Manifest, Version};
+use protocol::manifest::{Assignment, Candidate, HookRun, Manifest, Version};
 
-use super::records::{Assigned, Change, Intent, NodeRecord};
+use super::records::{Assigned, AssignedHook, Change, Intent, NodeRecord};
 use super::{At, Refused, State};
 
 impl State {
@@ -32,6 +32,26 @@ impl State {
         if intent.assigned.remove(service).is_some() {
             intent.removed.insert(service.clone(), intent.generation + 1);
             self.are_peers_stale = true;
+            self.touched.insert(node.clone());
+        }
+    }
+
+    /// Lets a node run a one-shot container.
+    pub(super) fn run_hook(&mut self, node: &NodeId, service: &ServiceName, hook: AssignedHook) {
+        let Some(node_state) = self.nodes.get_mut(node) else { return };
+        node_state.intent.removed.remove(service);
+        node_state.intent.hooks.insert(service.clone(), hook);
+        self.touched.insert(node.clone());
+    }
+
+    /// A node need not run it any more. Where nothing else of the service is, everything of it goes.
+    pub(super) fn end_hook(&mut self, node: &NodeId, service: &ServiceName) {
+        let Some(node_state) = self.nodes.get_mut(node) else { return };
+        let intent = &mut node_state.intent;
+        if intent.hooks.remove(service).is_some() {
+            if !intent.assigned.contains_key(service) {
+                intent.removed.insert(service.clone(), intent.generation + 1);
+            }
             self.touched.insert(node.clone());
         }
     }
@@ -100,6 +120,13 @@ impl State {
                 sample_every: candidate.sample_every,
             }),
         };
+        let hook = |(service, hook): (&ServiceName, &AssignedHook)| HookRun {
+            service: service.clone(),
+            kind: hook.kind,
+            revision: hook.revision,
+            release: hook.release.clone(),
+            attempt: hook.attempt,
+        };
         let named: BTreeSet<&ReleaseId> = intent.releases().collect();
         let envelope = |release: &&ReleaseId| {
             let stored = self.releases.get(*release).map(|stored| &stored.envelope);
@@ -114,6 +141,7 @@ impl State {
             issued_at: Duration::from_millis(at.unix_ms).as_secs(),
             services: intent.assigned.iter().map(assignment).collect(),
             removed: intent.removed.keys().cloned().collect(),
+            hooks: intent.hooks.iter().map(hook).collect(),
             releases: named.iter().filter_map(envelope).collect(),
             peers: intent.peers.clone(),
         }

@@ -1,6 +1,6 @@
 //! From a revision and its release's policy to what `planner::fleet` is asked to roll out.
 
-use planner::fleet::{Member, Order, Trial, Wave, canaries, waves};
+use planner::fleet::{Hooks, Member, Order, Trial, Wave, canaries, waves};
 use protocol::id::{NodeName, ServiceId};
 use protocol::spec::{ServiceSpec, Strategy};
 
@@ -41,16 +41,25 @@ impl State {
             errors_allowed: policy.error_threshold.floor_of(count),
             on_failure: policy.on_failure,
             soak_ms: policy.soak.0,
+            hooks: Hooks {
+                pre_deploy: is_new(revision) && spec.hooks.pre_deploy.is_some(),
+                post_deploy: is_new(revision) && spec.hooks.post_deploy.is_some(),
+            },
         })
     }
 
-    fn members(&self, names: &[NodeName]) -> Vec<Member> {
+    pub(super) fn members(&self, names: &[NodeName]) -> Vec<Member> {
         let member = |name: &NodeName| {
             let labels = self.node_named(name).map(|node| node.record.labels.clone());
             Member { name: name.clone(), labels: labels.unwrap_or_default() }
         };
         names.iter().map(member).collect()
     }
+}
+
+/// Whether this environment sees the release for the first time.
+fn is_new(revision: &Revision) -> bool {
+    matches!(revision.kind, Kind::Deploy | Kind::Promote)
 }
 
 /// What the release shows beside the one that runs. An old release was shown already, a restart has nothing to show, and
@@ -61,9 +70,8 @@ fn trial(
     spec: &ServiceSpec,
     members: &[Member],
 ) -> Option<Trial> {
-    let is_new = matches!(revision.kind, Kind::Deploy | Kind::Promote);
     let before = service.revisions.get(&revision.from?)?;
-    if !is_new || spec.is_exclusive() || before.release == revision.release {
+    if !is_new(revision) || spec.is_exclusive() || before.release == revision.release {
         return None;
     }
     let runs_there = |member: &&Member| {

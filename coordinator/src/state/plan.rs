@@ -46,6 +46,10 @@ impl State {
         }
         let nodes = self.plan_nodes(&id, &placed.counts, !changes.is_empty());
         let moves = nodes.iter().any(|node| node.action != "keep");
+        let steps = match changes.is_empty() {
+            true => Vec::new(),
+            false => self.explain(&id, &request.spec, &placed),
+        };
         Ok(PlanShown {
             service: id.name,
             environment: id.environment,
@@ -53,6 +57,7 @@ impl State {
             anything: moves || !changes.is_empty(),
             changes,
             nodes,
+            steps,
             unplaced: placed.unplaced,
             notes: notes(&request.spec),
         })

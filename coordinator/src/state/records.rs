@@ -9,7 +9,7 @@ use protocol::envelope::Envelope;
 use protocol::hello::Capacity;
 use protocol::id::{EnvironmentName, NodeId, NodeName, ReleaseId, ServiceId, ServiceName};
 use protocol::keys::PublicKey;
-use protocol::manifest::Version;
+use protocol::manifest::{HookKind, Version};
 use protocol::peers::Peers;
 use protocol::reason::Reason;
 use protocol::release::Release;
@@ -62,6 +62,9 @@ pub struct Intent {
     pub generation: u64,
     /// What runs there.
     pub assigned: BTreeMap<ServiceName, Assigned>,
+    /// One-shot containers it is to run.
+    #[serde(default)]
+    pub hooks: BTreeMap<ServiceName, AssignedHook>,
     /// What was taken off, with the generation that said so first; forgotten once the node has confirmed.
     pub removed: BTreeMap<ServiceName, u64>,
     /// The other nodes that it was told of last.
@@ -75,11 +78,26 @@ pub struct Intent {
 impl Intent {
     /// Every release that it names.
     pub fn releases(&self) -> impl Iterator<Item = &ReleaseId> {
-        self.assigned.values().flat_map(|assigned| {
+        let hooks = self.hooks.values().map(|hook| &hook.release);
+        let assigned = self.assigned.values().flat_map(|assigned| {
             let beside = assigned.candidate.as_ref().map(|candidate| &candidate.release);
             std::iter::once(&assigned.release).chain(beside)
-        })
+        });
+        assigned.chain(hooks)
     }
+}
+
+/// A one-shot container on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignedHook {
+    /// Which hook.
+    pub kind: HookKind,
+    /// Of which revision.
+    pub revision: u64,
+    /// What it is made from.
+    pub release: ReleaseId,
+    /// The coordinator's count of tries.
+    pub attempt: u32,
 }
 
 /// One service on one node.
@@ -204,8 +222,17 @@ pub enum Kind {
 }
 
 /// [`Stage`] as it is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StageRecord {
+    /// The hook before it has run well.
+    #[serde(default)]
+    pub pre_done: bool,
+    /// The hook after it has run well.
+    #[serde(default)]
+    pub post_done: bool,
+    /// The node that runs a hook.
+    #[serde(default)]
+    pub hook_on: Option<NodeName>,
     /// Canary steps behind it.
     pub step: usize,
     /// The trial is over.
@@ -221,16 +248,52 @@ pub struct StageRecord {
 impl StageRecord {
     /// From the planner's.
     #[must_use]
-    pub fn of(stage: Stage) -> Self {
-        let Stage { step, promoted, gates_passed, failed_measurements, held } = stage;
-        Self { step, promoted, gates_passed, failed_measurements, held }
+    pub fn of(stage: &Stage) -> Self {
+        let Stage {
+            pre_done,
+            post_done,
+            hook_on,
+            step,
+            promoted,
+            gates_passed,
+            failed_measurements,
+            held,
+        } = stage.clone();
+        Self {
+            pre_done,
+            post_done,
+            hook_on,
+            step,
+            promoted,
+            gates_passed,
+            failed_measurements,
+            held,
+        }
     }
 
     /// As the planner's.
     #[must_use]
-    pub fn to_planner(self) -> Stage {
-        let Self { step, promoted, gates_passed, failed_measurements, held } = self;
-        Stage { step, promoted, gates_passed, failed_measurements, held }
+    pub fn to_planner(&self) -> Stage {
+        let Self {
+            pre_done,
+            post_done,
+            hook_on,
+            step,
+            promoted,
+            gates_passed,
+            failed_measurements,
+            held,
+        } = self.clone();
+        Stage {
+            pre_done,
+            post_done,
+            hook_on,
+            step,
+            promoted,
+            gates_passed,
+            failed_measurements,
+            held,
+        }
     }
 }
 

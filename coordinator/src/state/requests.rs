@@ -151,6 +151,19 @@ pub enum Refused {
         /// What is there.
         newest: u64,
     },
+    /// The environment takes only what another ran.
+    #[error(
+        "{to} takes only releases that succeeded in {from}, and this one did not; deploy it with --env {from}, then \
+         `pith promote {name} --from {from} --to {to}`"
+    )]
+    OnlyFrom {
+        /// The service.
+        name: ServiceName,
+        /// Where it should have run.
+        from: EnvironmentName,
+        /// Where it was to run.
+        to: EnvironmentName,
+    },
     /// Nothing of it has succeeded where it is to come from.
     #[error("no revision of {0} has succeeded: there is nothing to promote")]
     NothingToPromote(ServiceId),
@@ -213,6 +226,7 @@ impl Refused {
             Self::NoRevision { .. } => "no_revision",
             Self::NothingToUndo(_) => "nothing_to_undo",
             Self::RevisionChanged { .. } => "revision_changed",
+            Self::OnlyFrom { .. } => "refused_by_policy",
             Self::NothingToPromote(_) => "nothing_to_promote",
             Self::NotUnderWay(_) => "not_under_way",
             Self::CannotSteer { .. } => "cannot_steer",

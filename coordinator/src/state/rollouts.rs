@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use planner::fleet::{
-    CandidateProgress, FleetAction, FleetEvent, NodeReport, Rollout, RolloutState, candidate_count,
+    CandidateProgress, FleetAction, FleetEvent, HookProgress, NodeReport, Rollout, RolloutState,
+    candidate_count,
 };
-use protocol::id::{NodeId, NodeName, ReleaseId, ServiceId};
+use protocol::id::{NodeId, NodeName, ServiceId};
+use protocol::manifest::HookKind;
 use protocol::reason::Reason;
 use protocol::report::{Detail, Phase, ServiceReport};
 use protocol::spec::Strategy;
@@ -13,7 +15,7 @@ use protocol::units::Millis;
 
 use super::heard::printable;
 use super::records::{
-    Assigned, AssignedCandidate, Change, Failure, Progress, Revision, StageRecord,
+    Assigned, AssignedCandidate, AssignedHook, Failure, Progress, Revision, StageRecord,
 };
 use super::{At, State};
 
@@ -123,8 +125,15 @@ impl State {
                     .or_else(|| detail.map(|d| shown(d, at.unix_ms))),
             }
         });
+        let hook = of_it.hook.as_ref().map(|hook| HookProgress {
+            kind: hook.kind,
+            revision: hook.revision,
+            outcome: hook.outcome,
+            reason: hook.detail.as_ref().map(|detail| detail.reason),
+            message: hook.detail.as_ref().map(|detail| shown(detail, at.unix_ms)),
+        });
         let (revision, phase) = (of_it.revision, of_it.phase);
-        let report = NodeReport { revision, phase, reason, message, candidate };
+        let report = NodeReport { revision, phase, reason, message, candidate, hook };
         let event = FleetEvent::Report { node: node.clone(), report };
         self.tell_rollout(id, event, at);
     }
@@ -182,6 +191,13 @@ impl State {
 
     /// What a rollout that is over had beside the stable release, or held, is so no more.
     fn drop_candidates(&mut self, id: &ServiceId) {
+        let with_hook = self.nodes.values().filter(|node| {
+            node.record.environment == id.environment && node.intent.hooks.contains_key(&id.name)
+        });
+        let with_hook: Vec<NodeId> = with_hook.map(|node| node.record.id.clone()).collect();
+        for node in with_hook {
+            self.end_hook(&node, &id.name);
+        }
         self.reassign(id, |assigned| {
             assigned.candidate = None;
             assigned.paused = false;
@@ -209,6 +225,12 @@ impl State {
         for action in actions {
             match action {
                 FleetAction::Try { node, share } => self.put_beside(id, number, &node, share),
+                FleetAction::RunHook { node, kind } => self.begin_hook(id, number, &node, kind),
+                FleetAction::EndHook(node) => {
+                    if let Some(node) = self.id_of(&node) {
+                        self.end_hook(&node, &id.name);
+                    }
+                }
                 FleetAction::Hold { node, paused } => self.hold(id, &node, paused),
                 FleetAction::Note { reason, message } => self.say(id, number, reason, message, at),
                 FleetAction::Assign(node) => self.put_on(id, number, &node),
@@ -240,6 +262,14 @@ impl State {
         let count = if share == 0 { new.count } else { candidate.count };
         let candidate = Some(AssignedCandidate { count, ..candidate });
         self.assign(&node_id, &id.name, Assigned { candidate, ..from });
+    }
+
+    fn begin_hook(&mut self, id: &ServiceId, number: u64, node: &NodeName, kind: HookKind) {
+        let Some(node) = self.id_of(node) else { return };
+        let revision = self.services.get(id).and_then(|s| s.revisions.get(&number));
+        let Some(revision) = revision else { return };
+        let (release, attempt) = (revision.release.clone(), revision.attempt);
+        self.run_hook(&node, &id.name, AssignedHook { kind, revision: number, release, attempt });
     }
 
     fn sample_every(&self, id: &ServiceId, number: u64) -> Millis {
@@ -344,7 +374,11 @@ impl State {
         let Some(revision) = service.revisions.get_mut(&number) else { return };
         revision.state = state;
         // The reason of going back stays the reason of having gone back.
-        revision.reason = reason.or(revision.reason.filter(|_| state != RolloutState::Succeeded));
+        let goes_back = matches!(
+            state,
+            RolloutState::RollingBack | RolloutState::RolledBack | RolloutState::Aborted
+        );
+        revision.reason = reason.or(revision.reason.filter(|_| goes_back));
         let keeps_message = reason.is_none() && revision.reason.is_some();
         if !keeps_message {
             revision.message.clone_from(&message);
@@ -355,6 +389,7 @@ impl State {
         match state {
             RolloutState::Succeeded => self.settle(id, number),
             RolloutState::RollingBack | RolloutState::RolledBack | RolloutState::Aborted => {
+                self.unsettle(id, number);
                 self.name_old_release_everywhere(id, number);
             }
             RolloutState::Pending
@@ -374,6 +409,22 @@ impl State {
         service.record.stable = Some(number);
         self.keep_service(id);
         self.take_off_where_not_placed(id, number);
+    }
+
+    /// What stood and failed while it soaked stands no more: the revision before it does, wherever that one was.
+    fn unsettle(&mut self, id: &ServiceId, number: u64) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        if service.record.stable != Some(number) {
+            return;
+        }
+        let from = service.revisions.get(&number).and_then(|revision| revision.from);
+        service.record.stable = from;
+        self.keep_service(id);
+        let before = from.and_then(|from| self.services.get(id)?.revisions.get(&from));
+        let Some(placement) = before.map(|before| before.placement.clone()) else { return };
+        for node in placement.keys() {
+            self.put_back(id, number, node);
+        }
     }
 
     /// Removes a service from every node that a revision does not place it on.
@@ -415,52 +466,6 @@ impl State {
         for node in holders {
             self.put_on(id, from, &node);
         }
-    }
-
-    /// Keeps as many ended revisions as the release asks for, and whatever is still pointed at.
-    fn forget_old_revisions(&mut self, id: &ServiceId) {
-        let Some(service) = self.services.get(id) else { return };
-        let Some(newest) = service.revisions.values().next_back() else { return };
-        let limit = self
-            .releases
-            .get(&newest.release)
-            .map_or(10, |r| r.release.spec(&id.environment).rollout.revision_history_limit);
-        let keep = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
-        let in_use = |revision: &Revision| {
-            !revision.state.is_final()
-                || Some(revision.number) == service.record.stable
-                || Some(revision.number) == newest.from
-                || revision.number == newest.number
-        };
-        let excess = service.revisions.len().saturating_sub(keep);
-        let old: Vec<u64> = service
-            .revisions
-            .values()
-            .take(excess)
-            .filter(|revision| !in_use(revision))
-            .map(|revision| revision.number)
-            .collect();
-        let Some(service) = self.services.get_mut(id) else { return };
-        for number in old {
-            service.revisions.remove(&number);
-            self.effects.changes.push(Change::ForgetRevision(id.clone(), number));
-        }
-        self.forget_releases();
-    }
-
-    /// Releases that neither a revision nor a node's intent names.
-    pub(super) fn forget_releases(&mut self) {
-        let by_revisions =
-            self.services.values().flat_map(|s| s.revisions.values().map(|r| r.release.clone()));
-        let by_nodes = self.nodes.values().flat_map(|node| node.intent.releases().cloned());
-        let named: std::collections::BTreeSet<ReleaseId> = by_revisions.chain(by_nodes).collect();
-        let unnamed: std::collections::BTreeSet<ReleaseId> =
-            self.releases.keys().filter(|id| !named.contains(id)).cloned().collect();
-        if unnamed.is_empty() {
-            return;
-        }
-        self.releases.retain(|id, _| named.contains(id));
-        self.effects.changes.push(Change::ForgetReleases(unnamed));
     }
 }
 

@@ -269,6 +269,8 @@ pub struct PlanShown {
     pub changes: Vec<ChangeShown>,
     /// What that means per node.
     pub nodes: Vec<NodePlanShown>,
+    /// What happens, in its order, and why.
+    pub steps: Vec<String>,
     /// Instances no node could take.
     pub unplaced: u32,
     /// What the file implies without saying it.

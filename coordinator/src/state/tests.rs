@@ -1,6 +1,7 @@
 //! The fleet told as stories: requests and messages of nodes in, manifests and states out. No runtime, no clock.
 
 mod peers;
+mod strategies;
 mod world;
 
 use planner::fleet::RolloutState;
@@ -73,6 +74,22 @@ fn undo_goes_to_the_one_before_and_never_to_one_that_failed() {
     world.undo("web", Some(3)).unwrap();
     let again = world.state.services[&world::id("web")].revisions[&5].clone();
     assert_eq!(again.attempt, 2, "a release that failed is tried again only as a further attempt");
+}
+
+#[test]
+fn what_failed_while_it_soaked_is_never_gone_back_to() {
+    let mut world = World::with_nodes(&["a", "b"]);
+    world.deploy("web", "v1").unwrap();
+    world.all_run();
+    world.deploy_as("v2", "soak = \"1m\"").unwrap();
+    world.all_run();
+    world.gives_up("a", "web", Reason::FailedInSoak);
+    assert_eq!(world.assigned("b"), "web:1x1", "the other node is told back");
+    world.all_run();
+    assert_eq!(world.rollout("web").state, "rolled_back");
+    assert_eq!(world.deploy("web", "v3").unwrap().from_revision, Some(1));
+    world.restart();
+    assert_eq!(world.rollout("web").from_revision, Some(1));
 }
 
 #[test]

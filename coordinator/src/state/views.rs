@@ -95,6 +95,8 @@ impl State {
         let progress = revision.nodes.get(name);
         let report = self.node_named(name).and_then(|node| node.report_on(id));
         let of_this = report.filter(|report| report.revision == revision.number);
+        let beside = report.and_then(|report| report.candidate.as_ref());
+        let beside = beside.filter(|c| c.revision == revision.number).map(|c| c.ready);
         // A node that went back runs well again; why it did is what is asked for.
         let failure = revision.failures.iter().find(|failure| failure.node == *name);
         let refusal = self.node_named(name).and_then(Node::refusal);
@@ -105,7 +107,7 @@ impl State {
             state: progress.map_or("waiting", |p| p.state.as_str()).to_owned(),
             reason: refusal.as_ref().map(|_| Reason::ManifestRefused).or(reason),
             message: refusal.or(message).or_else(|| failure.map(|f| f.message.clone())),
-            updated: of_this.map_or(0, |report| report.updated),
+            updated: beside.or(of_this.map(|report| report.updated)).unwrap_or(0),
             ready: report.map_or(0, |report| report.ready),
             desired: revision.placement.get(name).copied().unwrap_or(0),
         }

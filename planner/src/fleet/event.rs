@@ -1,8 +1,9 @@
 //! What happens to a rollout, and what it wants done.
 
 use protocol::id::NodeName;
+use protocol::manifest::HookKind;
 use protocol::reason::Reason;
-use protocol::report::Phase;
+use protocol::report::{HookOutcome, Phase};
 
 use super::analysis::Sample;
 use super::state::{NodeState, RolloutState};
@@ -31,6 +32,23 @@ pub struct NodeReport {
     pub message: Option<String>,
     /// What runs beside it.
     pub candidate: Option<CandidateProgress>,
+    /// The one-shot container that it was asked for.
+    pub hook: Option<HookProgress>,
+}
+
+/// A one-shot container on a node, as it reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookProgress {
+    /// Which hook.
+    pub kind: HookKind,
+    /// Of which revision.
+    pub revision: u64,
+    /// How it goes or went.
+    pub outcome: HookOutcome,
+    /// Its reason.
+    pub reason: Option<Reason>,
+    /// Its sentence.
+    pub message: Option<String>,
 }
 
 /// A candidate on a node, as it reports it.
@@ -80,13 +98,6 @@ pub enum FleetEvent {
     Resume,
     /// An operator ends it.
     Abort,
-    /// A one-shot container after the deploy failed.
-    Condemn {
-        /// By code.
-        reason: Reason,
-        /// For a person.
-        message: String,
-    },
     /// `next_wakeup` has come.
     Tick,
 }
@@ -112,6 +123,15 @@ pub enum FleetAction {
         /// Stand still.
         paused: bool,
     },
+    /// Let this node run a one-shot container.
+    RunHook {
+        /// Which node.
+        node: NodeName,
+        /// Which hook.
+        kind: HookKind,
+    },
+    /// The one-shot container of this node is not asked for any more.
+    EndHook(NodeName),
     /// The rollout's state has changed.
     Enter {
         /// To this.

@@ -24,6 +24,17 @@ pub struct Order {
     pub on_failure: OnFailure,
     /// Failing within this time of success goes back, in milliseconds.
     pub soak_ms: u64,
+    /// One-shot containers around it, each on one node.
+    pub hooks: Hooks,
+}
+
+/// Which one-shot containers a rollout has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hooks {
+    /// One before any node moves.
+    pub pre_deploy: bool,
+    /// One after every node has moved.
+    pub post_deploy: bool,
 }
 
 /// What a release does beside the old one first.
@@ -46,8 +57,14 @@ pub enum Trial {
 }
 
 /// How far a rollout is, besides its nodes: what has to be kept to go on after a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stage {
+    /// The hook before it has run well.
+    pub pre_done: bool,
+    /// The hook after it has run well.
+    pub post_done: bool,
+    /// The node that runs a hook: it is run by one node, once.
+    pub hook_on: Option<NodeName>,
     /// Canary steps behind it.
     pub step: usize,
     /// The trial is over: nodes move.

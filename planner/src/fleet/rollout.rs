@@ -24,6 +24,7 @@ use super::order::{Order, Stage, Trial};
 use super::state::{NodeState, RolloutState};
 use crate::Now;
 
+mod hooks;
 mod moving;
 mod trial;
 
@@ -113,8 +114,8 @@ impl Rollout {
 
     /// How far it is.
     #[must_use]
-    pub fn stage(&self) -> Stage {
-        self.stage
+    pub fn stage(&self) -> &Stage {
+        &self.stage
     }
 
     /// What it was started with.
@@ -184,9 +185,6 @@ impl Rollout {
                     self.go_back(Some(Reason::Requested), "aborted by an operator", &mut actions);
                 }
             }
-            FleetEvent::Condemn { reason, message } => {
-                self.fail(Some(reason), &message, &mut actions);
-            }
             FleetEvent::Tick => {}
         }
         self.advance(now, &mut actions);
@@ -231,6 +229,9 @@ impl Rollout {
     }
 
     fn report(&mut self, node: &NodeName, report: NodeReport, actions: &mut Vec<FleetAction>) {
+        if let Some(hook) = &report.hook {
+            self.hook_reported(node, hook, actions);
+        }
         let share = self.share();
         let Some(progress) = self.nodes.get(node) else { return };
         let before = progress.state;
@@ -326,6 +327,7 @@ impl Rollout {
         self.judge = None;
         self.held_since = None;
         self.soak_until = None;
+        self.end_hook(actions);
         if self.order.from_revision.is_none() {
             self.enter(RolloutState::Aborted, reason, message, actions);
             return;
@@ -392,6 +394,9 @@ impl Rollout {
         match self.state {
             RolloutState::InProgress | RolloutState::AwaitingPromotion => {
                 self.set_lost_aside(now);
+                if !self.is_prepared(actions) {
+                    return;
+                }
                 if self.trial().is_some() {
                     self.advance_trial(now, actions);
                 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use protocol::id::{EnvironmentName, ReleaseId, ServiceName, Template};
-use protocol::manifest::Assignment;
+use protocol::manifest::{Assignment, HookRun};
 use protocol::peers::Peers;
 use protocol::reason::Reason;
 use protocol::release::{Pin, Release};
@@ -20,6 +20,8 @@ pub struct Wanted {
     pub environment: EnvironmentName,
     /// Per service what must run. A service that is known otherwise (history, instances) and not named here is removed.
     pub assignments: BTreeMap<ServiceName, Assignment>,
+    /// Per service the one-shot container that is asked for.
+    pub hooks: BTreeMap<ServiceName, HookRun>,
     /// Releases by id: those of the manifest and those that `history` names.
     pub releases: BTreeMap<ReleaseId, Arc<Release>>,
     /// Other nodes that run what is called or run here.

@@ -11,7 +11,7 @@ use crate::Now;
 /// Exits before ready that fail a release at once, and exits within its soak time.
 pub(super) const EXITS_BEFORE_READY: u32 = 3;
 /// Failures of one step in a row that fail a release.
-const STEP_FAILURES: u32 = 3;
+pub(super) const STEP_FAILURES: u32 = 3;
 /// Within its soak time, an instance that was ready may be unready for this long at most.
 const UNREADY_IN_SOAK_MS: u64 = 30_000;
 const BACKOFF_BASE_MS: u64 = 1_000;

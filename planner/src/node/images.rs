@@ -38,8 +38,9 @@ fn pinned<'a>(
     history: &'a BTreeMap<ServiceName, History>,
 ) -> BTreeSet<&'a Pin> {
     let assigned = wanted.assignments.values().flat_map(|a| a.releases());
+    let hooks = wanted.hooks.values().map(|hook| &hook.release);
     let kept = history.values().flat_map(|h| [&h.running, &h.last_good]);
     let kept = kept.flatten().map(|k| &k.release);
     let pin = |id: &ReleaseId| wanted.releases.get(id).map(|release| &release.image.pin);
-    assigned.chain(kept).filter_map(pin).collect()
+    assigned.chain(hooks).chain(kept).filter_map(pin).collect()
 }

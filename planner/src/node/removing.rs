@@ -22,6 +22,7 @@ pub(super) fn decide(view: &View<'_>) -> Verdict {
         phase: if is_called && !is_here { Phase::Running } else { Phase::Removing },
         waiting,
         candidate: None,
+        hook: None,
     };
     if let Some(step) = retire(view, &fates.leaving) {
         return verdict(Decision::Do(step), None);

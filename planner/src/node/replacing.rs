@@ -38,7 +38,7 @@ pub(super) fn decide(view: &View<'_>) -> Verdict {
     };
     let phase = phase(view, spec, is_wanted, &decision);
     let waiting = if is_wanted { waiting } else { waiting.or_else(|| given_up(view)) };
-    beside(view, Verdict { decision, route, phase, waiting, candidate: None })
+    beside(view, Verdict { decision, route, phase, waiting, candidate: None, hook: None })
 }
 
 /// Adds what the candidate needs: its steps come where what runs has none.
@@ -79,6 +79,7 @@ fn nothing_runs(view: &View<'_>) -> Verdict {
         phase: Phase::Failed,
         waiting,
         candidate: None,
+        hook: None,
     };
     if let Some(step) = retire(view, &fates.leaving) {
         return verdict(Decision::Do(step), given_up(view));
@@ -97,7 +98,7 @@ fn frozen(view: &View<'_>, running: &Kept) -> bool {
 fn give_up(view: &View<'_>, route: Option<RoutePlan>, phase: Phase) -> Verdict {
     let reason = view.history.given_up.as_ref().map_or(Reason::RolledBackOnNode, |g| g.reason);
     let (decision, waiting) = (Decision::GaveUp(reason), given_up(view));
-    Verdict { decision, route, phase, waiting, candidate: None }
+    Verdict { decision, route, phase, waiting, candidate: None, hook: None }
 }
 
 fn given_up(view: &View<'_>) -> Option<Waiting> {

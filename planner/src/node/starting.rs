@@ -92,7 +92,9 @@ fn create(view: &View<'_>, kept: &Kept, slot: u32) -> Started {
     let (release, template) = (kept.release.clone(), kept.template.clone());
     let image = view.wanted.releases.get(&release).map(|r| preparing::image(view, &r.image));
     match image {
-        None | Some(Prepared::Ready) => Started::Ahead(Step::Create { release, template, slot }),
+        None | Some(Prepared::Ready) => {
+            Started::Ahead(Step::Create { release, template, slot, hook: None })
+        }
         Some(Prepared::Do(step, _)) => Started::Do(step),
         Some(Prepared::Wait(waiting)) => Started::Wait(waiting),
         Some(Prepared::Failed { reason, message }) => {

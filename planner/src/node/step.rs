@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use protocol::id::{NodeName, PortName, ReleaseId, Template};
+use protocol::manifest::HookKind;
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin};
-use protocol::report::Phase;
+use protocol::report::{HookOutcome, Phase};
 use protocol::spec::{Cohort, Listen, PortProtocol};
 use protocol::units::Millis;
 
@@ -26,6 +27,17 @@ pub struct Verdict {
     pub waiting: Option<Waiting>,
     /// Where its candidate stands, for the report; none: there is none.
     pub candidate: Option<CandidateVerdict>,
+    /// Where its one-shot container stands, for the report; none: none is asked for.
+    pub hook: Option<HookVerdict>,
+}
+
+/// Where a one-shot container stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookVerdict {
+    /// How it goes or went.
+    pub outcome: HookOutcome,
+    /// What it waits for, or why it failed.
+    pub waiting: Option<Waiting>,
 }
 
 /// Where a candidate stands.
@@ -79,6 +91,8 @@ pub enum Step {
         template: Template,
         /// In this slot.
         slot: u32,
+        /// Not an instance, but this one-shot container of the release.
+        hook: Option<HookKind>,
     },
     /// Start a created or ended container.
     Start {

@@ -1,6 +1,8 @@
 //! A node told as stories and checked by properties, on a simulated world that does what an executor would do.
 
+mod beside;
 mod elsewhere;
 mod properties;
 mod stories;
+mod wishes;
 mod world;

@@ -12,7 +12,7 @@ use crate::Now;
 /// A dependency that runs this long without becoming ready holds nobody back any longer.
 pub(super) const DEPENDENCY_PATIENCE_MS: u64 = 60_000;
 
-static NO_FACTS: ServiceFacts = ServiceFacts {
+pub(super) static NO_FACTS: ServiceFacts = ServiceFacts {
     instances: Vec::new(),
     network: false,
     refused: Vec::new(),
@@ -51,6 +51,7 @@ impl<'a> View<'a> {
         name: &'a ServiceName,
         wanted: &'a Wanted,
         observed: &'a Observed,
+        facts: &'a ServiceFacts,
         histories: &'a BTreeMap<ServiceName, History>,
         now: Now,
     ) -> Self {
@@ -80,7 +81,7 @@ impl<'a> View<'a> {
             observed,
             histories,
             assignment,
-            facts: observed.services.get(name).unwrap_or(&NO_FACTS),
+            facts,
             history,
             target,
             candidate,

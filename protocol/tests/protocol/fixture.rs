@@ -7,13 +7,13 @@ use protocol::envelope::Envelope;
 use protocol::hello::{Capacity, Event, Hello, Load, Presence, Traffic};
 use protocol::id::{FleetId, NodeId, ReleaseId, ServiceName, Template};
 use protocol::keys::{Role, RoleName, Root, SecretKey};
-use protocol::manifest::{Assignment, Candidate, Manifest, Version};
+use protocol::manifest::{Assignment, Candidate, HookKind, HookRun, Manifest, Version};
 use protocol::peers::{Elsewhere, PeerPort, Peers};
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin, Release};
 use protocol::report::{
-    CandidateReport, Detail, EngineState, Evidence, GivenUp, InstanceReport, InstanceState, Phase,
-    Report, ServiceReport,
+    CandidateReport, Detail, EngineState, Evidence, GivenUp, HookOutcome, HookReport,
+    InstanceReport, InstanceState, Phase, Report, ServiceReport,
 };
 use protocol::spec::{PortProtocol, ServiceSpec};
 use protocol::units::Millis;
@@ -216,6 +216,13 @@ pub(crate) fn manifest_of(releases: &[Release]) -> Manifest {
             sample_every: Millis::from_secs(10),
         }),
     };
+    let hook = |release: &Release| HookRun {
+        service: release.service().clone(),
+        kind: HookKind::PreDeploy,
+        revision: 3,
+        release: id_of(release),
+        attempt: 1,
+    };
     Manifest {
         format: 1,
         fleet: fleet(),
@@ -225,6 +232,7 @@ pub(crate) fn manifest_of(releases: &[Release]) -> Manifest {
         issued_at: 1_790_000_000,
         services: releases.iter().map(assignment).collect(),
         removed: BTreeSet::from([service("old-service")]),
+        hooks: releases.iter().map(hook).collect(),
         releases: releases.iter().map(|r| Envelope::sign(r, &[&release_key()])).collect(),
         peers: peers(),
     }
@@ -330,6 +338,13 @@ pub(crate) fn report() -> Report {
             detail: None,
             desired: 1,
             ready: 0,
+        }),
+        hook: Some(HookReport {
+            kind: HookKind::PreDeploy,
+            revision: 3,
+            attempt: 1,
+            outcome: HookOutcome::Underway,
+            detail: None,
         }),
     };
     Report {

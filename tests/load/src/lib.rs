@@ -77,6 +77,14 @@ impl Load {
         Summary::of(records.iter().filter(|r| r.due >= from && r.due < to))
     }
 
+    /// Every failure of the requests that were due between two moments, verbatim, by its moment.
+    #[must_use]
+    pub fn failures(&self, from: Instant, to: Instant) -> Vec<(Instant, String)> {
+        let records = self.shared.records();
+        let due = records.iter().filter(|r| r.due >= from && r.due < to);
+        due.filter_map(|r| Some((r.done, r.outcome.as_ref().err()?.clone()))).collect()
+    }
+
     /// When the last answer of this version came.
     #[must_use]
     pub fn last_answer_of(&self, version: &str) -> Option<Instant> {

@@ -6,19 +6,20 @@ use protocol::FORMAT;
 use protocol::envelope::Envelope;
 use protocol::file::parse;
 use protocol::hello::{Capacity, Hello, Load, Presence};
-use protocol::id::{NodeId, ServiceId, Template};
+use protocol::id::{EnvironmentName, NodeId, ServiceId, Template};
 use protocol::keys::{Role, RoleName, Root, SecretKey};
 use protocol::manifest::{Assignment, Manifest, Version};
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin, Release};
 use protocol::report::{
-    EngineState, Evidence, GivenUp, InstanceReport, InstanceState, Phase, Report, ServiceReport,
+    CandidateReport, EngineState, Evidence, GivenUp, InstanceReport, InstanceState, Phase, Report,
+    ServiceReport,
 };
 use protocol::spec::ServiceSpec;
 use protocol::topic::Up;
 
 use super::super::records::{Change, Kept};
-use super::super::requests::{Accepted, Deploy, PlanRequest, Refused, Undo};
+use super::super::requests::{Accepted, Deploy, PlanRequest, Refused, Steer, Undo};
 use super::super::shown::{PlanShown, RolloutShown, ServiceShown};
 use super::super::{At, Director, State};
 use planner::Now;
@@ -31,6 +32,7 @@ pub(super) struct World {
     pub(super) at: At,
     keys: BTreeMap<String, SecretKey>,
     names: BTreeMap<String, String>,
+    environments: BTreeMap<String, String>,
     /// Where a board's proxy serves others, once the test has said so.
     fleet_ports: BTreeMap<String, std::net::SocketAddr>,
     kept: Vec<Change>,
@@ -62,6 +64,7 @@ impl World {
             at,
             keys: BTreeMap::new(),
             names: BTreeMap::new(),
+            environments: BTreeMap::new(),
             fleet_ports: BTreeMap::new(),
             kept: Vec::new(),
             counter: 0,
@@ -79,6 +82,16 @@ impl World {
         self.keys.insert(handle.to_owned(), SecretKey::from_seed([seed; 32]));
         self.names.insert(handle.to_owned(), name.to_owned());
         let _ = self.says_hello(handle);
+    }
+
+    /// A board of another environment.
+    pub(super) fn joins_in(&mut self, handle: &str, environment: &str) {
+        self.environments.insert(handle.to_owned(), environment.to_owned());
+        self.joins_as(handle, handle);
+    }
+
+    fn environment(&self, handle: &str) -> EnvironmentName {
+        self.environments.get(handle).map_or("default", String::as_str).parse().unwrap()
     }
 
     pub(super) fn node_id(&self, handle: &str) -> NodeId {
@@ -107,7 +120,7 @@ impl World {
             node: key.public().node_id(),
             public_key: key.public().to_base64(),
             name: self.names[handle].parse().unwrap(),
-            environment: "default".parse().unwrap(),
+            environment: self.environment(handle),
             labels: BTreeMap::new(),
             formats: vec![1],
             agent_version: "0.1.0".to_owned(),
@@ -234,7 +247,7 @@ impl World {
             format: FORMAT,
             fleet: FLEET.parse().unwrap(),
             node: self.node_id(handle),
-            environment: "default".parse().unwrap(),
+            environment: self.environment(handle),
             sequence: self.sequence,
             agent_started_ms: 1,
             seen: self.seen(handle),
@@ -269,7 +282,12 @@ impl World {
         if self.state.manifest(&self.node_id(handle)).is_none() {
             return String::new();
         }
-        let show = |a: &Assignment| format!("{}:{}x{}", a.service, a.revision, a.count);
+        let show = |a: &Assignment| {
+            let beside = a.candidate.as_ref();
+            let beside = beside.map(|c| format!("+{}x{}@{}", c.revision, c.count, c.share));
+            let held = if a.paused { " held" } else { "" };
+            format!("{}:{}x{}{}{held}", a.service, a.revision, a.count, beside.unwrap_or_default())
+        };
         self.manifest(handle).services.iter().map(show).collect::<Vec<_>>().join(" ")
     }
 
@@ -281,8 +299,35 @@ impl World {
         self.sign_by(service, version, 9)
     }
 
+    /// A deploy whose file says this under `[rollout]`.
+    pub(super) fn deploy_as(&mut self, version: &str, rollout: &str) -> Result<Accepted, Refused> {
+        let (image, mut spec) = parts("web", version);
+        let text = format!("name = \"web\"\n[rollout]\n{rollout}\n");
+        spec.rollout = parse("test.toml", &text).unwrap().spec.rollout;
+        let envelope = self.sign_parts((image, spec), 2);
+        self.deploy_envelope(envelope)
+    }
+
+    /// The plan of such a deploy.
+    pub(super) fn plan_as(&self, version: &str, rollout: &str) -> PlanShown {
+        let (image, mut spec) = parts("web", version);
+        let text = format!("name = \"web\"\n[rollout]\n{rollout}\n");
+        spec.rollout = parse("test.toml", &text).unwrap().spec.rollout;
+        let (environment, environments) = ("default".parse().unwrap(), BTreeMap::new());
+        let spec = Box::new(spec);
+        let request = PlanRequest { environment, image, spec, environments };
+        self.state.plan(&request, self.at).unwrap()
+    }
+
+    pub(super) fn steer(&mut self, steer: Steer) -> Result<Accepted, Refused> {
+        let accepted = self.state.steer(&id("web"), steer, self.at);
+        self.settle();
+        accepted
+    }
+
     fn sign_by(&mut self, service: &str, version: &str, seed: u8) -> Envelope {
-        self.sign_parts(parts(service, version), seed)
+        let (image, spec) = parts(service, version);
+        self.sign_parts((image, spec), seed)
     }
 
     fn sign_parts(&mut self, (image, spec): (Image, ServiceSpec), seed: u8) -> Envelope {
@@ -308,7 +353,15 @@ impl World {
     }
 
     pub(super) fn deploy_envelope(&mut self, release: Envelope) -> Result<Accepted, Refused> {
-        let environment = "default".parse().unwrap();
+        self.deploy_in("default", release)
+    }
+
+    pub(super) fn deploy_in(
+        &mut self,
+        environment: &str,
+        release: Envelope,
+    ) -> Result<Accepted, Refused> {
+        let environment = environment.parse().unwrap();
         let (file, by) = (String::new(), "test".to_owned());
         let deploy = Deploy { environment, release, file, cause: None, by, if_revision: None };
         let accepted = self.state.deploy(deploy, self.at);
@@ -383,7 +436,16 @@ fn running(assignment: &Assignment, phase: Phase) -> ServiceReport {
         restarts: 0,
     };
     ServiceReport {
-        candidate: None,
+        candidate: assignment.candidate.as_ref().map(|candidate| CandidateReport {
+            revision: candidate.revision,
+            attempt: candidate.attempt,
+            share: candidate.share,
+            phase,
+            detail: None,
+            desired: candidate.count,
+            ready: candidate.count,
+        }),
+        hook: None,
         service: assignment.service.clone(),
         revision: assignment.revision,
         attempt: assignment.attempt,

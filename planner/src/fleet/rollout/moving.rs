@@ -36,6 +36,9 @@ impl Rollout {
         if open > 0 || (self.count(NodeState::Done) == 0 && !self.nodes.is_empty()) {
             return;
         }
+        if !self.is_proven(actions) {
+            return;
+        }
         if self.order.soak_ms > 0 {
             self.soak_until = Some(now.plus(self.order.soak_ms).plus(SOAK_MARGIN_MS));
         }

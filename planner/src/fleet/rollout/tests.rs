@@ -1,10 +1,14 @@
 //! Rollouts told as stories: events in, actions out.
 
+use protocol::manifest::HookKind;
+use protocol::report::HookOutcome;
 use protocol::spec::{Analysis, CanaryStep, Hold, Share};
 use protocol::units::Millis;
 
 use super::*;
 use crate::fleet::analysis::{Counts, Sample};
+use crate::fleet::event::HookProgress;
+use crate::fleet::order::Hooks;
 use crate::fleet::waves::Wave;
 
 /// A rollout of revision 2 over nodes `a b c` (a trailing `!` marks one that is away), driven by words.
@@ -32,6 +36,7 @@ impl Story {
             errors_allowed: 0,
             on_failure: OnFailure::Rollback,
             soak_ms: 0,
+            hooks: Hooks::default(),
         };
         change(&mut order);
         let online = nodes.iter().map(|n| (name(n), !n.ends_with('!'))).collect();
@@ -42,15 +47,19 @@ impl Story {
     }
 
     fn tell(&mut self, actions: Vec<FleetAction>) {
-        self.told.extend(actions.into_iter().filter_map(|action| match action {
-            FleetAction::Try { node, share } => Some(format!("try {node} {share}")),
-            FleetAction::Assign(node) => Some(format!("assign {node}")),
-            FleetAction::Revert(node) => Some(format!("revert {node}")),
-            FleetAction::Hold { node, paused: true } => Some(format!("hold {node}")),
-            FleetAction::Hold { node, paused: false } => Some(format!("go on {node}")),
-            FleetAction::Enter { state, .. } => Some(state.to_string()),
-            FleetAction::Note { reason, .. } => {
-                reason.filter(|r| *r != Reason::Holding).map(|reason| format!("({reason})"))
+        self.told.extend(actions.into_iter().filter_map(|action| {
+            match action {
+                FleetAction::Try { node, share } => Some(format!("try {node} {share}")),
+                FleetAction::Assign(node) => Some(format!("assign {node}")),
+                FleetAction::Revert(node) => Some(format!("revert {node}")),
+                FleetAction::RunHook { node, kind } => Some(format!("{} on {node}", kind.as_str())),
+                FleetAction::EndHook(node) => Some(format!("end hook on {node}")),
+                FleetAction::Hold { node, paused: true } => Some(format!("hold {node}")),
+                FleetAction::Hold { node, paused: false } => Some(format!("go on {node}")),
+                FleetAction::Enter { state, .. } => Some(state.to_string()),
+                FleetAction::Note { reason, .. } => reason
+                    .filter(|r| !matches!(r, Reason::Holding | Reason::WaitingForHook))
+                    .map(|reason| format!("({reason})")),
             }
         }));
     }
@@ -64,7 +73,8 @@ impl Story {
     fn report(self, node: &str, revision: u64, phase: Phase) -> Self {
         let reason = matches!(phase, Phase::RollingBack).then_some(Reason::NotReadyInTime);
         let node = node.parse().unwrap();
-        let report = NodeReport { revision, phase, reason, message: None, candidate: None };
+        let report =
+            NodeReport { revision, phase, reason, message: None, candidate: None, hook: None };
         self.event(FleetEvent::Report { node, report })
     }
 
@@ -79,6 +89,7 @@ impl Story {
             reason: None,
             message: None,
             candidate: Some(candidate),
+            hook: None,
         };
         self.event(FleetEvent::Report { node, report })
     }
@@ -88,6 +99,20 @@ impl Story {
         let counts = |(requests, errors)| Counts { requests, errors, ..Counts::default() };
         let sample = Sample { candidate: counts(canary), stable: counts(stable) };
         self.event(FleetEvent::Traffic { node: node.parse().unwrap(), sample })
+    }
+
+    /// The node runs `revision` and says this of its hook.
+    fn hook(self, node: &str, revision: u64, kind: HookKind, outcome: HookOutcome) -> Self {
+        let hook = HookProgress { kind, revision: 2, outcome, reason: None, message: None };
+        let report = NodeReport {
+            revision,
+            phase: Phase::Running,
+            reason: None,
+            message: None,
+            candidate: None,
+            hook: Some(hook),
+        };
+        self.event(FleetEvent::Report { node: node.parse().unwrap(), report })
     }
 
     fn promote(self) -> Self {
@@ -284,142 +309,6 @@ fn an_operator_holds_it_and_lets_it_go_on() {
     moving.check("in_progress, assign a, paused, hold a, in_progress, go on a");
 }
 
-fn green(auto_promote: bool) -> impl Fn(&mut Order) {
-    move |order| {
-        order.trial = Some(Trial::Green { auto_promote });
-        order.waves[0].at_once = usize::MAX;
-    }
-}
-
-#[test]
-fn the_green_set_comes_up_everywhere_and_switches_everywhere_at_once() {
-    let story = Story::begin(&["a", "b"], green(false))
-        .beside("a", 0, Phase::Updating)
-        .beside("a", 0, Phase::Running)
-        .beside("b", 0, Phase::Running);
-    story.check("in_progress, try a 0, try b 0, awaiting_promotion");
-    story
-        .promote()
-        .report("a", 2, Phase::Running)
-        .report("b", 2, Phase::Running)
-        .check("in_progress, try a 0, try b 0, awaiting_promotion, in_progress, assign a, assign b, succeeded");
-}
-
-#[test]
-fn a_green_set_may_switch_by_itself_and_a_node_that_is_away_takes_it_when_it_returns() {
-    Story::begin(&["a", "b!"], green(true))
-        .beside("a", 0, Phase::Running)
-        .report("a", 2, Phase::Running)
-        .check("in_progress, try a 0, assign a, assign b, succeeded");
-}
-
-#[test]
-fn a_green_set_that_fails_on_one_node_goes_everywhere() {
-    Story::begin(&["a", "b"], green(true))
-        .beside("a", 0, Phase::Running)
-        .beside("b", 0, Phase::Failed)
-        .report("a", 1, Phase::Running)
-        .report("b", 1, Phase::Running)
-        .check("in_progress, try a 0, try b 0, rolling_back, revert a, revert b, rolled_back");
-}
-
-const ANALYSIS: Analysis = Analysis {
-    interval: Millis(10_000),
-    failure_limit: 2,
-    max_error_rate: Some(100),
-    max_p99: None,
-    min_requests: 100,
-    dry_run: false,
-};
-
-/// A canary on node a: 10 % for 20 s, then 50 % until a person says so.
-fn canary(analysis: Analysis) -> impl Fn(&mut Order) {
-    move |order| {
-        let step = |weight, hold| CanaryStep { weight, hold };
-        order.trial = Some(Trial::Canary {
-            nodes: vec!["a".parse().unwrap()],
-            steps: vec![step(10, Hold::For(Millis(20_000))), step(50, Hold::Manual)],
-            analysis,
-        });
-        order.waves = vec![wave(&["a"], 1), wave(&["b"], 1)];
-    }
-}
-
-#[test]
-fn a_canary_grows_step_by_step_while_it_is_good_and_then_replaces_the_rest() {
-    let story = Story::begin(&["a", "b"], canary(ANALYSIS))
-        .beside("a", 1_000, Phase::Running)
-        .traffic("a", (0, 0), (0, 0))
-        .traffic("a", (200, 0), (1_800, 0))
-        .later(10_000)
-        .traffic("a", (400, 0), (3_600, 0))
-        .later(10_000);
-    story.check("in_progress, try a 1000, try a 5000");
-    let story = story.beside("a", 1_000, Phase::Running).beside("a", 5_000, Phase::Running);
-    story.check("in_progress, try a 1000, try a 5000, awaiting_promotion");
-    story.promote().report("a", 2, Phase::Running).report("b", 2, Phase::Running).check(
-        "in_progress, try a 1000, try a 5000, awaiting_promotion, in_progress, assign a, assign b, succeeded",
-    );
-}
-
-#[test]
-fn a_canary_with_errors_is_aborted_at_its_limit() {
-    Story::begin(&["a", "b"], canary(ANALYSIS))
-        .beside("a", 1_000, Phase::Running)
-        .traffic("a", (0, 0), (0, 0))
-        .traffic("a", (200, 10), (1_800, 0))
-        .later(10_000)
-        .traffic("a", (400, 20), (3_600, 0))
-        .later(10_000)
-        .check("in_progress, try a 1000, (error_rate), rolling_back, revert a");
-}
-
-#[test]
-fn a_canary_with_too_few_requests_holds_its_weight_and_says_so() {
-    let story = Story::begin(&["a", "b"], canary(ANALYSIS))
-        .beside("a", 1_000, Phase::Running)
-        .traffic("a", (0, 0), (0, 0))
-        .traffic("a", (12, 0), (100, 0))
-        .later(10_000)
-        .later(10_000)
-        .later(100_000);
-    story.check("in_progress, try a 1000, (inconclusive)");
-    story
-        .traffic("a", (112, 0), (900, 0))
-        .later(10_000)
-        .check("in_progress, try a 1000, (inconclusive), try a 5000");
-}
-
-#[test]
-fn a_dry_run_says_what_it_would_do_and_goes_on() {
-    Story::begin(&["a", "b"], canary(Analysis { dry_run: true, ..ANALYSIS }))
-        .beside("a", 1_000, Phase::Running)
-        .traffic("a", (0, 0), (0, 0))
-        .traffic("a", (200, 100), (1_800, 0))
-        .later(10_000)
-        .traffic("a", (400, 200), (3_600, 0))
-        .later(10_000)
-        .check("in_progress, try a 1000, (error_rate), (error_rate), try a 5000");
-}
-
-#[test]
-fn promoting_a_timed_step_skips_the_rest_of_its_time_and_in_full_all_steps() {
-    let story = Story::begin(&["a", "b"], canary(ANALYSIS)).beside("a", 1_000, Phase::Running);
-    story.promote().check("in_progress, try a 1000, try a 5000");
-    let story = Story::begin(&["a", "b"], canary(ANALYSIS)).beside("a", 1_000, Phase::Running);
-    story.event(FleetEvent::Promote { full: true }).check("in_progress, try a 1000, assign a");
-}
-
-#[test]
-fn an_aborted_canary_leaves_only_its_own_nodes() {
-    Story::begin(&["a", "b"], canary(ANALYSIS))
-        .beside("a", 1_000, Phase::Running)
-        .event(FleetEvent::Abort)
-        .beside("a", 1_000, Phase::Running)
-        .report("a", 1, Phase::Running)
-        .check("in_progress, try a 1000, rolling_back, revert a, aborted");
-}
-
 #[test]
 fn a_node_that_fails_while_it_soaks_takes_the_others_back() {
     let soaking = || {
@@ -437,3 +326,47 @@ fn a_node_that_fails_while_it_soaks_takes_the_others_back() {
     assert!(over.rollout.is_over(over.now));
     over.report("b", 2, Phase::RollingBack).check("in_progress, assign a, assign b, succeeded");
 }
+
+fn hooks(order: &mut Order) {
+    order.hooks = Hooks { pre_deploy: true, post_deploy: true };
+}
+
+#[test]
+fn hooks_run_on_one_node_before_the_first_and_after_the_last_one_moves() {
+    Story::begin(&["a!", "b"], hooks)
+        .hook("b", 1, HookKind::PreDeploy, HookOutcome::Underway)
+        .hook("b", 1, HookKind::PreDeploy, HookOutcome::Succeeded)
+        .report("b", 2, Phase::Running)
+        .hook("b", 2, HookKind::PostDeploy, HookOutcome::Succeeded)
+        .check(
+            "in_progress, pre_deploy on b, end hook on b, assign a, assign b, post_deploy on b, end hook on b, succeeded",
+        );
+}
+
+#[test]
+fn a_hook_that_fails_before_ends_it_with_nothing_changed() {
+    Story::begin(&["a"], hooks)
+        .hook("a", 1, HookKind::PreDeploy, HookOutcome::Failed)
+        .check("in_progress, pre_deploy on a, end hook on a, rolling_back, rolled_back");
+}
+
+#[test]
+fn a_hook_that_fails_after_goes_back() {
+    Story::begin(&["a"], |order| order.hooks = Hooks { pre_deploy: false, post_deploy: true })
+        .report("a", 2, Phase::Running)
+        .hook("a", 2, HookKind::PostDeploy, HookOutcome::Failed)
+        .report("a", 1, Phase::Running)
+        .check(
+            "in_progress, assign a, post_deploy on a, end hook on a, rolling_back, revert a, rolled_back",
+        );
+}
+
+#[test]
+fn a_node_lost_with_a_hook_is_waited_for() {
+    Story::begin(&["a", "b"], hooks)
+        .event(FleetEvent::Offline("a".parse().unwrap()))
+        .later(3_600_000)
+        .check("in_progress, pre_deploy on a");
+}
+
+mod trials;

@@ -5,7 +5,8 @@ use protocol::report::Phase;
 use protocol::spec::PortProtocol;
 use protocol::units::Millis;
 
-use super::world::{App, World, name, spec};
+use super::wishes::{name, spec};
+use super::world::{App, World};
 use crate::node::Decision;
 
 const READY: App = App::Ready(100);

@@ -5,7 +5,8 @@ use protocol::report::Phase;
 use protocol::spec::{BlueGreen, OnFailure, ServiceSpec, Share, Strategy as Manner};
 use protocol::units::Millis;
 
-use super::world::{App, World, exclusive, spec};
+use super::wishes::{exclusive, spec};
+use super::world::{App, World};
 use crate::node::{Instance, Routing};
 
 #[derive(Debug, Clone)]

@@ -1,20 +1,14 @@
 //! A node without Docker, proxy or disk: it takes verdicts, does their steps and lets time pass.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use protocol::id::{Digest, FleetId, ReleaseId, ServiceName, Template};
-use protocol::manifest::{Assignment, Candidate};
+use protocol::id::{ReleaseId, ServiceName, Template};
+use protocol::manifest::HookKind;
 use protocol::peers::Peers;
 use protocol::reason::Reason;
-use protocol::release::{Image, Pin, Release};
 use protocol::report::{GivenUp, Phase};
-use protocol::spec::{
-    Container, Health, Hooks, Listen, OnFailure, Placement, Port, PortProtocol, Resources,
-    RolloutPolicy, Scheduling, ServiceSpec, Share, Strategy, Volume,
-};
-use protocol::units::Millis;
 
+use super::wishes::name;
 use crate::Now;
 use crate::node::{
     AfterGivingUp, BackendState, Decision, Decisions, Exit, History, ImageState, Instance, Kept,
@@ -56,60 +50,6 @@ pub(super) struct World {
     containers: u32,
 }
 
-pub(super) fn name(text: &str) -> ServiceName {
-    text.parse().expect("a valid name")
-}
-
-pub(super) fn spec(service: &str) -> ServiceSpec {
-    ServiceSpec {
-        name: name(service),
-        scheduling: Scheduling::PerNode(1),
-        container: Container::default(),
-        stop_grace: Millis::from_secs(10),
-        depends_on: BTreeSet::new(),
-        uses: BTreeSet::new(),
-        ports: vec![Port {
-            name: "http".parse().expect("a valid name"),
-            listen: Some(Listen { address: None, port: 8080 }),
-            target: 8080,
-            protocol: PortProtocol::Http,
-            proxy_protocol: false,
-        }],
-        health: Health::default(),
-        resources: Resources::default(),
-        rollout: RolloutPolicy {
-            strategy: Strategy::Rolling,
-            max_surge: Share::Count(1),
-            max_unavailable: Share::Count(0),
-            batches: Vec::new(),
-            batch: Share::Count(1),
-            success_threshold: Share::Percent(100),
-            error_threshold: Share::Count(0),
-            min_ready: Millis(0),
-            progress_deadline: Millis::from_secs(60),
-            on_failure: OnFailure::Rollback,
-            soak: Millis(0),
-            revision_history_limit: 10,
-            drain: Millis::from_secs(30),
-            hold_requests: Millis::from_secs(30),
-        },
-        placement: Placement::default(),
-        volumes: Vec::new(),
-        hooks: Hooks::default(),
-    }
-}
-
-pub(super) fn exclusive(mut spec: ServiceSpec) -> ServiceSpec {
-    let volume = "data".parse().expect("a valid name");
-    spec.volumes.push(Volume {
-        name: volume,
-        path: "/data".into(),
-        read_only: false,
-        shared: false,
-    });
-    spec
-}
-
 impl World {
     pub(super) fn new() -> Self {
         let environment = "default".parse().expect("a valid name");
@@ -118,6 +58,7 @@ impl World {
             wanted: Wanted {
                 environment,
                 assignments: BTreeMap::new(),
+                hooks: BTreeMap::new(),
                 releases: BTreeMap::new(),
                 peers: Peers::default(),
             },
@@ -130,83 +71,6 @@ impl World {
             doomed: BTreeMap::new(),
             containers: 0,
         }
-    }
-
-    /// The manifest now wants `version` of the spec's service, `count` instances, under `attempt`.
-    pub(super) fn want(
-        &mut self,
-        spec: &ServiceSpec,
-        version: u8,
-        app: App,
-        count: u32,
-        attempt: u32,
-    ) {
-        let release = self.release(spec, version, app);
-        let assignment = Assignment {
-            service: spec.name.clone(),
-            revision: version.into(),
-            release,
-            count,
-            attempt,
-            restarts: 0,
-            paused: false,
-            candidate: None,
-        };
-        self.wanted.assignments.insert(spec.name.clone(), assignment);
-    }
-
-    /// The manifest now wants `version` beside what it wants, with a share of ten thousand requests.
-    pub(super) fn beside(
-        &mut self,
-        spec: &ServiceSpec,
-        version: u8,
-        app: App,
-        count: u32,
-        share: u32,
-    ) {
-        let release = self.release(spec, version, app);
-        let candidate = Candidate {
-            revision: version.into(),
-            release,
-            count,
-            attempt: 1,
-            restarts: 0,
-            share,
-            sample_every: Millis::from_secs(10),
-        };
-        let now = self.now;
-        let facts = self.observed.services.entry(spec.name.clone()).or_default();
-        facts.candidate_progress_at = Some(now);
-        let assignment = self.wanted.assignments.get_mut(&spec.name).expect("wanted");
-        assignment.candidate = Some(candidate);
-    }
-
-    /// The operator holds the rollout, or lets it go on.
-    pub(super) fn hold(&mut self, service: &str, paused: bool) {
-        let now = self.now;
-        let service = name(service);
-        self.wanted.assignments.get_mut(&service).expect("wanted").paused = paused;
-        if let Some(facts) = self.observed.services.get_mut(&service) {
-            facts.progress_at = Some(now);
-        }
-    }
-
-    fn release(&mut self, spec: &ServiceSpec, version: u8, app: App) -> ReleaseId {
-        let release = release_id(&spec.name, version);
-        let digest: Digest = format!("sha256:{release}").parse().expect("64 digits");
-        let image = Image { reference: format!("web:v{version}"), pin: Pin::Digest(digest) };
-        let fleet = FleetId::from_random([7; 16]);
-        let document = Release {
-            format: 1,
-            fleet,
-            counter: version.into(),
-            image,
-            base: spec.clone(),
-            environments: BTreeMap::new(),
-        };
-        self.wanted.releases.insert(release.clone(), Arc::new(document));
-        self.apps.insert(release.clone(), app);
-        release
     }
 
     pub(super) fn decide(&self) -> Decisions {
@@ -348,8 +212,8 @@ impl World {
                 };
                 self.observed.images.insert(image.pin, state);
             }
-            Step::Create { release, template, slot } => {
-                self.create(service, release, template, slot)
+            Step::Create { release, template, slot, hook } => {
+                self.create(service, release, template, slot, hook)
             }
             Step::Start { container } => self.start(service, &container),
             Step::Terminate { container } => {
@@ -386,7 +250,14 @@ impl World {
         }
     }
 
-    fn create(&mut self, service: &ServiceName, release: ReleaseId, template: Template, slot: u32) {
+    fn create(
+        &mut self,
+        service: &ServiceName,
+        release: ReleaseId,
+        template: Template,
+        slot: u32,
+        hook: Option<HookKind>,
+    ) {
         let version = self.wanted.releases[&release].counter;
         if self.apps[&release] == App::CannotCreate {
             return self.fail(service, template, Reason::CreateFailed);
@@ -394,7 +265,10 @@ impl World {
         self.containers += 1;
         let instance = Instance {
             container: format!("c{}", self.containers),
-            name: format!("v{version}-{slot}"),
+            name: match hook {
+                None => format!("v{version}-{slot}"),
+                Some(kind) => format!("v{version}-{}", kind.as_str()),
+            },
             slot,
             release,
             template,
@@ -487,10 +361,6 @@ impl World {
     pub(super) fn phase(&self, service: &str) -> Phase {
         self.verdict(service).phase
     }
-}
-
-pub(super) fn release_id(service: &ServiceName, version: u8) -> ReleaseId {
-    ReleaseId::of_payload(format!("{service} {version}").as_bytes())
 }
 
 fn end(instance: &mut Instance, now: Now) {

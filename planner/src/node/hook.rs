@@ -1,0 +1,112 @@
+//! A one-shot container of a deploy: created, started, waited for, once. What it left behind says how it went.
+
+use protocol::manifest::HookRun;
+use protocol::reason::Reason;
+use protocol::report::HookOutcome;
+
+use super::facts::{Instance, Kept, Life};
+use super::failing;
+use super::preparing::{self, Prepared};
+use super::step::{AfterGivingUp, HookVerdict, LedgerChange, Step, Waiting};
+use super::view::View;
+
+/// What comes next for a hook, and where it stands.
+pub(super) struct Next {
+    pub(super) step: Option<Step>,
+    pub(super) verdict: HookVerdict,
+}
+
+/// `instance` is its container, where there is one.
+pub(super) fn decide(view: &View<'_>, run: &HookRun, instance: Option<&Instance>) -> Next {
+    let kept = Kept {
+        release: run.release.clone(),
+        template: run.template(&view.wanted.environment),
+        attempt: run.attempt,
+        revision: run.revision,
+    };
+    if let Some(given_up) = view.history.given_up.as_ref().filter(|_| view.has_given_up(&kept)) {
+        let (reason, message) = (given_up.reason, given_up.message.clone());
+        return ended(HookOutcome::Failed, Some(Waiting { reason, message, until: None }));
+    }
+    let release = view.wanted.releases.get(&run.release);
+    let hook = release.and_then(|r| r.spec(&view.wanted.environment).hooks.get(run.kind));
+    let Some((release, hook)) = release.zip(hook) else {
+        return failed(kept, format!("the release has no {}", run.kind.as_str()), None);
+    };
+    let kind = run.kind.as_str();
+    let Some(instance) = instance else {
+        return match preparing::image(view, &release.image) {
+            Prepared::Do(step, waiting) => underway(Some(step), waiting),
+            Prepared::Wait(waiting) => underway(None, Some(waiting)),
+            Prepared::Failed { message, .. } => failed(kept, message, None),
+            Prepared::Ready => create(view, kept, run),
+        };
+    };
+    match &instance.life {
+        Life::Created => match refused(view, &kept) {
+            Some(Refused::Finally(message)) => failed(kept, message, None),
+            Some(Refused::ForNow(waiting)) => underway(None, Some(waiting)),
+            None => underway(Some(Step::Start { container: instance.container.clone() }), None),
+        },
+        Life::Running { since } | Life::Stopping { since } => {
+            let until = since.plus(hook.timeout.0);
+            let message = format!("{kind} runs");
+            let waiting = Waiting { reason: Reason::WaitingForHook, message, until: Some(until) };
+            let is_late = view.now >= until;
+            let step = is_late.then(|| Step::Kill { container: instance.container.clone() });
+            underway(step, Some(waiting))
+        }
+        Life::Exited(exit) if exit.code == 0 => ended(HookOutcome::Succeeded, None),
+        Life::Exited(exit) => {
+            let message = match exit.oom {
+                true => format!("{kind} was killed for its memory"),
+                false => format!("{kind} ended with code {}", exit.code),
+            };
+            failed(kept, message, Some(instance.container.clone()))
+        }
+    }
+}
+
+fn create(view: &View<'_>, kept: Kept, run: &HookRun) -> Next {
+    match refused(view, &kept) {
+        Some(Refused::Finally(message)) => failed(kept, message, None),
+        Some(Refused::ForNow(waiting)) => underway(None, Some(waiting)),
+        None => {
+            let (release, template) = (kept.release, kept.template);
+            let hook = Some(run.kind);
+            underway(Some(Step::Create { release, template, slot: 0, hook }), None)
+        }
+    }
+}
+
+/// Why the engine did not do the last step of this container.
+enum Refused {
+    Finally(String),
+    ForNow(Waiting),
+}
+
+fn refused(view: &View<'_>, kept: &Kept) -> Option<Refused> {
+    let failure = view.facts.failure.as_ref().filter(|f| f.template == kept.template)?;
+    if failure.permanent || failure.failures >= failing::STEP_FAILURES {
+        return Some(Refused::Finally(failure.message.clone()));
+    }
+    let until = failure.at.plus(failing::backoff_ms(failure.failures));
+    let (reason, message) = (failure.reason, failure.message.clone());
+    let waiting = Waiting { reason, message, until: Some(until) };
+    (view.now < until).then_some(Refused::ForNow(waiting))
+}
+
+fn underway(step: Option<Step>, waiting: Option<Waiting>) -> Next {
+    Next { step, verdict: HookVerdict { outcome: HookOutcome::Underway, waiting } }
+}
+
+fn ended(outcome: HookOutcome, waiting: Option<Waiting>) -> Next {
+    Next { step: None, verdict: HookVerdict { outcome, waiting } }
+}
+
+/// It is written down with its evidence before anyone is told.
+fn failed(failed: Kept, message: String, evidence_of: Option<String>) -> Next {
+    let (reason, then) = (Reason::HookFailed, AfterGivingUp::Unchanged);
+    let change = LedgerChange::GiveUp { failed, reason, message, evidence_of, then };
+    underway(Some(Step::Record(change)), None)
+}
