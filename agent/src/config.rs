@@ -31,7 +31,8 @@ pub struct Config {
     /// Addresses that services listen on, unless they narrow it.
     #[serde(default = "default_listen")]
     pub listen: Vec<IpAddr>,
-    /// The address people and other nodes reach this node by; none: the one from which it reaches the broker.
+    /// The address people and other nodes reach this node by; none: the first of
+    /// `listen`, or where that is all of them the one it has towards the broker or the outside.
     #[serde(default)]
     pub address: Option<IpAddr>,
     /// The port on which the proxies of other nodes reach this one's; 0: nothing is served to them nor asked of them.

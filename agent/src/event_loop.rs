@@ -150,7 +150,7 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// Where ports are open unless a service narrows it.
     pub listen: Vec<IpAddr>,
-    /// Where people and other nodes reach the node; none: as it reaches `broker`.
+    /// Where people and other nodes reach the node; none: what it has towards `broker` or the outside.
     pub address: Option<IpAddr>,
     /// Where the broker is, if it is known by its address.
     pub broker: Option<IpAddr>,

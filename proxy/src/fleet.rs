@@ -18,12 +18,13 @@
 
 use crate::connect::{Reach, Search, connect};
 use crate::http::Arrival;
-use crate::limits::{QUESTION_DEADLINE, QUESTION_MAX_BYTES};
+use crate::limits::{NODE_SILENCE_MAX, QUESTION_DEADLINE, QUESTION_MAX_BYTES};
 use crate::listen::Slot;
 use crate::live::Live;
 use crate::live::backend::{Reuse, Work};
 use crate::live::route::Route;
 use crate::table::Protocol;
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub(crate) async fn ask(
 ) -> io::Result<TcpStream> {
     let mut stream = connect_from(source, address).await?;
     stream.set_nodelay(true)?;
+    notice_silence(&stream)?;
     stream.write_all(format!("{GREETING}{route}\n").as_bytes()).await?;
     let mut answer = [0; YES.len()];
     stream.read_exact(&mut answer).await?;
@@ -59,6 +61,14 @@ pub(crate) async fn ask(
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     Ok(stream)
+}
+
+/// Sent bytes must be acknowledged in time, and where nothing is sent the other machine is asked (tcp(7)).
+fn notice_silence(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(NODE_SILENCE_MAX))?;
+    let asked = TcpKeepalive::new().with_time(NODE_SILENCE_MAX).with_interval(NODE_SILENCE_MAX / 5);
+    socket.set_tcp_keepalive(&asked)
 }
 
 /// A source that this machine does not have, because people reach it by another's address, is left to the system.

@@ -6,6 +6,9 @@ use std::time::Duration;
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_millis(250);
 /// The same for another node's proxy, its answer to our question included.
 pub(crate) const CONNECT_THROUGH_DEADLINE: Duration = Duration::from_secs(1);
+/// A node whose machine acknowledges nothing for this long is gone, and with it the connections with its proxy: a board
+/// that lost its power sends no farewell.
+pub(crate) const NODE_SILENCE_MAX: Duration = Duration::from_secs(5);
 /// From the accepting of a connection on the fleet port to the end of its question.
 pub(crate) const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
 /// The question that opens a connection to a fleet port, its line's end included.

@@ -38,11 +38,11 @@ impl World {
         world
     }
 
-    /// Reachable by its name alone.
+    /// Reachable by its name alone. An answer takes a while, so that some are in flight at every moment.
     fn deploy_world(&self, version: &str, homes: &str) {
         let text = format!(
             "name = \"world-state\"\nimage = \"pith-demo:v1\"\nper_node = 1\nstop_grace = \"5s\"\n\
-             env = {{ VERSION = \"{version}\" }}\n[[ports]]\ntarget = {INNER}\n\
+             env = {{ VERSION = \"{version}\", WORK_MS = \"100\" }}\n[[ports]]\ntarget = {INNER}\n\
              [health.readiness]\nhttp = {{ path = \"/ready\", port = {INNER} }}\nperiod = \"1s\"\n\
              [rollout]\nprogress_deadline = \"10s\"\ndrain = \"3s\"\n[placement]\nnodes = [{homes}]\n"
         );
@@ -80,12 +80,11 @@ impl World {
             let container = instances.iter().find(|c| c.id.starts_with(&instance));
             container.map_or(format!("nobody: {instance}"), |c| c.labels["io.pith.node"].clone())
         };
-        (0..12)
-            .map(|_| self.call())
-            .map(|(status, who)| {
-                node(format!("{who}{}", if status == 200 { "" } else { " failed" }))
-            })
-            .collect()
+        let answer = |_| {
+            let (status, instance) = self.call();
+            if status == 200 { node(instance) } else { format!("{status}") }
+        };
+        (0..12).map(answer).collect()
     }
 
     fn signal(&self, signal: &str, node: u8, processes: &[&str]) {
@@ -132,7 +131,8 @@ fn a_service_of_other_nodes_is_called_by_its_name_rolled_and_survives_a_node() {
     let after = load.summary(over, over + WHILE / 2);
     world.signal("-CONT", 3, &["agent", "proxy"]);
     assert_eq!(after.failed, 0, "{:?}", after.errors);
-    assert!(after.sent > 100, "{}", after.sent);
+    // Kept connections may wait for the frozen node meanwhile; the new ones do not.
+    assert!(after.sent > 50, "{}", after.sent);
     until_true("both answer again", SOON, || world.answering().len() == 2);
     let summary = since(&load, lost);
     eprintln!(

@@ -11,6 +11,12 @@ fn ip(text: &str) -> Ipv4Addr {
 }
 
 #[test]
+fn an_address_that_only_this_machine_reaches_is_none_to_give_to_others() {
+    let own = own_address(Some(Ipv4Addr::LOCALHOST.into()));
+    assert!(own.is_none_or(|own| !own.is_loopback()), "{own:?}");
+}
+
+#[test]
 fn a_network_is_read_and_written_with_its_host_bits_cleared() {
     assert_eq!(net("10.213.7.9/16").to_string(), "10.213.0.0/16");
     assert_eq!(net("0.0.0.0/0").to_string(), "0.0.0.0/0");
