@@ -40,11 +40,19 @@ impl Client {
     /// # Errors
     /// When there is no connection or no readable answer within 10 s.
     pub fn ask(&mut self, headers: &[(&str, &str)]) -> Result<Answer, String> {
+        self.get("/", headers)
+    }
+
+    /// GETs a path with these headers.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {
         let mut stream = match self.stream.take() {
             Some(kept) => kept,
             None => connect(self.address).map_err(|e| format!("connect: {e}"))?,
         };
-        let mut request = format!("GET / HTTP/1.1\r\nhost: {}\r\n", self.address);
+        let mut request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n", self.address);
         headers.iter().for_each(|(name, value)| request += &format!("{name}: {value}\r\n"));
         stream.write_all((request + "\r\n").as_bytes()).map_err(|e| format!("write: {e}"))?;
         let answer = read(&mut stream)?;

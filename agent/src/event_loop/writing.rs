@@ -8,7 +8,7 @@ use planner::Now;
 use planner::node::{LedgerChange, Wanted};
 use protocol::acceptance::{self, Accepted};
 use protocol::envelope::Envelope;
-use protocol::id::ServiceName;
+use protocol::id::{ReleaseId, ServiceName};
 use protocol::manifest::{Assignment, Manifest};
 use protocol::release::Image;
 use protocol::report::Evidence;
@@ -228,6 +228,13 @@ impl<E: Engine> Agent<E> {
                     error!(release = id.short(), %reason, "release not trusted any more")
                 }
             }
+        }
+        // What nobody wants any more and still runs is drained as its own release says.
+        let still_here = |id: &ReleaseId| {
+            self.facts.containers.iter().flatten().any(|c| c.identity.release == *id)
+        };
+        for (id, release) in known.into_iter().filter(|(id, _)| still_here(id)) {
+            releases.entry(id).or_insert(release);
         }
         let assignments = manifest.services.iter().map(|a| (a.service.clone(), a.clone()));
         self.wanted = Some(Wanted {

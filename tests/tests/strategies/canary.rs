@@ -66,7 +66,8 @@ fn a_canary_gets_its_exact_share_keeps_its_clients_and_gives_them_back_when_abor
     let (load, begun) = (load(&fleet, 2, port, 50), Instant::now());
     let (first, second) = (fleet.address(1, port), fleet.address(2, port));
     let steps = [(0, "manual"), (10, "manual"), (50, "manual")];
-    let new = canary(&service, "pith-demo:v2", &steps, "min_requests = 0");
+    // It ends at once when it is told to: a request that it still has would be lost.
+    let new = canary(&service, "pith-demo:v2", &steps, "min_requests = 0").env("ABRUPT", "1");
 
     let _ = fleet.deploy(&new).expect_code(4);
     assert_eq!(fleet.rollout("web")["state"], "awaiting_promotion");
@@ -93,7 +94,11 @@ fn a_canary_gets_its_exact_share_keeps_its_clients_and_gives_them_back_when_abor
     assert_eq!(count("v2", "v1"), 0, "no client goes back while the weight grows");
     assert!(count("v1", "v2") > 0 && count("v1", "v1") > 0, "stable clients move over: {moved:?}");
 
+    let slow = std::thread::spawn(move || {
+        Client::of(first).get("/work?ms=1500", &[("x-side", "canary")]).map(|a| a.status)
+    });
     let _ = fleet.pith(&["rollout", "abort", "web"]).expect_code(0);
+    assert_eq!(slow.join().unwrap(), Ok(200), "what the canary has it ends");
     assert_eq!(fleet.rollout("web")["state"], "aborted");
     for (cookie, _) in &clients {
         assert_eq!(now(cookie), "v1", "an abort gives every client back");

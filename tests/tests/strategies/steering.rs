@@ -67,7 +67,9 @@ fn a_rollout_is_held_goes_on_is_ended_and_started_anew_and_all_of_it_is_told() {
     let _ = fleet.pith(&["rollout", "resume", "web"]).expect_code(0);
     assert_eq!(only(&fleet, port), ["v2"]);
 
-    deploy_to_the_middle(&fleet, &service.clone().image("pith-demo:v4"));
+    // An instance with requests in flight that is told to end loses them: those of the aborted release are drained, too.
+    let abrupt = service.clone().image("pith-demo:v4").env("ABRUPT", "1").env("WORK_MS", "30");
+    deploy_to_the_middle(&fleet, &abrupt);
     let _ = fleet.pith(&["rollout", "abort", "web"]).expect_code(0);
     assert_eq!(fleet.rollout("web")["state"], "aborted");
     assert_eq!(only(&fleet, port), ["v2"]);
