@@ -1,6 +1,8 @@
 //! The ledger across restarts.
 
 use super::*;
+use planner::node::{AfterGivingUp, Kept, Room};
+use protocol::id::Template;
 use protocol::reason::Reason;
 
 fn kept(version: u8) -> Kept {
