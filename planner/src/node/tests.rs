@@ -1,5 +1,6 @@
 //! A node told as stories and checked by properties, on a simulated world that does what an executor would do.
 
+mod going_back;
 mod properties;
 mod stories;
 mod world;
