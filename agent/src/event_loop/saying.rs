@@ -1,5 +1,5 @@
-//! What the node says and when: hello at connect, then ever more rarely down to every 15 minutes, a report on change, load
-//! every minute (every 10 seconds while something is not settled), events as they happen.
+//! What the node says and when: hello at connect, then ever more rarely down to every 15 minutes, a report on change and
+//! after each hello, load every minute (every 10 seconds while something is not settled), events as they happen.
 
 use std::collections::BTreeMap;
 
@@ -173,6 +173,8 @@ impl<E: Engine> Agent<E> {
         }
         if self.voice.hello_is_due(now) {
             self.say_hello();
+            // Nobody says when a report was lost on its way: the coordinator would wait for it for ever.
+            self.voice.last = None;
         }
         if now >= self.voice.load_at {
             if self.judged().next().is_some() && !self.voice.is_counted {

@@ -115,6 +115,8 @@ impl Process {
             let longest_ms = HELLO_INTERVAL_SECS * 1000;
             self.voice.hello_pause_ms = (self.voice.hello_pause_ms * 2).min(longest_ms);
             self.say_hello(board);
+            self.voice.last = None;
+            self.voice.has_news = true;
         }
         if now >= self.voice.load_at {
             if self.judged().next().is_some() && !self.voice.is_counted {
