@@ -335,7 +335,7 @@ impl World {
             if application.on(number) == Nature::NoImage {
                 continue;
             }
-            let takes_ms = board.hardware.random.between(10, 3_000);
+            let takes_ms = board.hardware.random.between(100, 3_000);
             let outcome = agent::engine::fake::PullOutcome::Comes { takes_ms, bytes: 1 << 20 };
             board.hardware.docker.set_registry(&image, outcome, application.behaviour(number));
         }
