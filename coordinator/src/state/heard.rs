@@ -79,9 +79,10 @@ impl State {
         let record = self.record_of(hello, key, at);
         let name = record.name.clone();
         match self.nodes.get_mut(topic) {
-            Some(node) => node.record = record,
+            Some(node) => (node.record, node.is_greeted) = (record, true),
             None => {
-                let node = Node { record, intent: Intent::default(), load: None, heard_at: at.now };
+                let (intent, load, heard_at) = (Intent::default(), None, at.now);
+                let node = Node { record, intent, load, heard_at, is_greeted: true };
                 self.nodes.insert(topic.clone(), node);
             }
         }
@@ -160,7 +161,9 @@ impl State {
         let fleet = &self.director.fleet;
         let report = verify_node_message::<Report>(bytes, fleet, &node.record.key)?.into_inner();
         let age = |r: &Report| (r.agent_started_ms, r.sequence);
-        if node.record.report.as_ref().is_some_and(|known| age(known) > age(&report)) {
+        // A board's clock may go back, and its agent start anew: a hello is of the process that speaks now.
+        let is_old = node.record.report.as_ref().is_some_and(|known| age(known) > age(&report));
+        if is_old && !node.is_greeted {
             return Err(NotTaken::Old);
         }
         let seen = report.seen;
@@ -169,7 +172,7 @@ impl State {
         let services = report.services.clone();
         let refused = newly_refused(node.record.report.as_ref(), &report);
         if let Some(node) = self.nodes.get_mut(topic) {
-            node.record.report = Some(report);
+            (node.record.report, node.is_greeted) = (Some(report), false);
         }
         if !refused.is_empty() {
             // What it refused may be what the broker keeps for it.
