@@ -6,7 +6,7 @@
 mod contents;
 mod slots;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -112,7 +112,7 @@ impl Ledger {
         self.state.images_pulled()
     }
 
-    /// Remembers an accepted manifest, with its releases.
+    /// Remembers an accepted manifest, with its releases; see [`Contents::accept`].
     ///
     /// # Errors
     /// When the disk refuses; then nothing has changed.
@@ -120,8 +120,9 @@ impl Ledger {
         &mut self,
         accepted: &Accepted,
         envelope: Envelope,
+        in_use: Option<&BTreeSet<ReleaseId>>,
     ) -> Result<(), LedgerError> {
-        self.write(self.state.accept(accepted, envelope)).await
+        self.write(self.state.accept(accepted, envelope, in_use)).await
     }
 
     /// Applies what the planner decided for one service.

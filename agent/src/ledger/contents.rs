@@ -106,9 +106,15 @@ impl Contents {
         &self.images_pulled
     }
 
-    /// With an accepted manifest and its releases.
+    /// With an accepted manifest and its releases. `in_use` are those that instances here are made of; none: not known
+    /// yet, and none is forgotten.
     #[must_use]
-    pub fn accept(&self, accepted: &Accepted, envelope: Envelope) -> Self {
+    pub fn accept(
+        &self,
+        accepted: &Accepted,
+        envelope: Envelope,
+        in_use: Option<&BTreeSet<ReleaseId>>,
+    ) -> Self {
         let mut next = self.clone();
         let seen = accepted.seen();
         next.seen = Some(SeenEntry { version: seen.version, payload_sha256: seen.payload_sha256 });
@@ -117,10 +123,11 @@ impl Contents {
                 next.releases.insert(id, release.clone());
             }
         }
-        let assigned = accepted.manifest.services.iter().flat_map(|a| a.releases().cloned());
-        let assigned = assigned.collect();
         next.manifest = Some(envelope);
-        next.forget_releases(&assigned);
+        if let Some(in_use) = in_use {
+            let assigned = accepted.manifest.services.iter().flat_map(|a| a.releases());
+            next.forget_releases(&assigned.chain(in_use).cloned().collect());
+        }
         next
     }
 
@@ -154,8 +161,8 @@ impl Contents {
         next
     }
 
-    /// Keeps the releases that are assigned or that history may go back to.
-    fn forget_releases(&mut self, assigned: &BTreeSet<ReleaseId>) {
+    /// Keeps the releases that are needed or that history may go back to.
+    fn forget_releases(&mut self, needed: &BTreeSet<ReleaseId>) {
         let kept: BTreeSet<ReleaseId> = self
             .services
             .values()
@@ -163,7 +170,7 @@ impl Contents {
             .flatten()
             .map(|kept| kept.release.clone())
             .collect();
-        self.releases.retain(|id, _| assigned.contains(id) || kept.contains(id));
+        self.releases.retain(|id, _| needed.contains(id) || kept.contains(id));
     }
 }
 

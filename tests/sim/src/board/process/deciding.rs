@@ -232,6 +232,11 @@ impl Process {
             }
             Decision::Do(step) => {
                 let step = step.clone();
+                // A newer manifest is on its way to the disk, and the ledger may forget the release with the one before.
+                let is_begin = matches!(step, Step::Record(LedgerChange::Begin { .. }));
+                if is_begin && self.writing.is_accepting() {
+                    return;
+                }
                 let is_final = matches!(step, Step::Record(LedgerChange::GiveUp { .. }));
                 let is_fresh = self.gathering.fresh_at.is_some_and(|at| now.since(at) <= FRESH_MS);
                 if is_final && !is_fresh {

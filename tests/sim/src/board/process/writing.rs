@@ -69,7 +69,10 @@ impl Process {
         let Some(job) = self.writing.queue.pop_front() else { return };
         let before = &self.writing.contents;
         let next = match &job {
-            Job::Accept { accepted, envelope } => before.accept(accepted, envelope.clone()),
+            Job::Accept { accepted, envelope } => {
+                let in_use = self.facts.releases_in_use();
+                before.accept(accepted, envelope.clone(), in_use.as_ref())
+            }
             Job::Record { service, change } => {
                 before.record(service, change.clone(), None, &board.boot_id())
             }
