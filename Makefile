@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 RUST := . tests/setup/rust.sh
 
-.PHONY: help build demo test lint bench fuzz
+.PHONY: help build demo test lint bench sim fuzz
 
 help:
 	@echo "make build   pith and pith-agent (static), in target/release"
@@ -11,6 +11,7 @@ help:
 	@echo "make test    everything CI runs: lints, unit tests, end to end on real Docker and brokers"
 	@echo "make lint    formatting and clippy alone"
 	@echo "make bench   figures against floors and peers in one run, 10 minutes or so"
+	@echo "make sim     100,000 seeded fleets in virtual time; PITH_SEEDS=n for fewer, PITH_SEED=n replays one"
 	@echo "make fuzz    the wire and the service file, a minute each (needs a nightly toolchain and cargo-fuzz)"
 
 build:
@@ -48,6 +49,9 @@ bench:
 	@$(RUST); RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --quiet --profile agent --target "$$HOST_TRIPLE" -p floor
 	@tests/setup/images.sh
 	@$(RUST); PITH_STATIC="$${CARGO_TARGET_DIR:-target}/$$HOST_TRIPLE/agent" cargo run --locked --release --quiet -p tests --bin bench
+
+sim:
+	@$(RUST); cargo run --locked --release --quiet -p sim
 
 fuzz:
 	@$(RUST); cd fuzz; for target in envelope service_file; do cargo +nightly fuzz run "$$target" -- -max_total_time=60; done

@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 
 use planner::Now;
 use planner::node::{Exit, ImageState, Instance, Life, Observed, Probed, Routing, ServiceFacts};
-use protocol::id::{EnvironmentName, ServiceName};
+use protocol::id::{EnvironmentName, ReleaseId, ServiceName};
 use protocol::reason::Reason;
 use protocol::release::Pin;
 use proxy::Snapshot;
@@ -57,6 +57,13 @@ impl Facts {
     pub fn addresses(&self) -> BTreeMap<String, Ipv4Addr> {
         let containers = self.containers.iter().flatten();
         containers.filter_map(|c| Some((c.id.clone(), c.address?))).collect()
+    }
+
+    /// Releases that containers here are made of; none: nobody has looked yet.
+    #[must_use]
+    pub fn releases_in_use(&self) -> Option<BTreeSet<ReleaseId>> {
+        let containers = self.containers.as_ref()?;
+        Some(containers.iter().map(|container| container.identity.release.clone()).collect())
     }
 
     /// The network of a service.

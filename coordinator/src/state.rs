@@ -103,6 +103,8 @@ struct Node {
     intent: Intent,
     load: Option<Load>,
     heard_at: Now,
+    /// It has said hello since its last report: the next one counts whatever its clock says.
+    is_greeted: bool,
 }
 
 #[derive(Debug)]
@@ -119,7 +121,10 @@ impl State {
         let mut intents: BTreeMap<NodeId, Intent> = kept.intents.into_iter().collect();
         let node = |record: NodeRecord| {
             let intent = intents.remove(&record.id).unwrap_or_default();
-            (record.id.clone(), Node { record, intent, load: None, heard_at: at.now })
+            (
+                record.id.clone(),
+                Node { record, intent, load: None, heard_at: at.now, is_greeted: false },
+            )
         };
         let nodes = kept.nodes.into_iter().map(node).collect();
         let mut services: BTreeMap<ServiceId, Service> = kept

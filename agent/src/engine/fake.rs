@@ -233,6 +233,13 @@ impl FakeDocker {
         after_ms.is_some_and(|after_ms| self.now_ms >= since_ms + after_ms)
     }
 
+    /// Whether a container's process runs now.
+    #[must_use]
+    pub fn is_running(&self, id: &str) -> bool {
+        let life = self.containers.get(id).map(|kept| kept.life);
+        matches!(life, Some(Life::Running { since_ms, .. }) if since_ms <= self.now_ms)
+    }
+
     /// Ends a running application as a crash would.
     pub fn crash(&mut self, id: &str, code: i64) {
         if let Some(Kept { life: Life::Running { ends_at_ms, .. }, .. }) =

@@ -331,6 +331,11 @@ impl<E: Engine> Agent<E> {
             }
             Decision::Do(step) => {
                 let step = step.clone();
+                // A newer manifest is on its way to the disk, and the ledger may forget the release with the one before.
+                let is_begin = matches!(step, Step::Record(LedgerChange::Begin { .. }));
+                if is_begin && self.writing.is_accepting() {
+                    return;
+                }
                 if is_final(&step) && !self.is_fresh(now) {
                     self.gathering.want(Scope { containers: true, ..Scope::NOTHING }, now);
                     return;

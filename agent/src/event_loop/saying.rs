@@ -1,5 +1,5 @@
-//! What the node says and when: hello at connect, then ever more rarely down to every 15 minutes, a report on change, load
-//! every minute (every 10 seconds while something is not settled), events as they happen.
+//! What the node says and when: hello at connect, then ever more rarely down to every 15 minutes, a report on change and
+//! after each hello, load every minute (every 10 seconds while something is not settled), events as they happen.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -180,6 +180,8 @@ impl<E: Engine> Agent<E> {
         }
         if self.voice.hello_is_due(now) {
             self.say_hello();
+            // Nobody says when a report was lost on its way: the coordinator would wait for it for ever.
+            self.voice.last = None;
         }
         self.voice.load_is_due_within(self.load_interval_ms(), now);
         if now >= self.voice.load_at {

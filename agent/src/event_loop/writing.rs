@@ -1,7 +1,7 @@
 //! Writes to the ledger, one after another. The ledger is away while it is written; decisions go on from what was
 //! durable last, and nothing acts on a change before it is back.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use planner::Now;
@@ -105,9 +105,15 @@ impl Writing {
     }
 }
 
-async fn write(ledger: &mut Ledger, job: &Job) -> Result<(), LedgerError> {
+async fn write(
+    ledger: &mut Ledger,
+    job: &Job,
+    in_use: Option<&BTreeSet<ReleaseId>>,
+) -> Result<(), LedgerError> {
     match job {
-        Job::Accept { accepted, envelope } => ledger.accept(accepted, envelope.clone()).await,
+        Job::Accept { accepted, envelope } => {
+            ledger.accept(accepted, envelope.clone(), in_use).await
+        }
         Job::Record { service, change, evidence, .. } => {
             ledger.record(service, change.clone(), evidence.clone()).await
         }
@@ -124,8 +130,9 @@ impl<E: Engine> Agent<E> {
         let Some(job) = self.writing.queue.pop_front() else { return };
         self.writing.retry_at = None;
         let events = self.events.clone();
+        let in_use = self.facts.releases_in_use();
         tokio::task::spawn_local(async move {
-            let result = write(&mut ledger, &job).await;
+            let result = write(&mut ledger, &job, in_use.as_ref()).await;
             tell(&events, Event::Written { ledger: Box::new(ledger), job, result }).await;
         });
     }

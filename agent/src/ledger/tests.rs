@@ -1,6 +1,10 @@
 //! The ledger across restarts.
 
 use super::*;
+use crate::testing::{self, ManifestBuilder};
+use planner::node::{AfterGivingUp, Kept, Room};
+use protocol::acceptance;
+use protocol::id::Template;
 use protocol::reason::Reason;
 
 fn kept(version: u8) -> Kept {
@@ -130,4 +134,28 @@ async fn a_ledger_of_another_version_is_damage_and_not_an_error() {
     slots.write(b"{\"from\": \"the future\"}").unwrap();
     let ledger = Ledger::open(dir.path(), "boot", Now(1)).unwrap();
     assert_eq!((ledger.damage().len(), ledger.seen()), (1, None));
+}
+
+fn accepted(generation: u64, tag: &str) -> (Accepted, Envelope, ReleaseId) {
+    let bytes = ManifestBuilder::new(generation).service("web", tag).bytes();
+    let envelope = Envelope::from_bytes(&bytes).unwrap();
+    let accepted = acceptance::reread(&bytes, &testing::root(), &testing::identity()).unwrap();
+    let release = accepted.manifest.services[0].release.clone();
+    (accepted, envelope, release)
+}
+
+#[test]
+fn the_release_of_an_instance_that_still_stands_is_not_forgotten_with_its_manifest() {
+    let contents = Contents::default();
+    let (first, envelope, old) = accepted(1, "v1");
+    let contents = contents.accept(&first, envelope, Some(&BTreeSet::new()));
+    let (second, envelope, new) = accepted(2, "v2");
+    let with = |in_use: Option<&BTreeSet<ReleaseId>>| {
+        let next = contents.accept(&second, envelope.clone(), in_use);
+        next.releases().keys().cloned().collect::<BTreeSet<_>>()
+    };
+    let both = BTreeSet::from([old.clone(), new.clone()]);
+    assert_eq!(with(Some(&BTreeSet::from([old]))), both, "it serves until it is drained");
+    assert_eq!(with(None), both, "nobody has looked yet");
+    assert_eq!(with(Some(&BTreeSet::new())), BTreeSet::from([new]));
 }

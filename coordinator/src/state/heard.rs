@@ -80,9 +80,10 @@ impl State {
         let name = record.name.clone();
         self.are_peers_stale = true;
         match self.nodes.get_mut(topic) {
-            Some(node) => node.record = record,
+            Some(node) => (node.record, node.is_greeted) = (record, true),
             None => {
-                let node = Node { record, intent: Intent::default(), load: None, heard_at: at.now };
+                let (intent, load, heard_at) = (Intent::default(), None, at.now);
+                let node = Node { record, intent, load, heard_at, is_greeted: true };
                 self.nodes.insert(topic.clone(), node);
             }
         }
@@ -162,7 +163,9 @@ impl State {
         let fleet = &self.director.fleet;
         let report = verify_node_message::<Report>(bytes, fleet, &node.record.key)?.into_inner();
         let age = |r: &Report| (r.agent_started_ms, r.sequence);
-        if node.record.report.as_ref().is_some_and(|known| age(known) > age(&report)) {
+        // A board's clock may go back, and its agent start anew: a hello is of the process that speaks now.
+        let is_old = node.record.report.as_ref().is_some_and(|known| age(known) > age(&report));
+        if is_old && !node.is_greeted {
             return Err(NotTaken::Old);
         }
         let seen = report.seen;
@@ -171,7 +174,7 @@ impl State {
         let services = report.services.clone();
         let refused = newly_refused(node.record.report.as_ref(), &report);
         if let Some(node) = self.nodes.get_mut(topic) {
-            node.record.report = Some(report);
+            (node.record.report, node.is_greeted) = (Some(report), false);
             // What it called is known to it until it has moved.
             self.are_peers_stale |= !node.intent.peers.is_empty();
         }

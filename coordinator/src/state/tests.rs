@@ -298,3 +298,18 @@ fn a_plan_says_what_would_change_and_changes_nothing() {
     assert_eq!(paths, ["image", "image.pinned"]);
     assert_eq!(plan.nodes[0].action, "replace");
 }
+
+#[test]
+fn an_agent_that_starts_anew_under_a_clock_that_went_back_is_heard_after_its_hello() {
+    let mut world = World::with_nodes(&["a"]);
+    world.deploy("web", "v1").unwrap();
+    let (node, before, after) =
+        (world.node_id("a"), world.report_since("a", 1_000), world.report_since("a", 10));
+    let (up, at) = (protocol::topic::Up::Report, world.at);
+    world.state.heard(&node, up, &before, at).unwrap();
+    assert_eq!(world.state.heard(&node, up, &after, at), Err(NotTaken::Old));
+    let _ = world.says_hello("a");
+    world.state.heard(&node, up, &after, at).unwrap();
+    assert_eq!(world.state.heard(&node, up, &after, at), Ok(()), "said twice by the same");
+    world.deploy("web", "v2").unwrap();
+}

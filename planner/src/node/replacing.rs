@@ -198,10 +198,13 @@ fn next(view: &View<'_>, running: &Kept, spec: &ServiceSpec, fates: &Fates<'_>) 
     Next::Settled
 }
 
-/// Judged while it is on its way, and within its soak time; not while an operator holds it, nor what is gone back to.
+/// Judged while it is on its way, and within its soak time; not while an operator holds it, nor what is gone back to:
+/// also where a manifest names that again, there is nothing better.
 fn judge(view: &View<'_>, running: &Kept, spec: &ServiceSpec, unavailable: bool) -> Judgement {
     let is_wanted = view.target.as_ref().is_some_and(|t| t.template == running.template);
-    if !is_wanted || view.is_paused() {
+    let is_way_back =
+        view.history.last_good.as_ref().is_some_and(|k| k.template == running.template);
+    if !is_wanted || is_way_back || view.is_paused() {
         return Judgement::Underway;
     }
     let judged = Judged { kept: running, spec, progress_at: view.facts.progress_at };

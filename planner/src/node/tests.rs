@@ -2,6 +2,7 @@
 
 mod beside;
 mod elsewhere;
+mod going_back;
 mod properties;
 mod stories;
 mod wishes;

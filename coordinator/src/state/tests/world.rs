@@ -237,6 +237,12 @@ impl World {
         Envelope::sign(&report, &[&self.keys[handle]]).to_bytes()
     }
 
+    /// What an agent process that started at that time says.
+    pub(super) fn report_since(&mut self, handle: &str, agent_started_ms: u64) -> Vec<u8> {
+        let report = Report { agent_started_ms, ..self.report(handle, Phase::Running) };
+        Envelope::sign(&report, &[&self.keys[handle]]).to_bytes()
+    }
+
     fn report(&mut self, handle: &str, phase: Phase) -> Report {
         self.sequence += 1;
         let services = match self.state.manifest(&self.node_id(handle)) {

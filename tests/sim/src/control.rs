@@ -1,0 +1,182 @@
+//! The coordinator: the real state, and a store in memory that survives it.
+
+use std::collections::BTreeMap;
+
+use coordinator::link::manifest_topic;
+use coordinator::state::records::{Change, Happened, Intent, Kept, NodeRecord, Revision};
+use coordinator::state::records::{ServiceRecord, StoredRelease};
+use coordinator::state::{At, State};
+use planner::Now;
+use protocol::id::{NodeId, ReleaseId, ServiceId};
+use protocol::topic::Topic;
+
+use crate::fleet;
+use crate::trace::Trace;
+
+/// Manifests on their way out.
+pub type Published = Vec<(Topic, Vec<u8>)>;
+
+/// What is durable.
+#[derive(Debug, Default)]
+pub struct Store {
+    nodes: BTreeMap<NodeId, NodeRecord>,
+    /// What each node must run.
+    pub intents: BTreeMap<NodeId, Intent>,
+    /// Services.
+    pub services: BTreeMap<ServiceId, ServiceRecord>,
+    /// Revisions.
+    pub revisions: BTreeMap<(ServiceId, u64), Revision>,
+    releases: BTreeMap<ReleaseId, StoredRelease>,
+    last_event: Option<Happened>,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Control {
+    /// The state; none while the coordinator is down.
+    pub state: Option<State>,
+    /// What is durable.
+    pub store: Store,
+    /// How far its wall clock is ahead.
+    pub skew_ms: i64,
+    /// How often each rollout went back without being asked to.
+    pub went_back: BTreeMap<(ServiceId, u64), u32>,
+    trace: Trace,
+}
+
+impl Store {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Node(node) => drop(self.nodes.insert(node.id.clone(), *node)),
+            Change::Intent(node, intent) => drop(self.intents.insert(node, intent)),
+            Change::Service(record) => drop(self.services.insert(record.id.clone(), record)),
+            Change::Revision(id, revision) => {
+                self.revisions.insert((id, revision.number), *revision);
+            }
+            Change::ForgetRevision(id, number) => drop(self.revisions.remove(&(id, number))),
+            Change::ForgetService(id) => {
+                self.services.remove(&id);
+                self.revisions.retain(|(of, _), _| *of != id);
+            }
+            Change::Release(id, release) => drop(self.releases.insert(id, *release)),
+            Change::ForgetReleases(ids) => self.releases.retain(|id, _| !ids.contains(id)),
+            Change::Event(event) => self.last_event = Some(event),
+        }
+    }
+
+    fn kept(&self) -> Kept {
+        let pairs = self.revisions.iter();
+        Kept {
+            nodes: self.nodes.values().cloned().collect(),
+            intents: self.intents.iter().map(|(id, i)| (id.clone(), i.clone())).collect(),
+            services: self.services.values().cloned().collect(),
+            revisions: pairs.map(|((id, _), r)| (id.clone(), r.clone())).collect(),
+            releases: self.releases.iter().map(|(id, r)| (id.clone(), r.clone())).collect(),
+            events: self.last_event.iter().cloned().collect(),
+        }
+    }
+
+    /// The newest revision of a service.
+    #[must_use]
+    pub fn newest(&self, id: &ServiceId) -> Option<&Revision> {
+        let of_it = (id.clone(), 0)..=(id.clone(), u64::MAX);
+        self.revisions.range(of_it).next_back().map(|(_, revision)| revision)
+    }
+}
+
+impl Control {
+    /// A coordinator that knows nobody.
+    #[must_use]
+    pub fn new(now_ms: u64, trace: Trace) -> Self {
+        let (store, went_back) = (Store::default(), BTreeMap::new());
+        let mut control = Self { state: None, store, skew_ms: 0, went_back, trace };
+        control.start(now_ms);
+        control
+    }
+
+    /// It starts from what is durable.
+    pub fn start(&mut self, now_ms: u64) {
+        let at = self.at(now_ms);
+        self.state = Some(State::restore(fleet::director(), self.store.kept(), at));
+    }
+
+    /// It is gone, with all that was not stored.
+    pub fn crash(&mut self) {
+        self.state = None;
+    }
+
+    /// Both of its clocks.
+    #[must_use]
+    pub const fn at(&self, now_ms: u64) -> At {
+        let unix_ms = (1_700_000_000_000 + now_ms).saturating_add_signed(self.skew_ms);
+        At { now: Now(now_ms), unix_ms }
+    }
+
+    /// Asks something of the state, stores what has changed by it, and returns the manifests to publish.
+    ///
+    /// # Errors
+    /// Names an invariant that does not hold.
+    pub fn ask<T>(
+        &mut self,
+        now_ms: u64,
+        request: impl FnOnce(&mut State, At) -> T,
+    ) -> Result<Option<(T, Published)>, String> {
+        let at = self.at(now_ms);
+        let Some(state) = &mut self.state else { return Ok(None) };
+        let answer = request(state, at);
+        let effects = state.take_effects(at);
+        let manifest = |node: &NodeId| {
+            let bytes = state.manifest(node)?.to_vec();
+            Some((manifest_topic(&fleet::fleet(), node), bytes))
+        };
+        let published = effects.publish.iter().filter_map(manifest).collect();
+        for change in effects.changes {
+            self.check(&change)?;
+            if let Change::Event(event) = &change {
+                self.trace.note(now_ms, "coordinator", || {
+                    let of = event.service.as_ref().map_or("", |service| service.as_str());
+                    let node = event.node.as_ref().map_or("", |node| node.as_str());
+                    format!("{of} {node} {}", event.message)
+                });
+            }
+            self.store.apply(change);
+        }
+        Ok(Some((answer, published)))
+    }
+
+    /// Generations never go back, and a rollout goes back by itself once.
+    fn check(&mut self, change: &Change) -> Result<(), String> {
+        match change {
+            Change::Intent(node, intent) => {
+                let before = self.store.intents.get(node).map_or(0, |intent| intent.generation);
+                if intent.generation < before {
+                    return Err(format!(
+                        "the generation of {node} went back to {}",
+                        intent.generation
+                    ));
+                }
+            }
+            Change::Revision(id, revision) => {
+                let key = (id.clone(), revision.number);
+                let before = self.store.revisions.get(&key).map(|revision| revision.state);
+                let goes_back = planner::fleet::RolloutState::RollingBack;
+                if revision.state == goes_back && before != Some(goes_back) {
+                    let count = self.went_back.entry(key).or_default();
+                    *count += 1;
+                    // Once by itself, and once more by an operator's abort.
+                    if *count > 2 {
+                        return Err(format!("{id} r{} goes back again and again", revision.number));
+                    }
+                }
+            }
+            Change::Node(_)
+            | Change::Service(_)
+            | Change::ForgetRevision(..)
+            | Change::ForgetService(_)
+            | Change::Release(..)
+            | Change::ForgetReleases(_)
+            | Change::Event(_) => {}
+        }
+        Ok(())
+    }
+}
