@@ -41,7 +41,7 @@ pub fn operate(
     services: &mut [Wished],
     draw: &mut Random,
 ) -> Result<(), String> {
-    let index = usize::try_from(draw.next() % services.len() as u64).unwrap_or(0);
+    let index = usize::try_from(draw.draw() % services.len() as u64).unwrap_or(0);
     let id = services[index].id();
     let undo = |to_revision| Undo { to_revision, by: "operator".to_owned(), ..Undo::default() };
     match draw.count(0, 99) {
@@ -111,7 +111,7 @@ fn note<T: std::fmt::Debug, E: std::fmt::Display>(
 
 /// Something goes wrong.
 pub fn fail(world: &mut World, draw: &mut Random) {
-    let index = usize::try_from(draw.next() % world.boards.len() as u64).unwrap_or(0);
+    let index = usize::try_from(draw.draw() % world.boards.len() as u64).unwrap_or(0);
     let now_ms = world.now_ms;
     let for_ms = draw.between(100, 40_000);
     let board = &mut world.boards[index];

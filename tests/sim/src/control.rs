@@ -27,6 +27,9 @@ pub struct Store {
     last_event: Option<Happened>,
 }
 
+/// Manifests to publish.
+pub type Published = Vec<(Topic, Vec<u8>)>;
+
 /// See the file's head.
 #[derive(Debug)]
 pub struct Control {
@@ -117,7 +120,7 @@ impl Control {
         &mut self,
         now_ms: u64,
         request: impl FnOnce(&mut State, At) -> T,
-    ) -> Result<Option<(T, Vec<(Topic, Vec<u8>)>)>, String> {
+    ) -> Result<Option<(T, Published)>, String> {
         let at = self.at(now_ms);
         let Some(state) = &mut self.state else { return Ok(None) };
         let answer = request(state, at);

@@ -13,11 +13,11 @@ impl Random {
 
     /// Another stream, independent of what is drawn from this one later.
     pub fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(self.draw())
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -27,22 +27,22 @@ impl Random {
 
     /// A number from `low` to `high`, both included.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low + 1)
+        low + self.draw() % (high - low + 1)
     }
 
     /// The same for what counts.
     pub fn count(&mut self, low: u32, high: u32) -> u32 {
-        low + u32::try_from(self.next() % u64::from(high - low + 1)).unwrap_or(0)
+        low + u32::try_from(self.draw() % u64::from(high - low + 1)).unwrap_or(0)
     }
 
     /// True in so many of 100 cases.
     pub fn chance(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
+        self.draw() % 100 < percent
     }
 
     /// One of these; there must be one.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        let index = usize::try_from(self.next() % of.len() as u64).unwrap_or(0);
+        let index = usize::try_from(self.draw() % of.len() as u64).unwrap_or(0);
         &of[index]
     }
 }

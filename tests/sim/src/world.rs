@@ -79,7 +79,7 @@ impl World {
             Board::new(number, now_ms, Rc::clone(&releases), random.fork(), trace.clone())
         });
         let boards = boards.collect();
-        let broker = FakeBroker::new(random.next() >> 1, faults);
+        let broker = FakeBroker::new(random.draw() >> 1, faults);
         let control = Control::new(now_ms, trace.clone());
         let mut world = Self {
             now_ms,
