@@ -80,10 +80,11 @@ fn trial(
     };
     match &spec.rollout.strategy {
         Strategy::Rolling | Strategy::Recreate => None,
-        Strategy::BlueGreen(blue_green) => members
-            .iter()
-            .any(|member| runs_there(&member))
-            .then_some(Trial::Green { auto_promote: blue_green.auto_promote }),
+        Strategy::BlueGreen(blue_green) => {
+            let nodes = members.iter().filter(runs_there).map(|member| member.name.clone());
+            let (nodes, auto_promote) = (nodes.collect::<Vec<_>>(), blue_green.auto_promote);
+            (!nodes.is_empty()).then_some(Trial::Green { nodes, auto_promote })
+        }
         Strategy::Canary(canary) => {
             let members: Vec<Member> = members.iter().filter(runs_there).cloned().collect();
             let nodes = canaries(&members, &canary.nodes);

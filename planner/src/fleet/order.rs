@@ -40,8 +40,10 @@ pub struct Hooks {
 /// What a release does beside the old one first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trial {
-    /// A whole set on every node, without requests.
+    /// A whole set on every node that runs the old one, without requests.
     Green {
+        /// Which nodes.
+        nodes: Vec<NodeName>,
         /// Switch when it is complete, without asking.
         auto_promote: bool,
     },

@@ -13,9 +13,6 @@ use protocol::topic::Topic;
 use crate::fleet;
 use crate::trace::Trace;
 
-/// Manifests on their way out.
-pub type Published = Vec<(Topic, Vec<u8>)>;
-
 /// What is durable.
 #[derive(Debug, Default)]
 pub struct Store {
@@ -29,6 +26,9 @@ pub struct Store {
     releases: BTreeMap<ReleaseId, StoredRelease>,
     last_event: Option<Happened>,
 }
+
+/// Manifests to publish.
+pub type Published = Vec<(Topic, Vec<u8>)>;
 
 /// See the file's head.
 #[derive(Debug)]

@@ -124,7 +124,12 @@ fn check_explained(board: &Board) -> Result<(), String> {
         let kept = history.running.iter().chain(&history.last_good);
         explained.extend(kept.map(|kept| kept.template.clone()));
     }
-    for (service, of_it) in &facts.services {
+    // What is being replaced still stands, by its old template.
+    let is_over = |service: &&ServiceName| {
+        let verdict = process.verdicts.get(*service);
+        verdict.is_none_or(|v| matches!(v.decision, Decision::Settled | Decision::GaveUp(_)))
+    };
+    for (service, of_it) in facts.services.iter().filter(|(service, _)| is_over(service)) {
         for instance in &of_it.instances {
             if !explained.contains(&instance.template) {
                 let name = &board.hardware.name;
@@ -154,7 +159,9 @@ fn check_images(board: &Board) -> Result<(), String> {
 
 fn check_rollout(world: &World, id: &ServiceId, newest: &Revision) -> Result<(), String> {
     let (name, number, state) = (&id.name, newest.number, newest.state);
-    let says_why = !newest.message.is_empty();
+    // A rollout that waits for a node says what that node waits for.
+    let of_a_node = newest.nodes.values().any(|progress| progress.reason.is_some());
+    let says_why = !newest.message.is_empty() && (newest.reason.is_some() || of_a_node);
     match state {
         RolloutState::Succeeded => {
             let allowed = |board: &Board| {
@@ -172,7 +179,7 @@ fn check_rollout(world: &World, id: &ServiceId, newest: &Revision) -> Result<(),
         | RolloutState::AwaitingPromotion
         | RolloutState::InProgress
         | RolloutState::Failed
-            if says_why && newest.reason.is_some() =>
+            if says_why =>
         {
             Ok(())
         }
@@ -209,7 +216,7 @@ fn check_nodes(
             Some(kept) => is_placed && kept.template == template,
             None => !is_placed,
         };
-        if !is_right && !may_differ(board) && !never_began(board, history) {
+        if !is_right && !may_differ(board) && !has_given_up(history, &template) {
             let runs = runs.map_or_else(|| "nothing".to_owned(), |k| format!("r{}", k.revision));
             let (name, number) = (&id.name, revision.number);
             return Err(format!("{node} runs {runs} of {name}, the coordinator says r{number}"));
@@ -221,10 +228,10 @@ fn check_nodes(
     Ok(())
 }
 
-/// What was given up where nothing ran before.
-fn never_began(board: &Board, history: Option<&planner::node::History>) -> bool {
-    let _ = board;
-    history.is_some_and(|h| h.running.is_none() && h.given_up.is_some())
+/// A node that found the wanted template bad says so, and runs the best it knows, which may be nothing.
+fn has_given_up(history: Option<&planner::node::History>, template: &Template) -> bool {
+    let given_up = history.and_then(|history| history.given_up.as_ref());
+    given_up.is_some_and(|given_up| given_up.template == *template)
 }
 
 fn is_running_without_word(board: &Board, service: &ServiceName, is_placed: bool) -> bool {

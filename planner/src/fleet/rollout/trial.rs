@@ -49,8 +49,7 @@ impl Rollout {
     pub(super) fn advance_trial(&mut self, now: Now, actions: &mut Vec<FleetAction>) {
         let nodes: Vec<NodeName> = match self.trial() {
             None => return,
-            Some(Trial::Green { .. }) => self.order.nodes().cloned().collect(),
-            Some(Trial::Canary { nodes, .. }) => nodes.clone(),
+            Some(Trial::Green { nodes, .. } | Trial::Canary { nodes, .. }) => nodes.clone(),
         };
         let share = self.share();
         for node in &nodes {
@@ -74,7 +73,7 @@ impl Rollout {
     }
 
     fn hold_green(&mut self, actions: &mut Vec<FleetAction>) {
-        if let Some(Trial::Green { auto_promote: true }) = self.trial() {
+        if let Some(Trial::Green { auto_promote: true, .. }) = self.trial() {
             return self.promote_trial(true, actions);
         }
         if self.state != RolloutState::AwaitingPromotion {

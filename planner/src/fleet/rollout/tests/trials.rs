@@ -4,7 +4,8 @@ use super::*;
 
 fn green(auto_promote: bool) -> impl Fn(&mut Order) {
     move |order| {
-        order.trial = Some(Trial::Green { auto_promote });
+        let nodes = order.nodes().filter(|node| node.as_str() != "new").cloned().collect();
+        order.trial = Some(Trial::Green { nodes, auto_promote });
         order.waves[0].at_once = usize::MAX;
     }
 }
@@ -29,6 +30,15 @@ fn a_green_set_may_switch_by_itself_and_a_node_that_is_away_takes_it_when_it_ret
         .beside("a", 0, Phase::Running)
         .report("a", 2, Phase::Running)
         .check("in_progress, try a 0, assign a, assign b, succeeded");
+}
+
+#[test]
+fn a_node_that_did_not_run_it_before_is_not_waited_for_and_takes_it_with_the_switch() {
+    Story::begin(&["a", "new"], green(true))
+        .beside("a", 0, Phase::Running)
+        .report("a", 2, Phase::Running)
+        .report("new", 2, Phase::Running)
+        .check("in_progress, try a 0, assign a, assign new, succeeded");
 }
 
 #[test]
