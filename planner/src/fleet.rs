@@ -14,7 +14,8 @@ mod state;
 mod waves;
 
 pub use event::{
-    CandidateProgress, FleetAction, FleetEvent, HookProgress, NodeProgress, NodeReport,
+    CandidateProgress, CandidateSize, FleetAction, FleetEvent, HookProgress, NodeProgress,
+    NodeReport,
 };
 pub use order::{Hooks, Order, Stage, Trial};
 pub use peers::{MAX_NODES_PER_SERVICE, Neighbour, peers};

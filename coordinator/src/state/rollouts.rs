@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use planner::fleet::{
-    CandidateProgress, FleetAction, FleetEvent, HookProgress, NodeReport, Rollout, RolloutState,
-    candidate_count,
+    CandidateProgress, CandidateSize, FleetAction, FleetEvent, HookProgress, NodeReport, Rollout,
+    RolloutState, candidate_count,
 };
 use protocol::id::{NodeId, NodeName, ServiceId};
 use protocol::manifest::HookKind;
@@ -224,7 +224,9 @@ impl State {
     fn apply(&mut self, id: &ServiceId, number: u64, actions: Vec<FleetAction>, at: At) {
         for action in actions {
             match action {
-                FleetAction::Try { node, share } => self.put_beside(id, number, &node, share),
+                FleetAction::Try { node, share, size } => {
+                    self.put_beside(id, number, &node, (share, size));
+                }
                 FleetAction::RunHook { node, kind } => self.begin_hook(id, number, &node, kind),
                 FleetAction::EndHook(node) => {
                     if let Some(node) = self.id_of(&node) {
@@ -244,24 +246,30 @@ impl State {
     }
 
     /// A node gets the new revision beside what it has.
-    fn put_beside(&mut self, id: &ServiceId, number: u64, node: &NodeName, share: u32) {
+    fn put_beside(
+        &mut self,
+        id: &ServiceId,
+        number: u64,
+        node: &NodeName,
+        (share, size): (u32, CandidateSize),
+    ) {
         let Some(node_id) = self.id_of(node) else { return };
         let Some(new) = self.assignment(id, number, node) else { return };
         let from = self.services.get(id).and_then(|s| s.revisions.get(&number)?.from);
         let Some(from) = from.and_then(|from| self.assignment(id, from, node)) else { return };
         let candidate = AssignedCandidate {
             revision: number,
-            count: candidate_count(new.count, share),
+            count: match size {
+                CandidateSize::Whole => new.count,
+                CandidateSize::ByShare => candidate_count(new.count, share),
+            },
             release: new.release,
             attempt: new.attempt,
             restarts: new.restarts,
             share,
             sample_every: self.sample_every(id, number),
         };
-        // A green set gets no requests and is whole all the same.
-        let count = if share == 0 { new.count } else { candidate.count };
-        let candidate = Some(AssignedCandidate { count, ..candidate });
-        self.assign(&node_id, &id.name, Assigned { candidate, ..from });
+        self.assign(&node_id, &id.name, Assigned { candidate: Some(candidate), ..from });
     }
 
     fn begin_hook(&mut self, id: &ServiceId, number: u64, node: &NodeName, kind: HookKind) {

@@ -102,6 +102,15 @@ pub enum FleetEvent {
     Tick,
 }
 
+/// How large a candidate is on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CandidateSize {
+    /// As the service will be there: a green set.
+    Whole,
+    /// As its share of the requests needs, at least one: a canary.
+    ByShare,
+}
+
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FleetAction {
@@ -111,6 +120,8 @@ pub enum FleetAction {
         node: NodeName,
         /// Of ten thousand of its requests so many.
         share: u32,
+        /// How many instances that takes.
+        size: CandidateSize,
     },
     /// Give this node the new revision.
     Assign(NodeName),

@@ -49,7 +49,7 @@ impl Story {
     fn tell(&mut self, actions: Vec<FleetAction>) {
         self.told.extend(actions.into_iter().filter_map(|action| {
             match action {
-                FleetAction::Try { node, share } => Some(format!("try {node} {share}")),
+                FleetAction::Try { node, share, .. } => Some(format!("try {node} {share}")),
                 FleetAction::Assign(node) => Some(format!("assign {node}")),
                 FleetAction::Revert(node) => Some(format!("revert {node}")),
                 FleetAction::RunHook { node, kind } => Some(format!("{} on {node}", kind.as_str())),

@@ -7,7 +7,7 @@ use protocol::spec::{Analysis, CanaryStep, Hold};
 use super::Rollout;
 use crate::Now;
 use crate::fleet::analysis::{Judge, Measured};
-use crate::fleet::event::FleetAction;
+use crate::fleet::event::{CandidateSize, FleetAction};
 use crate::fleet::order::Trial;
 use crate::fleet::state::{NodeState, RolloutState};
 
@@ -52,10 +52,14 @@ impl Rollout {
             Some(Trial::Green { nodes, .. } | Trial::Canary { nodes, .. }) => nodes.clone(),
         };
         let share = self.share();
+        let size = match self.canary_step() {
+            Some(_) => CandidateSize::ByShare,
+            None => CandidateSize::Whole,
+        };
         for node in &nodes {
             if self.is(node, NodeState::Waiting) && self.is_online(node) {
                 self.set(node, NodeState::Trying);
-                actions.push(FleetAction::Try { node: node.clone(), share });
+                actions.push(FleetAction::Try { node: node.clone(), share, size });
             }
         }
         let is_awaited =
@@ -175,7 +179,8 @@ impl Rollout {
             self.nodes.keys().filter(|node| self.is(node, NodeState::Standing)).cloned().collect();
         for node in standing {
             self.set(&node, NodeState::Trying);
-            actions.push(FleetAction::Try { node, share });
+            let size = CandidateSize::ByShare;
+            actions.push(FleetAction::Try { node, share, size });
         }
     }
 }
