@@ -2,7 +2,7 @@
 
 use protocol::reason::Reason;
 use protocol::report::Phase;
-use protocol::spec::{OnFailure, ServiceSpec};
+use protocol::spec::{OnFailure, ServiceSpec, Strategy};
 
 use super::candidate::{self, Standing};
 use super::facts::{Instance, Kept, Life, Routing};
@@ -236,6 +236,9 @@ fn start(view: &View<'_>, running: &Kept, spec: &ServiceSpec, fates: &Fates<'_>)
         room_after_stop(view, spec)
     } else if view.is_paused() {
         false
+    } else if !budget.is_stop_first && matches!(spec.rollout.strategy, Strategy::BlueGreen(_)) {
+        // A whole set comes up beside whatever is there: what is left of others goes with the switch only.
+        fate::live_wanted(view, spec).count() + slots.pausing < budget.count as usize
     } else if budget.is_stop_first {
         instances().filter(|i| i.is_up()).count() + slots.pausing < budget.max_live
     } else {

@@ -127,7 +127,9 @@ fn check_explained(board: &Board) -> Result<(), String> {
     // What is being replaced still stands, by its old template.
     let is_over = |service: &&ServiceName| {
         let verdict = process.verdicts.get(*service);
-        verdict.is_none_or(|v| matches!(v.decision, Decision::Settled | Decision::GaveUp(_)))
+        let is_frozen = verdict.is_some_and(|v| v.phase == Phase::Failed);
+        let is_still = |v: &Verdict| matches!(v.decision, Decision::Settled | Decision::GaveUp(_));
+        !is_frozen && verdict.is_none_or(is_still)
     };
     for (service, of_it) in facts.services.iter().filter(|(service, _)| is_over(service)) {
         for instance in &of_it.instances {
@@ -175,6 +177,8 @@ fn check_rollout(world: &World, id: &ServiceId, newest: &Revision) -> Result<(),
                 newest.from.and_then(|n| world.control.store.revisions.get(&(id.clone(), n)));
             from.map_or(Ok(()), |from| check_nodes(world, id, from, |_| false))
         }
+        // What is gone back to may be bad itself by now.
+        RolloutState::RollingBack if says_why && runs_something_bad(world, &id.name) => Ok(()),
         RolloutState::Paused
         | RolloutState::AwaitingPromotion
         | RolloutState::InProgress
@@ -226,6 +230,16 @@ fn check_nodes(
         }
     }
     Ok(())
+}
+
+/// Whether any node runs a release of the service that cannot stay ready.
+fn runs_something_bad(world: &World, service: &ServiceName) -> bool {
+    world.boards.iter().any(|board| {
+        let history = board.process.as_ref().and_then(|p| p.histories.get(service));
+        let running = history.and_then(|h| h.running.as_ref());
+        let known = running.and_then(|kept| board.hardware.known(&kept.release));
+        known.is_some_and(|of_it| !of_it.application.on(board.hardware.number).is_lasting())
+    })
 }
 
 /// A node that found the wanted template bad says so, and runs the best it knows, which may be nothing.

@@ -141,7 +141,11 @@ fn may_be_empty(hardware: &Hardware, process: &Process, service: &ServiceName) -
             || spec.rollout.strategy == Strategy::Recreate
             || spec.rollout.max_surge.ceil_of(assignment.count) == 0
     };
-    history.stop_first || specs.filter_map(|id| hardware.known(id)).any(|of_it| stops(&of_it.spec))
+    // Without memory it is about to be decided, and the route follows at once.
+    let is_short = hardware.memory_available.is_some();
+    is_short
+        || history.stop_first
+        || specs.filter_map(|id| hardware.known(id)).any(|of_it| stops(&of_it.spec))
 }
 
 /// At share 0 a candidate is reached by its preview port alone.
