@@ -176,6 +176,7 @@ fn begin(view: &View<'_>, target: &Kept) -> Verdict {
         warm: room.warm,
         last_good: if before.completed { before.running.clone() } else { before.last_good.clone() },
         given_up: before.given_up.clone(),
+        given_up_before: before.given_up_before.clone(),
     };
     let change = LedgerChange::Begin { kept: target.clone(), room };
     let verdict = replacing::decide(&view.once_begun(&history));

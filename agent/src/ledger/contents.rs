@@ -14,6 +14,9 @@ use protocol::release::Image;
 use protocol::report::{Evidence, GivenUp};
 use serde::{Deserialize, Serialize};
 
+/// Failed templates that are remembered beside the newest: more releases than anyone goes back and forth between.
+const MAX_GIVEN_UP: usize = 16;
+
 /// All that a node must not forget, as JSON on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Contents {
@@ -42,6 +45,9 @@ struct Entry {
     warm: bool,
     last_good: Option<KeptEntry>,
     given_up: Option<GivenUp>,
+    /// Templates that failed before that one, each under its highest attempt.
+    #[serde(default)]
+    given_up_before: Vec<(Template, u32)>,
 }
 
 /// A moment that means something under the boot it was of only.
@@ -192,6 +198,7 @@ impl Entry {
             }
             LedgerChange::GiveUp { failed, reason, message, then, .. } => {
                 let Kept { release, template, attempt, .. } = failed;
+                self.remember_given_up(&template);
                 self.given_up =
                     Some(GivenUp { release, template, attempt, reason, message, evidence });
                 if then == AfterGivingUp::GoBack {
@@ -201,6 +208,22 @@ impl Entry {
             }
             LedgerChange::Forget => *self = Self::default(),
         }
+    }
+
+    /// What failed before is not tried again either, though only the newest is told of.
+    fn remember_given_up(&mut self, newer: &Template) {
+        let Some(before) = self.given_up.take() else { return };
+        let highest = |(template, attempt): &(Template, u32)| {
+            if *template == before.template { Some(*attempt) } else { None }
+        };
+        let known = self.given_up_before.iter().filter_map(highest).max();
+        let attempt = known.map_or(before.attempt, |known| known.max(before.attempt));
+        self.given_up_before.retain(|(template, _)| *template != before.template);
+        if before.template != *newer {
+            self.given_up_before.push((before.template, attempt));
+        }
+        let excess = self.given_up_before.len().saturating_sub(MAX_GIVEN_UP);
+        self.given_up_before.drain(..excess);
     }
 
     fn is_incomplete(&mut self, room: Room) {
@@ -217,6 +240,7 @@ impl Entry {
             warm: self.warm,
             last_good: self.last_good.clone().map(Into::into),
             given_up: self.given_up.clone(),
+            given_up_before: self.given_up_before.clone(),
         }
     }
 }

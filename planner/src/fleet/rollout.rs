@@ -258,13 +258,22 @@ impl Rollout {
             {
                 NodeState::Reverted
             }
+            NodeState::Reverting | NodeState::WentBack
+                if is_old
+                    && report.phase == Phase::Failed
+                    && self.state == RolloutState::RollingBack =>
+            {
+                NodeState::Stuck
+            }
+            NodeState::Stuck if is_old && report.phase == Phase::Running => NodeState::Reverted,
             NodeState::Waiting
             | NodeState::Moving
             | NodeState::Done
             | NodeState::Away
             | NodeState::WentBack
             | NodeState::Reverting
-            | NodeState::Reverted => before,
+            | NodeState::Reverted
+            | NodeState::Stuck => before,
         };
         let of_candidate = candidate.map(|c| (c.reason, c.message.clone()));
         let (reason, message) = match of_candidate {
@@ -344,7 +353,10 @@ impl Rollout {
                     actions.push(FleetAction::Revert(name.clone()));
                 }
                 NodeState::WentBack => actions.push(FleetAction::Revert(name.clone())),
-                NodeState::Waiting | NodeState::Reverting | NodeState::Reverted => {}
+                NodeState::Waiting
+                | NodeState::Reverting
+                | NodeState::Reverted
+                | NodeState::Stuck => {}
             }
         }
     }
@@ -444,6 +456,13 @@ impl Rollout {
         };
         if self.nodes.iter().any(awaited) {
             return;
+        }
+        let stuck = self.nodes.iter().find(|(_, progress)| progress.state == NodeState::Stuck);
+        if let Some((name, progress)) = stuck {
+            let why = progress.message.as_deref().unwrap_or("it failed");
+            let (reason, message) =
+                (progress.reason, format!("{name} runs neither release: {why}"));
+            return self.enter(RolloutState::Failed, reason, &message, actions);
         }
         let state = if self.aborted { RolloutState::Aborted } else { RolloutState::RolledBack };
         self.enter(state, None, "every reachable node runs the old revision again", actions);

@@ -106,15 +106,17 @@ pub enum NodeState {
     Away,
     /// Gave the new release up and runs, or moves to, the old one.
     WentBack,
-    /// Was told to run the old release again. Moves on to `Reverted`.
+    /// Was told to run the old release again. Moves on to `Reverted` or `Stuck`.
     Reverting,
     /// Runs the old release again, complete.
     Reverted,
+    /// Was told to run the old release again and gave that up too.
+    Stuck,
 }
 
 impl NodeState {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Waiting,
         Self::Trying,
         Self::Standing,
@@ -124,6 +126,7 @@ impl NodeState {
         Self::WentBack,
         Self::Reverting,
         Self::Reverted,
+        Self::Stuck,
     ];
 
     /// Its name in JSON, in the store and on screen.
@@ -139,6 +142,7 @@ impl NodeState {
             Self::WentBack => "rolled_back",
             Self::Reverting => "reverting",
             Self::Reverted => "reverted",
+            Self::Stuck => "failed",
         }
     }
 

@@ -45,6 +45,8 @@ pub struct History {
     pub last_good: Option<Kept>,
     /// The template that failed last. Not tried again under the same or a lower attempt.
     pub given_up: Option<GivenUp>,
+    /// Other templates that failed before it, each under its highest attempt; the newest few.
+    pub given_up_before: Vec<(Template, u32)>,
 }
 
 /// A template with what it is made from.

@@ -23,7 +23,7 @@ pub(super) fn decide(view: &View<'_>) -> Verdict {
     let fates = fate::decide(view, spec);
     let route = route::plan(view, &fates);
     if frozen(view, running) {
-        return give_up(view, route, Phase::Failed);
+        return beside(view, give_up(view, route, Phase::Failed));
     }
     let next = next(view, running, spec, &fates);
     let is_wanted = view.target.as_ref().is_none_or(|t| t.template == running.template);

@@ -28,6 +28,7 @@ static NO_HISTORY: History = History {
     warm: false,
     last_good: None,
     given_up: None,
+    given_up_before: Vec::new(),
 };
 
 /// One service.
@@ -122,8 +123,10 @@ impl<'a> View<'a> {
 
     /// Whether this template failed under this attempt or a later one.
     pub(super) fn has_given_up(&self, kept: &Kept) -> bool {
-        let failed = self.history.given_up.as_ref();
-        failed.is_some_and(|g| g.template == kept.template && kept.attempt <= g.attempt)
+        let newest = self.history.given_up.as_ref().map(|g| (&g.template, g.attempt));
+        let before = self.history.given_up_before.iter().map(|(template, n)| (template, *n));
+        let mut failed = newest.into_iter().chain(before);
+        failed.any(|(template, attempt)| *template == kept.template && kept.attempt <= attempt)
     }
 
     pub(super) fn spec(&self, release: &ReleaseId) -> Option<&'a ServiceSpec> {

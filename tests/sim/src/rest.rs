@@ -244,8 +244,9 @@ fn runs_something_bad(world: &World, service: &ServiceName) -> bool {
 
 /// A node that found the wanted template bad says so, and runs the best it knows, which may be nothing.
 fn has_given_up(history: Option<&planner::node::History>, template: &Template) -> bool {
-    let given_up = history.and_then(|history| history.given_up.as_ref());
-    given_up.is_some_and(|given_up| given_up.template == *template)
+    let newest = history.and_then(|history| history.given_up.as_ref()).map(|g| &g.template);
+    let before = history.into_iter().flat_map(|history| &history.given_up_before);
+    newest.into_iter().chain(before.map(|(template, _)| template)).any(|failed| failed == template)
 }
 
 fn is_running_without_word(board: &Board, service: &ServiceName, is_placed: bool) -> bool {

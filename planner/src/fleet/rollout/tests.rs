@@ -166,6 +166,16 @@ fn the_first_that_goes_back_stops_it_and_takes_the_moved_ones_back() {
 }
 
 #[test]
+fn a_node_that_can_run_neither_release_ends_the_way_back_as_failed() {
+    Story::begin(&["a", "b"], |_| {})
+        .report("a", 2, Phase::Running)
+        .report("b", 2, Phase::RollingBack)
+        .report("b", 1, Phase::Failed)
+        .report("a", 1, Phase::Running)
+        .check("in_progress, assign a, assign b, rolling_back, revert a, revert b, failed");
+}
+
+#[test]
 fn a_first_deploy_that_fails_has_nothing_to_go_back_to() {
     Story::begin(&["a", "b"], |order| order.from_revision = None)
         .report("a", 2, Phase::Failed)

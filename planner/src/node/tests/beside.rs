@@ -3,7 +3,7 @@
 use protocol::manifest::HookKind;
 use protocol::reason::Reason;
 use protocol::report::{HookOutcome, Phase};
-use protocol::spec::{BlueGreen, Hook, ServiceSpec, Strategy};
+use protocol::spec::{BlueGreen, Hook, OnFailure, ServiceSpec, Strategy};
 use protocol::units::{Bytes, Millis};
 
 use super::stories::{READY, settled};
@@ -133,6 +133,19 @@ fn a_canary_that_crashes_is_healed_and_given_up_only_before_it_was_ever_ready() 
     let given_up = world.history[&name("web")].given_up.clone().unwrap();
     assert_eq!(given_up.reason, Reason::CrashLoop);
     assert_eq!(world.phase("web"), Phase::Running);
+}
+
+#[test]
+fn a_release_that_stands_still_after_its_failure_takes_a_candidate_all_the_same() {
+    let mut web = spec("web");
+    web.rollout.on_failure = OnFailure::Pause;
+    let mut world = settled(&web, 1);
+    world.want(&web, 2, App::NeverReady, 1, 1);
+    world.run(70_000);
+    assert_eq!(world.phase("web"), Phase::Failed);
+    world.beside(&web, 3, READY, 1, 0);
+    world.run(2_000);
+    assert_eq!(world.verdict("web").candidate.unwrap().phase, Phase::Running);
 }
 
 fn soaking() -> ServiceSpec {

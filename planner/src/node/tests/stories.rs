@@ -120,6 +120,20 @@ fn what_was_given_up_is_tried_again_only_under_a_higher_attempt() {
 }
 
 #[test]
+fn what_was_given_up_before_something_else_was_is_not_tried_again_either() {
+    let mut world = settled(&spec("web"), 1);
+    for version in [2, 3] {
+        world.want(&spec("web"), version, App::NeverReady, 1, 1);
+        world.run(70_000);
+    }
+    world.told.clear();
+    world.want(&spec("web"), 2, App::NeverReady, 1, 1);
+    world.run(70_000);
+    world.check_told("");
+    assert_eq!(world.phase("web"), Phase::RolledBack);
+}
+
+#[test]
 fn a_first_deploy_that_fails_leaves_nothing_and_says_failed() {
     let mut world = World::new();
     world.want(&spec("web"), 1, App::CannotStart, 1, 1);

@@ -338,6 +338,9 @@ impl World {
             LedgerChange::GiveUp { failed, reason, message, then, .. } => {
                 self.told.push(format!("give up v{}: {reason}", failed.revision));
                 let Kept { release, template, attempt, .. } = failed;
+                if let Some(before) = history.given_up.take() {
+                    history.given_up_before.push((before.template, before.attempt));
+                }
                 history.given_up =
                     Some(GivenUp { release, template, attempt, reason, message, evidence: None });
                 if then == AfterGivingUp::GoBack {
