@@ -75,8 +75,8 @@ fn a_cycle_is_refused_with_its_path() {
 #[test]
 fn what_is_not_built_yet_is_refused_and_never_ignored() {
     check(
-        &[("web.toml", &format!("{WEB}[rollout]\nstrategy = \"canary\"\n"))],
-        &["web.toml:4", "not supported yet"],
+        &[("web.toml", &format!("{WEB}[scale]\nmax = 3\n"))],
+        &["web.toml:3", "not supported yet"],
     );
     check(
         &[("web.toml", &format!("{WEB}privileged = true\n"))],
