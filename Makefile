@@ -17,7 +17,7 @@ help:
 build:
 	@$(RUST); cargo build --locked --release -p coordinator
 	@$(RUST); RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile agent --target "$$HOST_TRIPLE" -p agent
-	@$(RUST); cp "$${CARGO_TARGET_DIR:-target}/$$HOST_TRIPLE/agent/pith-agent" "$${CARGO_TARGET_DIR:-target}/release/pith-agent"
+	@$(RUST); cp --remove-destination "$${CARGO_TARGET_DIR:-target}/$$HOST_TRIPLE/agent/pith-agent" "$${CARGO_TARGET_DIR:-target}/release/pith-agent"
 	@ls -l "$${CARGO_TARGET_DIR:-target}"/release/pith "$${CARGO_TARGET_DIR:-target}"/release/pith-agent | awk '{ printf "%s  %.1f MB\n", $$NF, $$5 / 1e6 }'
 
 demo:

@@ -22,14 +22,14 @@ pub fn measure() -> Vec<Line> {
     let fleet = Fleet::start(u32::from(NODES));
     let mut lines = blue_green(&fleet);
     lines.extend(warm_undo(&fleet));
-    lines.extend(stop_first(&fleet));
     let _ = fleet.stop();
+    lines.extend(stop_first());
     lines
 }
 
-fn load(fleet: &Fleet, port: u16) -> Load {
+fn load(fleet: &Fleet, nodes: u8, port: u16) -> Load {
     Load::start(Config {
-        targets: (1..=NODES).map(|node| fleet.address(node, port)).collect(),
+        targets: (1..=nodes).map(|node| fleet.address(node, port)).collect(),
         path: "/".to_owned(),
         kept_connections: 24,
         kept_rate: RATE,
@@ -61,7 +61,7 @@ fn blue_green(fleet: &Fleet) -> Vec<Line> {
         .rollout("strategy = \"blue-green\"")
         .rollout("auto_promote = false");
     let _ = fleet.deploy(&service).expect_code(0);
-    let load = load(fleet, port);
+    let load = load(fleet, NODES, port);
     let begun = Instant::now();
     let (mut there, mut back) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
@@ -85,7 +85,7 @@ fn warm_undo(fleet: &Fleet) -> Vec<Line> {
     let port = free_port();
     let service = Service::new("soaked", port).scheduling("per_node = 2").rollout("soak = \"10m\"");
     let _ = fleet.deploy(&service).expect_code(0);
-    let load = load(fleet, port);
+    let load = load(fleet, NODES, port);
     let begun = Instant::now();
     let mut back = Vec::new();
     for _ in 0..RUNS {
@@ -101,14 +101,16 @@ fn warm_undo(fleet: &Fleet) -> Vec<Line> {
     ]
 }
 
-fn stop_first(fleet: &Fleet) -> Vec<Line> {
+/// On one node alone: on several, another node's instance answers meanwhile and nothing is held.
+fn stop_first() -> Vec<Line> {
+    let fleet = Fleet::start(1);
     let port = free_port();
     let service = Service::new("stopped-first", port)
         .scheduling("per_node = 1")
         .rollout("max_surge = 0")
         .rollout("max_unavailable = 1");
     let _ = fleet.deploy(&service).expect_code(0);
-    let load = load(fleet, port);
+    let load = load(&fleet, 1, port);
     let begun = Instant::now();
     let mut holds = Vec::new();
     for n in 0..RUNS {
@@ -118,13 +120,15 @@ fn stop_first(fleet: &Fleet) -> Vec<Line> {
         holds.push(load.summary(from, Instant::now()).max.as_secs_f64() * 1000.0);
     }
     let holds = Samples::new(holds);
-    vec![
+    let lines = vec![
         Line::checked(
-            "stop-first, one replica: longest hold, ms",
+            "stop-first, one node, one replica: longest hold, ms",
             holds.to_string(),
             "printed",
             true,
         ),
-        failed("stop-first, one replica", &load, begun),
-    ]
+        failed("stop-first, one node, one replica", &load, begun),
+    ];
+    let _ = fleet.stop();
+    lines
 }
