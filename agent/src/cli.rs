@@ -1,9 +1,11 @@
-//! The command line of `pith-agent`: three commands, no parser crate on the board.
+//! The command line of `pith-agent`: four commands, no parser crate on the board.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use proxy::TakeOver;
+
+use crate::join::Existing;
 
 /// What the agent was asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,17 @@ pub enum Command {
         config: PathBuf,
         /// What to do about a proxy that runs already.
         take_over: TakeOver,
+    },
+    /// Make this board a node of a fleet.
+    Join {
+        /// The same `agent.toml`; need not be there.
+        config: PathBuf,
+        /// What `pith node token` printed; `-`: a line of standard input.
+        token: String,
+        /// The node's name; none: that of `agent.toml`, else the host's.
+        name: Option<String>,
+        /// What to do about a joining that is there.
+        existing: Existing,
     },
     /// Print the version.
     Version,
@@ -36,9 +49,14 @@ pith-agent: runs what the fleet's coordinator signed for this board
 pith-agent [--config FILE]                      run the agent
 pith-agent proxy [--config FILE] [--take-over]  run the proxy that owns the services' ports;
                                                 --take-over replaces one that runs, without closing a port
+pith-agent join TOKEN [--config FILE] [--name NAME] [--again]
+                                                make this board a node: TOKEN is what `pith node token` prints,
+                                                `-` reads it from standard input; waits until the node is approved
 pith-agent --version | --help
 
---config FILE   default: /etc/pith/agent.toml
+--config FILE   default: /etc/pith/agent.toml; a board that has joined needs none
+--name NAME     among people; default: `name` of the file, else the host's name
+--again         ask for another certificate of the same fleet
 PITH_LOG        what is logged, such as `info` (default) or `info,agent=debug`
 ";
 
@@ -51,6 +69,15 @@ pub enum UsageError {
     /// `--config` at the end.
     #[error("--config needs a file")]
     MissingFile,
+    /// `--name` at the end.
+    #[error("--name needs a name")]
+    MissingName,
+    /// `join` alone.
+    #[error("join needs the token that `pith node token` prints; `-` reads it from standard input")]
+    MissingToken,
+    /// `--name` or `--again` without `join`.
+    #[error("{0} belongs to `pith-agent join`")]
+    OnlyForJoin(&'static str),
     /// `--take-over` without `proxy`.
     #[error("--take-over belongs to `pith-agent proxy`")]
     TakeOverWithoutProxy,
@@ -64,18 +91,41 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
     let mut arguments = arguments.into_iter();
     let mut config = PathBuf::from(DEFAULT_CONFIG);
     let (mut is_proxy, mut take_over) = (false, None);
+    let (mut is_join, mut token, mut name, mut existing) = (false, None, None, Existing::Keep);
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
             Some("--version" | "-V") => return Ok(Command::Version),
             Some("--help" | "-h") => return Ok(Command::Help),
             Some("--config") => config = arguments.next().ok_or(UsageError::MissingFile)?.into(),
             Some("--take-over") => take_over = Some(TakeOver::FromRunning),
-            Some("proxy") if !is_proxy => is_proxy = true,
+            Some("proxy") if !is_proxy && !is_join => is_proxy = true,
+            Some("join") if !is_proxy && !is_join => is_join = true,
+            Some("--again") => existing = Existing::Replace,
+            Some("--name") => {
+                let next = arguments.next().ok_or(UsageError::MissingName)?;
+                name = Some(next.to_string_lossy().into_owned());
+            }
+            Some(text) if is_join && token.is_none() && (text == "-" || !text.starts_with('-')) => {
+                token = Some(text.to_owned());
+            }
             Some(_) | None => {
                 let text = argument.to_string_lossy().escape_debug().to_string();
                 return Err(UsageError::Unknown(text));
             }
         }
+    }
+    if is_join {
+        let token = token.ok_or(UsageError::MissingToken)?;
+        return match take_over {
+            Some(_) => Err(UsageError::TakeOverWithoutProxy),
+            None => Ok(Command::Join { config, token, name, existing }),
+        };
+    }
+    if name.is_some() {
+        return Err(UsageError::OnlyForJoin("--name"));
+    }
+    if existing == Existing::Replace {
+        return Err(UsageError::OnlyForJoin("--again"));
     }
     match (is_proxy, take_over) {
         (true, take_over) => {
@@ -95,11 +145,20 @@ mod tests {
     }
 
     #[test]
-    fn the_three_commands_are_read() {
+    fn the_four_commands_are_read() {
         let config = PathBuf::from("a.toml");
         assert_eq!(check("--config a.toml"), Ok(Command::Run { config: config.clone() }));
         let proxy = Command::Proxy { config, take_over: TakeOver::FromRunning };
         assert_eq!(check("proxy --config a.toml --take-over"), Ok(proxy));
+        let join = |name: Option<&str>, existing| Command::Join {
+            config: DEFAULT_CONFIG.into(),
+            token: "pith1_x".into(),
+            name: name.map(str::to_owned),
+            existing,
+        };
+        assert_eq!(check("join pith1_x"), Ok(join(None, Existing::Keep)));
+        let both = check("join --name opi-1 pith1_x --again");
+        assert_eq!(both, Ok(join(Some("opi-1"), Existing::Replace)));
         assert_eq!(check("--version"), Ok(Command::Version));
         assert_eq!(check(""), Ok(Command::Run { config: DEFAULT_CONFIG.into() }));
     }
@@ -110,5 +169,9 @@ mod tests {
         assert_eq!(check("--config"), Err(UsageError::MissingFile));
         assert_eq!(check("--take-over"), Err(UsageError::TakeOverWithoutProxy));
         assert_eq!(check("proxy proxy"), Err(UsageError::Unknown("proxy".into())));
+        assert_eq!(check("join"), Err(UsageError::MissingToken));
+        assert_eq!(check("join a b"), Err(UsageError::Unknown("b".into())));
+        assert_eq!(check("--name a"), Err(UsageError::OnlyForJoin("--name")));
+        assert_eq!(check("proxy --again"), Err(UsageError::OnlyForJoin("--again")));
     }
 }

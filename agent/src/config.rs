@@ -5,20 +5,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use protocol::id::{EnvironmentName, NodeName};
+use protocol::join::ROOT_FILE;
 use serde::Deserialize;
 
 use crate::network::Ipv4Net;
+use crate::tls::Placement;
 
 /// Everything that is the board's own.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The node's name among people; default: the host's name.
-    #[serde(default = "host_name")]
-    pub name: String,
-    /// The node's one environment.
-    #[serde(default = "default_environment")]
-    pub environment: String,
+    /// The node's name among people; default: the one it joined with, else the host's.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The node's one environment; default: the one it joined.
+    #[serde(default)]
+    pub environment: Option<String>,
     /// Labels that placements select by.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -28,6 +30,9 @@ pub struct Config {
     /// Sockets and what may be lost at a reboot.
     #[serde(default = "default_runtime_dir")]
     pub runtime_dir: PathBuf,
+    /// Where secrets lie while containers use them, on tmpfs; default: `secrets` in `runtime_dir`.
+    #[serde(default)]
+    pub secrets_dir: Option<PathBuf>,
     /// Addresses that services listen on, unless they narrow it.
     #[serde(default = "default_listen")]
     pub listen: Vec<IpAddr>,
@@ -44,13 +49,18 @@ pub struct Config {
     /// Docker's socket.
     #[serde(default = "default_docker")]
     pub docker: String,
-    /// The fleet's trust root, as `pith init` wrote it.
-    pub trust_root: PathBuf,
-    /// The broker.
-    pub broker: Broker,
+    /// The fleet's trust root; default: the one that joining wrote.
+    #[serde(default)]
+    pub trust_root: Option<PathBuf>,
+    /// The broker; default: the coordinator that the node joined.
+    #[serde(default)]
+    pub broker: Option<Broker>,
     /// Credentials and peculiarities of registries.
     #[serde(default)]
     pub registries: Option<PathBuf>,
+    /// What containers may have of the board; a file of root's own, which no signature overrides.
+    #[serde(default = "default_policy")]
+    pub policy: PathBuf,
     /// Whether images that services left behind may be removed; never on a machine that is also used otherwise.
     #[serde(default = "default_true")]
     pub remove_images: bool,
@@ -62,8 +72,10 @@ pub struct Config {
 pub struct Broker {
     /// `host:port`.
     pub address: String,
-    /// A file with the password; the user is the node's id.
-    pub token_file: PathBuf,
+    /// A file with the password, for a broker that is spoken to in clear; the user is the node's id. Without it: TLS with the
+    /// certificate of the node's joining.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
     /// First pause after a lost connection, milliseconds.
     #[serde(default = "default_backoff_ms")]
     pub backoff_ms: u64,
@@ -106,21 +118,57 @@ impl Config {
     /// # Errors
     /// Unreadable, malformed or invalid; each names the place.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(path, &text)
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(path, &text),
+            // A node that has joined needs none.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound
+                    && path == Path::new(crate::cli::DEFAULT_CONFIG) =>
+            {
+                Self::parse(path, "")
+            }
+            Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+        }
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    /// Takes what was decided when the node joined.
+    ///
+    /// # Errors
+    /// Where the file contradicts it.
+    pub fn take(&mut self, path: &Path, placement: &Placement) -> Result<(), ConfigError> {
+        let joined = &placement.environment;
+        if self.environment.as_ref().is_some_and(|own| own != joined.as_str()) {
+            let problem = format!(
+                "this node joined the environment `{joined}`: remove the line, or revoke the node and join with a token \
+                 of the other one"
+            );
+            return Err(ConfigError::Invalid {
+                path: path.to_owned(),
+                key: "environment",
+                problem,
+            });
+        }
+        self.environment = Some(joined.to_string());
+        self.name.get_or_insert_with(|| placement.name.to_string());
+        let decided = placement.labels.iter().map(|(key, value)| (key.clone(), value.clone()));
+        self.labels.extend(decided);
+        Ok(())
+    }
+
+    /// Reads and checks the text of the file at `path`.
+    ///
+    /// # Errors
+    /// Malformed or invalid; each names the place.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text).map_err(|source| ConfigError::Malformed {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
         let invalid =
             |key, problem: String| ConfigError::Invalid { path: path.to_owned(), key, problem };
-        config.name.parse::<NodeName>().map_err(|e| invalid("name", e.to_string()))?;
+        config.own_name().parse::<NodeName>().map_err(|e| invalid("name", e.to_string()))?;
         config
-            .environment
+            .own_environment()
             .parse::<EnvironmentName>()
             .map_err(|e| invalid("environment", e.to_string()))?;
         if config.listen.is_empty() {
@@ -129,15 +177,14 @@ impl Config {
                 "at least one address, such as [\"0.0.0.0\", \"::\"]".into(),
             ));
         }
-        if config
-            .broker
-            .address
-            .rsplit_once(':')
-            .is_none_or(|(_, port)| port.parse::<u16>().is_err())
-        {
-            let problem =
-                format!("`{}` is not host:port, such as \"10.0.0.2:1883\"", config.broker.address);
-            return Err(invalid("broker.address", problem));
+        if let Some(broker) = &config.broker {
+            broker
+                .address
+                .parse::<mqtt::BrokerAddress>()
+                .map_err(|e| invalid("broker.address", e.to_string()))?;
+            if broker.backoff_ms == 0 {
+                return Err(invalid("broker.backoff_ms", "at least 1".into()));
+            }
         }
         if let Err(error) = config.network_pool.parse::<Ipv4Net>() {
             return Err(invalid("network_pool", error.to_string()));
@@ -150,9 +197,6 @@ impl Config {
                 config.docker
             );
             return Err(invalid("docker", problem));
-        }
-        if config.broker.backoff_ms == 0 {
-            return Err(invalid("broker.backoff_ms", "at least 1".into()));
         }
         Ok(config)
     }
@@ -172,7 +216,7 @@ impl Config {
     /// Never: [`Config::load`] has checked it.
     #[must_use]
     pub fn node_name(&self) -> NodeName {
-        self.name.parse().expect("checked when it was read")
+        self.own_name().parse().expect("checked when it was read")
     }
 
     /// The checked environment.
@@ -181,7 +225,27 @@ impl Config {
     /// Never: [`Config::load`] has checked it.
     #[must_use]
     pub fn environment(&self) -> EnvironmentName {
-        self.environment.parse().expect("checked when it was read")
+        self.own_environment().parse().expect("checked when it was read")
+    }
+
+    fn own_name(&self) -> String {
+        self.name.clone().unwrap_or_else(host_name)
+    }
+
+    fn own_environment(&self) -> &str {
+        self.environment.as_deref().unwrap_or("default")
+    }
+
+    /// The trust root's file.
+    #[must_use]
+    pub fn root_file(&self) -> PathBuf {
+        self.trust_root.clone().unwrap_or_else(|| self.state_dir.join(ROOT_FILE))
+    }
+
+    /// The folder of secrets in clear.
+    #[must_use]
+    pub fn secrets_dir(&self) -> PathBuf {
+        self.secrets_dir.clone().unwrap_or_else(|| self.runtime_dir.join("secrets"))
     }
 
     /// The proxy's control socket.
@@ -200,10 +264,6 @@ impl Config {
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().to_ascii_lowercase()
-}
-
-fn default_environment() -> String {
-    "default".to_owned()
 }
 
 fn default_state_dir() -> PathBuf {
@@ -232,8 +292,15 @@ fn default_docker() -> String {
     "unix:///var/run/docker.sock".to_owned()
 }
 
+/// First pause after a lost connection.
+pub(crate) const DEFAULT_BACKOFF_MS: u64 = 1_000;
+
+fn default_policy() -> PathBuf {
+    "/etc/pith/policy.toml".into()
+}
+
 fn default_backoff_ms() -> u64 {
-    1_000
+    DEFAULT_BACKOFF_MS
 }
 
 fn default_true() -> bool {
@@ -262,6 +329,29 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_has_joined_needs_no_line_and_may_not_contradict() {
+        let path = Path::new("agent.toml");
+        let placement = Placement {
+            name: "opi-7".parse().unwrap(),
+            environment: "staging".parse().unwrap(),
+            labels: BTreeMap::from([("zone".into(), "edge".into())]),
+            broker: None,
+        };
+        let mut config = Config::parse(path, "labels = { zone = \"a\", disk = \"ssd\" }").unwrap();
+        config.take(path, &placement).unwrap();
+        assert_eq!(
+            (config.node_name().as_str(), config.environment().as_str()),
+            ("opi-7", "staging")
+        );
+        let labels: Vec<&str> = config.labels.values().map(String::as_str).collect();
+        assert_eq!(labels, ["ssd", "edge"], "what the token says wins");
+        assert_eq!(config.root_file(), Path::new("/var/lib/pith/root.json"));
+        let mut other = Config::parse(path, "environment = \"production\"").unwrap();
+        let error = other.take(path, &placement).unwrap_err().to_string();
+        assert!(error.contains("`environment`") && error.contains("`staging`"), "{error}");
+    }
+
+    #[test]
     fn mistakes_name_file_line_and_key() {
         check(&format!("lables = {{}}\n{LEAST}"), &["agent.toml", "line 1", "lables"]);
         check(&format!("name = \"Opi_1\"\n{LEAST}"), &["agent.toml", "`name`", "lower-case"]);
@@ -278,7 +368,6 @@ mod tests {
             &format!("name = \"a\"\ndocker = \"tcp://10.0.0.1\"\n{LEAST}"),
             &["`docker`", "unix:///var/run/docker.sock"],
         );
-        check("name = \"a\"\n", &["agent.toml", "trust_root"]);
         let error = Config::load(Path::new("/does/not/exist.toml")).unwrap_err().to_string();
         assert!(error.contains("/does/not/exist.toml"), "{error}");
     }

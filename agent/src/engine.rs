@@ -15,6 +15,7 @@ use std::net::Ipv4Addr;
 
 use protocol::id::{EnvironmentName, ServiceName};
 use protocol::release::Image;
+use protocol::spec::HostAccess;
 
 pub use container::{Container, ContainerSpec, ContainerState, Mount};
 pub use error::{EngineError, PullError};
@@ -37,6 +38,9 @@ pub trait Engine: Clone + 'static {
     /// Creates a container, and its named volumes where they are missing; returns its id. One of that name that carries
     /// equal labels of ours counts as created; one of anybody else is a [`EngineError::Conflict`].
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError>;
+
+    /// What a container has of the node, as the engine would start it, and whose service it is; `None` when it is gone.
+    async fn access(&self, id: &str) -> Result<Option<(ServiceName, HostAccess)>, EngineError>;
 
     /// Starts a created or ended container; one that runs is done.
     async fn start(&self, id: &str) -> Result<(), EngineError>;
@@ -149,6 +153,8 @@ pub struct ImageFacts {
     pub healthcheck: bool,
     /// Bytes on disk, shared layers included.
     pub size_bytes: u64,
+    /// Whom its containers run as unless they say so; empty: root.
+    pub user: String,
 }
 
 /// A network to create.

@@ -1,4 +1,6 @@
-//! The loop: one task that owns the state of the node. Everything that waits is a local task that sends an [`Event`].
+//! The loop: one task that owns the state of the node. Its state is a value without IO ([`Agent`]): what it hears goes in,
+//! what is to be done comes out ([`Act`]). The shell does it; whatever waits is a local task that comes back as an
+//! [`Event`]. The simulation drives the same state with a shell of its own.
 //!
 //! ```text
 //! manifest -> inbox -> ledger (durable) -> report, which is the acknowledgement
@@ -8,12 +10,16 @@
 //! Must not decide: what happens next is `planner::node::decide`. It only keeps to the order above, to one step at a
 //! time per service, and never decides from facts older than its last step.
 
+mod acts;
 mod agent;
 mod deciding;
+mod freshness;
 mod gathering;
 mod measuring;
+mod policing;
 mod pulling;
 mod saying;
+mod shell;
 mod stepping;
 #[cfg(test)]
 mod tests;
@@ -21,37 +27,43 @@ mod writing;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::num::NonZeroU16;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use planner::Now;
-use planner::node::LedgerChange;
 use protocol::acceptance::NodeIdentity;
 use protocol::id::{NodeName, ServiceName};
 use protocol::keys::{Root, SecretKey};
 use protocol::release::Pin;
-use protocol::report::Evidence;
+use protocol::topic::Up;
 use proxy::{Applied, Client, ClientError, Snapshot};
 use tokio::sync::mpsc;
 
-use crate::engine::{Engine, EngineEvent, PullUpdate};
+use crate::engine::{Engine, EngineError, EngineEvent, PullUpdate};
 use crate::execute::{Done, Executor, StepError};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Contents, Ledger, LedgerError};
 use crate::link::{Incoming, Outgoing};
 use crate::observe::gather::Gathered;
+use crate::policy::Looked;
 use crate::probe::ProbeChanged;
 use crate::registries::Registries;
-use agent::Agent;
+use crate::routes::Between;
+use crate::secrets::Vault;
+use shell::Shell;
+
+pub use acts::{Act, Surroundings};
+pub use agent::Agent;
+pub use measuring::MemoryPercents;
+pub use writing::{Job, Write};
 
 /// Events that wait for the loop; whoever sends the next one waits.
 const MAX_EVENTS: usize = 256;
 /// Events taken before the loop looks at what follows from them.
 const MAX_EVENTS_PER_TURN: usize = 64;
 
-/// Everything the loop can be told.
+/// Everything the loop can be told beside what comes from the broker.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub enum Event {
     /// Engine and proxy answered.
     Gathered(Box<Gathered>),
     /// Something happened to a container, or to the stream of such news.
@@ -60,58 +72,74 @@ pub(crate) enum Event {
     Probe(ProbeChanged),
     /// The proxy's work changed.
     Proxy(proxy::Event),
-    /// The table was set, or could not be.
-    TableSet {
-        /// The step's number, for failpoints.
-        number: u64,
-        /// What the proxy said, and its state after it.
-        result: Result<(Applied, Snapshot), ClientError>,
-    },
+    /// The table was set, or could not be: what the proxy said, and its state after it.
+    TableSet(Box<Result<(Applied, Snapshot), ClientError>>),
     /// A step ended.
     StepDone {
         /// Whose.
         service: ServiceName,
-        /// The step's number, for failpoints.
-        number: u64,
         /// How.
         result: Result<Done, StepError>,
     },
-    /// What is remembered beside a failure was collected.
+    /// The end of the log of a container whose release is given up.
     Evidence {
         /// Whose.
         service: ServiceName,
-        /// The step's number.
-        number: u64,
-        /// What is to be recorded.
-        change: LedgerChange,
-        /// With this.
-        evidence: Evidence,
+        /// Lines, oldest first.
+        log: Vec<String>,
     },
-    /// A change was written, or could not be. The ledger comes back.
+    /// A change was written, or could not be.
     Written {
-        /// The ledger, which was away for the write.
-        ledger: Box<Ledger>,
         /// What was to be written.
-        job: writing::Job,
+        write: Box<Write>,
         /// How it went.
         result: Result<(), LedgerError>,
     },
     /// A pull went on.
     Pull {
-        /// Which.
+        /// Of this image.
         pin: Pin,
+        /// As it was begun.
+        number: u64,
         /// How.
         update: PullUpdate,
     },
+    /// The node's policy, or the devices that it allows, changed.
+    Policy(Box<Looked>),
     /// How much of their memory limits containers use.
-    Measured(measuring::MemoryPercents),
+    Measured(MemoryPercents),
     /// An image was removed, or could not be.
     ImageRemoved {
         /// Which.
         pin: Pin,
         /// What the engine said.
-        result: Result<(), crate::engine::EngineError>,
+        result: Result<(), EngineError>,
     },
+    /// Nobody took what was said.
+    Unsaid(Up),
+}
+
+/// What the loop's state begins with.
+#[derive(Debug)]
+pub struct Beginning {
+    /// Who the node is.
+    pub node: NodeIdentity,
+    /// Its key.
+    pub key: SecretKey,
+    /// Whom it trusts.
+    pub root: Root,
+    /// What people configured.
+    pub settings: Settings,
+    /// What it remembers.
+    pub ledger: Arc<Contents>,
+    /// The boot that it runs in.
+    pub boot_id: String,
+    /// When what it remembers was read: moments of another boot count as this one.
+    pub opened_at: Now,
+    /// Unix milliseconds: orders processes, decides nothing.
+    pub unix_ms: u64,
+    /// Of the machine, until the engine has told.
+    pub cores: u32,
 }
 
 /// What the loop is made of.
@@ -154,10 +182,12 @@ pub struct Settings {
     pub address: Option<IpAddr>,
     /// Where the broker is, if it is known by its address.
     pub broker: Option<IpAddr>,
-    /// Where the proxies of other nodes reach this one's; none: not at all.
-    pub fleet_port: Option<NonZeroU16>,
+    /// How the proxies of other nodes and this one's reach and know each other.
+    pub between: Between,
     /// Whether images that nothing needs may be removed.
     pub remove_images: bool,
+    /// Opens what is sealed to the node.
+    pub vault: Vault,
 }
 
 /// Reads the time, for the loop alone.
@@ -183,39 +213,30 @@ impl Clock {
 pub async fn run<E: Engine>(parts: Parts<E>, shutdown: impl Future<Output = ()>) {
     let clock = parts.clock;
     let (sender, mut events) = mpsc::channel(MAX_EVENTS);
-    let (mut agent, mut incoming) = Agent::start(parts, sender, (clock.now)());
+    let (mut shell, mut incoming) = Shell::start(parts, sender, (clock.now)());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let now = (clock.now)();
-        let wake = Duration::from_millis(agent.turn(now).since(now));
+        let wake = Duration::from_millis(shell.turn(now).since(now));
         // Every arm is cancel-safe: receives take nothing before they are ready, the sleep begins anew with each turn,
         // and the shutdown is pinned outside.
         tokio::select! {
             biased;
             () = &mut shutdown => break,
             message = incoming.recv() => match message {
-                Some(message) => agent.hear(message, (clock.now)()),
+                Some(message) => shell.hear(message, (clock.now)()),
                 None => break,
             },
             event = events.recv() => {
                 let mut next = event;
                 for _ in 0..MAX_EVENTS_PER_TURN {
-                    let Some(event) = next else { break };
-                    agent.handle(event, (clock.now)());
+                    let Some(told) = next else { break };
+                    shell.handle(told, (clock.now)());
                     next = events.try_recv().ok();
                 }
             }
             () = tokio::time::sleep(wake) => {}
         }
     }
-    agent.finish().await;
+    shell.finish();
 }
-
-/// Sends an event from a task; a loop that ended hears nothing more.
-async fn tell(events: &mpsc::Sender<Event>, event: Event) {
-    // The loop ended: nobody needs it.
-    let _ = events.send(event).await;
-}
-
-/// Shared by the tasks of one loop.
-type Shared<E> = Rc<Executor<E>>;

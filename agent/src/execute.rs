@@ -5,14 +5,18 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use protocol::acceptance::NodeIdentity;
 use protocol::id::{EnvironmentName, ReleaseId, ServiceName, Template};
 use protocol::manifest::HookKind;
 use protocol::reason::Reason;
 use protocol::release::Release;
 use protocol::report::{Evidence, MAX_EVIDENCE_LINES, MAX_EVIDENCE_TEXT_BYTES};
+use protocol::secret;
 
 use crate::engine::{ContainerSpec, Engine, EngineError, Network, NetworkSpec, Ours, Signal};
 use crate::network::{self, Ipv4Net, SERVICE_PREFIX};
+use crate::policy::{NotAdmitted, PolicyFile};
+use crate::secrets::{SecretError, SecretFiles};
 
 /// Another node or program may take a subnet between looking and creating.
 const SUBNET_TRIES: u32 = 10;
@@ -32,6 +36,10 @@ pub struct Executor<E> {
     pub hosts_file: PathBuf,
     /// Where the networks of services are cut from.
     pub pool: Ipv4Net,
+    /// What containers may have of the node: the last word, whoever decided on the step.
+    pub policy: PolicyFile,
+    /// What containers get of secrets.
+    pub secrets: SecretFiles,
 }
 
 /// A step with everything that doing it needs.
@@ -43,6 +51,8 @@ pub enum Task {
     Start {
         /// Docker's id.
         container: String,
+        /// What it needs unsealed; none: nothing.
+        secrets: Option<Box<ToUnseal>>,
     },
     /// SIGTERM.
     Terminate {
@@ -58,6 +68,8 @@ pub enum Task {
     Remove {
         /// Docker's id.
         container: String,
+        /// Its name.
+        name: String,
     },
     /// Create the network of a service that runs elsewhere.
     CreateNetwork {
@@ -88,6 +100,19 @@ pub struct Creation {
     pub used: BTreeSet<Ipv4Addr>,
     /// The address given out last in that network.
     pub last_address: Option<Ipv4Addr>,
+    /// Sealed copies of the secrets that it is made with.
+    pub copies: Vec<secret::Copy>,
+}
+
+/// The secrets of a container that exists.
+#[derive(Debug, Clone)]
+pub struct ToUnseal {
+    /// The container's name.
+    pub name: String,
+    /// What it is made of.
+    pub release: Arc<Release>,
+    /// Sealed copies of the versions that it is made with.
+    pub copies: Vec<secret::Copy>,
 }
 
 /// Why a step was not done.
@@ -96,6 +121,12 @@ pub enum StepError {
     /// The engine refused or does not answer.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The node's policy, or what is on the node, does not admit it.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
+    /// Its secrets cannot be given to it.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// No subnet is left.
     #[error("no subnet of {pool} is free on this node; `network_pool` in agent.toml names another")]
     PoolUsedUp {
@@ -116,7 +147,9 @@ impl StepError {
     pub fn reason(&self, otherwise: Reason) -> Reason {
         match self {
             Self::Engine(error) => error.reason(otherwise),
-            Self::PoolUsedUp { .. } | Self::SubnetUsedUp { .. } => otherwise,
+            Self::NotAdmitted(NotAdmitted::Denied(_)) => Reason::PolicyDenied,
+            Self::NotAdmitted(NotAdmitted::Missing { .. }) => otherwise,
+            Self::Secret(_) | Self::PoolUsedUp { .. } | Self::SubnetUsedUp { .. } => otherwise,
         }
     }
 
@@ -125,8 +158,9 @@ impl StepError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Engine(error) => error.is_permanent(),
-            Self::PoolUsedUp { .. } => true,
-            Self::SubnetUsedUp { .. } => false,
+            Self::Secret(error) => error.is_permanent(),
+            Self::PoolUsedUp { .. } | Self::NotAdmitted(NotAdmitted::Denied(_)) => true,
+            Self::SubnetUsedUp { .. } | Self::NotAdmitted(NotAdmitted::Missing { .. }) => false,
         }
     }
 
@@ -157,10 +191,15 @@ impl<E: Engine> Executor<E> {
     pub async fn execute(&self, task: &Task) -> Result<Done, StepError> {
         match task {
             Task::Create(creation) => return self.create(creation).await,
-            Task::Start { container } => self.engine.start(container).await?,
+            Task::Start { container, secrets } => {
+                self.start(container, secrets.as_deref()).await?;
+            }
             Task::Terminate { container } => self.engine.signal(container, Signal::Term).await?,
             Task::Kill { container } => self.engine.signal(container, Signal::Kill).await?,
-            Task::Remove { container } => self.engine.remove(container).await?,
+            Task::Remove { container, name } => {
+                self.engine.remove(container).await?;
+                self.secrets.forget(name);
+            }
             Task::CreateNetwork { service } => drop(self.create_network(service).await?),
             Task::RemoveNetwork { network: Some(id) } => self.engine.remove_network(id).await?,
             Task::RemoveNetwork { network: None } => {}
@@ -169,6 +208,14 @@ impl<E: Engine> Executor<E> {
     }
 
     async fn create(&self, creation: &Creation) -> Result<Done, StepError> {
+        let (release, (template, slot)) = (&creation.release, &creation.template);
+        let service = release.1.spec(&self.environment);
+        let hook = creation.hook.and_then(|kind| service.hooks.get(kind));
+        let asked = match hook {
+            Some(_) => service.host.for_hook(),
+            None => service.host.clone(),
+        };
+        let access = self.policy.admit(&creation.service, asked)?;
         let network = match &creation.network {
             Some(network) => network.clone(),
             None => self.create_network(&creation.service).await?,
@@ -176,7 +223,6 @@ impl<E: Engine> Executor<E> {
         let subnet = network.subnet;
         let address = network::choose_address(subnet, &creation.used, creation.last_address)
             .ok_or(StepError::SubnetUsedUp { subnet })?;
-        let (release, (template, slot)) = (&creation.release, &creation.template);
         let spec = ContainerSpec::of_release(
             &self.ours,
             &self.environment,
@@ -184,15 +230,55 @@ impl<E: Engine> Executor<E> {
             (template, *slot),
             (address, self.hosts_file.clone()),
         );
-        let spec = match creation
-            .hook
-            .and_then(|kind| release.1.spec(&self.environment).hooks.get(kind))
-        {
+        let spec = match hook {
             Some(hook) => spec.for_hook(hook),
             None => spec,
         };
+        let spec = spec.with_access(access);
+        let name = spec.name();
+        let files = self.place(&name, &release.1, &creation.copies).await?;
+        let variables = self.secrets.variables(&self.node(), service, &creation.copies)?;
+        let spec = spec.with_secrets(files, variables);
         self.engine.create(&spec).await?;
         Ok(Done::Created { address })
+    }
+
+    /// A container that was made under a wider policy, or whose paths lead elsewhere by now, is not started.
+    async fn start(&self, container: &str, secrets: Option<&ToUnseal>) -> Result<(), StepError> {
+        if let Some((service, mut asked)) = self.engine.access(container).await? {
+            asked.paths.retain(|path| !self.secrets.holds(&path.host));
+            self.policy.admit(&service, asked)?;
+        }
+        if let Some(ToUnseal { name, release, copies }) = secrets {
+            self.place(name, release, copies).await?;
+        }
+        Ok(self.engine.start(container).await?)
+    }
+
+    /// The files of a container's secrets: a reboot takes them, so they are looked after before each start.
+    async fn place(
+        &self,
+        container: &str,
+        release: &Release,
+        copies: &[secret::Copy],
+    ) -> Result<Vec<(PathBuf, String)>, StepError> {
+        let spec = release.spec(&self.environment);
+        if spec.secrets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let user = match &spec.container.user {
+            Some(user) => user.clone(),
+            None => self.engine.image(&release.image).await?.map(|i| i.user).unwrap_or_default(),
+        };
+        Ok(self.secrets.place(container, (&self.node(), spec, copies), &user)?)
+    }
+
+    fn node(&self) -> NodeIdentity {
+        NodeIdentity {
+            fleet: self.ours.fleet.clone(),
+            node: self.ours.node.clone(),
+            environment: self.environment.clone(),
+        }
     }
 
     async fn create_network(&self, service: &ServiceName) -> Result<Network, StepError> {
@@ -255,15 +341,4 @@ fn escape_control(c: char) -> impl Iterator<Item = char> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn evidence_is_bounded_and_printable() {
-        let long = "é".repeat(MAX_EVIDENCE_TEXT_BYTES);
-        let evidence = evidence(Some(long), Some((137, true)), vec![bounded("a\u{1b}[31m".into())]);
-        assert!(evidence.probe.unwrap().len() <= MAX_EVIDENCE_TEXT_BYTES);
-        assert_eq!(evidence.log, ["a\\u{1b}[31m"]);
-        assert_eq!((evidence.exit_code, evidence.oom_killed), (Some(137), true));
-    }
-}
+mod tests;

@@ -1,13 +1,14 @@
 //! The node's own key: made on the node at its first start, never leaves it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use protocol::join::IDENTITY_KEY_FILE as KEY_FILE;
 use protocol::keys::SecretKey;
 
-const KEY_FILE: &str = "node.key";
+use crate::durable::{self, Readers};
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -53,25 +54,12 @@ pub fn load_or_create(state_dir: &Path) -> Result<SecretKey, IdentityError> {
     }
 }
 
-/// Writes beside and renames, so that a power cut leaves a whole key or none.
 fn create(path: &Path) -> Result<SecretKey, IdentityError> {
-    let io = |source| IdentityError::Io { path: path.to_owned(), source };
     let mut seed = [0u8; 32];
     getrandom::fill(&mut seed).map_err(IdentityError::NoRandomness)?;
     let key = SecretKey::from_seed(seed);
-    let beside = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)
-        .map_err(io)?;
-    file.write_all(format!("{}\n", key.to_base64()).as_bytes()).map_err(io)?;
-    file.sync_all().map_err(io)?;
-    std::fs::rename(&beside, path).map_err(io)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+    durable::write(path, format!("{}\n", key.to_base64()).as_bytes(), Readers::Owner)
+        .map_err(|source| IdentityError::Io { path: path.to_owned(), source })?;
     Ok(key)
 }
 

@@ -6,21 +6,15 @@
 mod contents;
 mod slots;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::{Flock, FlockArg};
 use planner::Now;
-use planner::node::{History, LedgerChange};
-use protocol::acceptance::{Accepted, Seen};
-use protocol::envelope::Envelope;
-use protocol::id::{ReleaseId, ServiceName};
-use protocol::release::Image;
-use protocol::report::Evidence;
 
 pub use contents::{Contents, Pulled};
-use slots::Slots;
+use slots::{Slots, Whole};
 
 /// Why the ledger cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +32,43 @@ pub enum LedgerError {
     },
 }
 
+/// What the bytes of two slots come to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// Those of the newest slot that can be read; nothing where none can.
+    pub contents: Contents,
+    /// What is wrong with the slots that cannot.
+    pub damage: Vec<String>,
+}
+
+impl Found {
+    /// Reads the bytes of two slot files, whatever they are; none: there is no such file. Pure.
+    #[must_use]
+    pub fn in_slots(files: [Option<&[u8]>; 2]) -> Self {
+        find(files).1
+    }
+}
+
+/// With the slot that counts. One that is whole and cannot be understood is damaged too: to remember nothing would be to
+/// forget what was seen, the floors and the trust root, and the other slot still knows them.
+fn find(files: [Option<&[u8]>; 2]) -> (Option<Whole>, Found) {
+    let (mut whole, mut damage) = slots::whole(files);
+    for index in 0..whole.len() {
+        match serde_json::from_slice(&whole[index].payload) {
+            Ok(contents) => return (Some(whole.remove(index)), Found { contents, damage }),
+            Err(error) => damage.push(format!("written by another version: {error}")),
+        }
+    }
+    // The next write counts on from the newest, understood or not.
+    (whole.into_iter().next(), Found { contents: Contents::default(), damage })
+}
+
 /// The node's durable state, with the lock on its folder.
 #[derive(Debug)]
 pub struct Ledger {
     dir: PathBuf,
     slots: Slots,
-    state: Contents,
+    state: Arc<Contents>,
     damage: Vec<String>,
     boot_id: String,
     opened_at: Now,
@@ -63,16 +88,12 @@ impl Ledger {
         let lock = File::create(dir.join("lock")).map_err(io)?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|_| LedgerError::Taken(dir.to_owned()))?;
-        let (slots, payload, mut damage) = Slots::open(dir).map_err(io)?;
-        let state = match payload.map(|bytes| serde_json::from_slice(&bytes)) {
-            None => Contents::default(),
-            Some(Ok(state)) => state,
-            Some(Err(error)) => {
-                damage.push(format!("written by another version: {error}"));
-                Contents::default()
-            }
-        };
+        let files = slots::read(dir).map_err(io)?;
+        let (newest, Found { contents, damage }) = find([files[0].as_deref(), files[1].as_deref()]);
+        let slots = Slots::of(dir, newest.as_ref());
+        let damage = damage.into_iter().map(|what| format!("{}: {what}", dir.display())).collect();
         let (boot_id, opened_at) = (boot_id.to_owned(), now);
+        let state = Arc::new(contents);
         Ok(Self { dir: dir.to_owned(), slots, state, damage, boot_id, opened_at, _lock: lock })
     }
 
@@ -82,77 +103,34 @@ impl Ledger {
         &self.damage
     }
 
-    /// The newest manifest accepted.
+    /// What is durable.
     #[must_use]
-    pub fn seen(&self) -> Option<Seen> {
-        self.state.seen()
+    pub fn contents(&self) -> Arc<Contents> {
+        Arc::clone(&self.state)
     }
 
-    /// The envelope of that manifest.
+    /// The boot that it was opened under.
     #[must_use]
-    pub fn manifest(&self) -> Option<&Envelope> {
-        self.state.manifest()
+    pub fn boot_id(&self) -> &str {
+        &self.boot_id
     }
 
-    /// Envelopes of the releases that history names.
+    /// When it was opened.
     #[must_use]
-    pub fn releases(&self) -> &BTreeMap<ReleaseId, Envelope> {
-        self.state.releases()
+    pub const fn opened_at(&self) -> Now {
+        self.opened_at
     }
 
-    /// What is remembered of every service.
-    #[must_use]
-    pub fn histories(&self) -> BTreeMap<ServiceName, History> {
-        self.state.histories(&self.boot_id, self.opened_at)
-    }
-
-    /// Images this node pulled.
-    #[must_use]
-    pub fn images_pulled(&self) -> &[Image] {
-        self.state.images_pulled()
-    }
-
-    /// Remembers an accepted manifest, with its releases; see [`Contents::accept`].
+    /// Makes these contents durable, off the event loop's thread: an fsync on a slow card may take seconds.
     ///
     /// # Errors
     /// When the disk refuses; then nothing has changed.
-    pub async fn accept(
-        &mut self,
-        accepted: &Accepted,
-        envelope: Envelope,
-        in_use: Option<&BTreeSet<ReleaseId>>,
-    ) -> Result<(), LedgerError> {
-        self.write(self.state.accept(accepted, envelope, in_use)).await
-    }
-
-    /// Applies what the planner decided for one service.
-    ///
-    /// # Errors
-    /// When the disk refuses; then nothing has changed.
-    pub async fn record(
-        &mut self,
-        service: &ServiceName,
-        change: LedgerChange,
-        evidence: Option<Evidence>,
-    ) -> Result<(), LedgerError> {
-        self.write(self.state.record(service, change, evidence, &self.boot_id)).await
-    }
-
-    /// Remembers that this node pulled an image, or removed it again.
-    ///
-    /// # Errors
-    /// When the disk refuses; then nothing has changed.
-    pub async fn set_pulled(&mut self, image: &Image, is_here: Pulled) -> Result<(), LedgerError> {
-        self.write(self.state.set_pulled(image, is_here)).await
-    }
-
-    /// Off the event loop's thread: an fsync on a slow card may take seconds.
-    async fn write(&mut self, next: Contents) -> Result<(), LedgerError> {
-        if next == self.state {
+    pub async fn write(&mut self, next: &Arc<Contents>) -> Result<(), LedgerError> {
+        if *next == self.state {
             return Ok(());
         }
         let io = |source| LedgerError::Io { path: self.dir.clone(), source };
-        let payload = serde_json::to_vec(&next).map_err(|e| io(e.into()))?;
+        let payload = serde_json::to_vec(&**next).map_err(|e| io(e.into()))?;
         let slots = &mut self.slots;
         let mut taken = std::mem::replace(slots, Slots::none(&self.dir));
         let (taken, result) = tokio::task::spawn_blocking(move || {
@@ -166,7 +144,7 @@ impl Ledger {
         })?;
         self.slots = taken;
         result.map_err(|source| LedgerError::Io { path: self.dir.clone(), source })?;
-        self.state = next;
+        self.state = Arc::clone(next);
         Ok(())
     }
 }

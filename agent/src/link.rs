@@ -1,17 +1,24 @@
 //! The node's side of the broker: what is said at connect, where it goes, and how the session is configured.
 //!
-//! The loop puts what it has to say into an [`Outgoing`]; this file alone knows topics and sessions.
+//! A node that has joined speaks TLS with the certificate of its joining. The loop puts what it has to say into an [`Outgoing`]; this file alone knows topics and sessions.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt::{BrokerAddress, Config as Session, Credentials, Handle};
+use mqtt::{
+    BrokerAddress, Config as Session, Credentials, Handle, InvalidBrokerAddress, InvalidTls,
+    Refusal, Tls, VerifyAt,
+};
 use protocol::acceptance::NodeIdentity;
 use protocol::hello::Presence;
-use protocol::topic::{Subject, Topic, Up};
-use tokio::sync::mpsc;
+use protocol::id::NodeId;
+use protocol::topic::{Down, Subject, Topic, Up};
+use tokio::sync::{Notify, mpsc};
 use tracing::{debug, warn};
 
-use crate::config::Broker;
+use crate::config::{Broker, DEFAULT_BACKOFF_MS};
+use crate::tls::{Joined, JoinedError};
 
 /// What the loop says before the link has taken it; the link's own outbox is behind it.
 pub const MAX_OUTGOING: usize = 64;
@@ -48,23 +55,116 @@ pub enum Incoming {
     Up,
     /// It does not.
     Down,
+    /// Trust roots, unchecked.
+    Root(Vec<u8>),
     /// A manifest, unchecked.
     Manifest(Vec<u8>),
+    /// A signed time, unchecked.
+    Time(Vec<u8>),
+}
+
+/// How the broker is reached.
+#[derive(Debug)]
+pub enum Way {
+    /// Over TLS, with the certificate of the node's joining.
+    Secure(Tls),
+    /// In clear, with a password that is the node's own.
+    Password(String),
+}
+
+/// Where the broker is and how it is reached.
+#[derive(Debug)]
+pub struct Reached {
+    /// At least one.
+    pub addresses: Vec<BrokerAddress>,
+    /// See [`Way`].
+    pub way: Way,
+    /// First pause after a lost connection.
+    pub pause: Duration,
+}
+
+/// Why the broker cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// There is neither a certificate nor a broker's password.
+    #[error(
+        "this board has not joined a fleet: `pith node token` on the coordinator prints a token, \
+         then run `pith-agent join TOKEN` here"
+    )]
+    NotJoined,
+    /// What joining left cannot be used.
+    #[error(transparent)]
+    Joined(#[from] JoinedError),
+    /// Nor its certificate.
+    #[error(
+        "the certificate of this node cannot be used; `pith-agent join TOKEN --again` asks for another"
+    )]
+    Tls(#[from] InvalidTls),
+    /// An address that joining left.
+    #[error(transparent)]
+    Address(#[from] InvalidBrokerAddress),
+    /// The password's file.
+    #[error(
+        "{path}: {source}; here belongs the broker's password for this node, whose user is {node}; \
+         `pith node approve {node}` on the coordinator lets the node in"
+    )]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// The node's id comes from the key that it has just made, so only it can say whose password it needs.
+        node: NodeId,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Where the broker of `agent.toml` is, or the coordinator that the node joined.
+///
+/// # Errors
+/// What is missing, with the mend.
+pub fn reached(
+    broker: Option<&Broker>,
+    joined: Option<&Joined>,
+    node: &NodeIdentity,
+    floor: &VerifyAt,
+) -> Result<Reached, LinkError> {
+    let pause =
+        Duration::from_millis(broker.map_or(DEFAULT_BACKOFF_MS, |broker| broker.backoff_ms));
+    if let Some(Broker { address, token_file: Some(path), .. }) = broker {
+        let read = std::fs::read_to_string(path);
+        let password = read.map_err(|source| {
+            let (path, node) = (path.clone(), node.node.clone());
+            LinkError::Token { path, node, source }
+        })?;
+        let way = Way::Password(password.trim().to_owned());
+        return Ok(Reached { addresses: vec![address.parse()?], way, pause });
+    }
+    let joined = joined.ok_or(LinkError::NotJoined)?;
+    let own = broker.map(|broker| &broker.address);
+    let all = own.map_or(joined.brokers(), std::slice::from_ref);
+    let addresses = all.iter().map(|one| one.parse()).collect::<Result<Vec<_>, _>>()?;
+    if addresses.is_empty() {
+        return Err(LinkError::NotJoined);
+    }
+    Ok(Reached { addresses, way: Way::Secure(joined.session(&node.fleet, floor)?), pause })
 }
 
 /// The session of a node: client id and user are its id.
 ///
-/// # Errors
-/// When the token cannot be read.
-pub fn session(broker: &Broker, node: &NodeIdentity, boot: &Boot) -> std::io::Result<Session> {
-    let token = std::fs::read_to_string(&broker.token_file)?.trim().to_owned();
-    let (host, port) = broker.address.rsplit_once(':').unwrap_or((&broker.address, ""));
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let address = BrokerAddress { host, port: port.parse().unwrap_or(1883) };
+/// # Panics
+/// Without an address.
+#[must_use]
+pub fn session(reached: Reached, node: &NodeIdentity, boot: &Boot) -> Session {
+    let Reached { mut addresses, way, pause } = reached;
     let id = node.node.to_string();
     let subscriptions = Topic::node_subscriptions(&node.fleet, &node.node);
-    let mut session = Session::new(address, id.clone(), subscriptions);
-    session.credentials = Some(Credentials { user: id, secret: token });
+    let first = addresses.remove(0);
+    let mut session = Session::new(first, id.clone(), subscriptions);
+    session.fallbacks = addresses;
+    match way {
+        Way::Secure(tls) => session.tls = Some(tls),
+        Way::Password(secret) => session.credentials = Some(Credentials { user: id, secret }),
+    }
     let presence = |online| {
         let presence = Presence { online, boot_id: boot.id.clone() };
         serde_json::to_vec(&presence).expect("plain data serialises")
@@ -74,26 +174,26 @@ pub fn session(broker: &Broker, node: &NodeIdentity, boot: &Boot) -> std::io::Re
         online: presence(true),
         offline: presence(false),
     });
-    let pause = Duration::from_millis(broker.backoff_ms);
     session.pace.base = pause;
     session.pace.network_cap = session.pace.network_cap.min(pause * LONGEST_PAUSES);
     if boot.age.0 < FRESH_BOOT_MS {
         session.first_delay_max = pause;
     }
-    Ok(session)
+    session
 }
 
 fn topic(node: &NodeIdentity, subject: Up) -> Topic {
     Topic { fleet: node.fleet.clone(), node: node.node.clone(), subject: Subject::Up(subject) }
 }
 
-/// Carries what comes and goes until the loop ends, then says goodbye.
+/// Carries what comes and goes until the loop ends, then says goodbye. Rings `refused` when the broker does not take our certificate.
 pub async fn carry(
     node: NodeIdentity,
     handle: Handle,
     mut events: mpsc::Receiver<mqtt::Event>,
     mut outgoing: mpsc::Receiver<Outgoing>,
     incoming: mpsc::Sender<Incoming>,
+    refused: Arc<Notify>,
 ) {
     loop {
         // Both arms are cancel-safe: a receive that was not polled to its end has taken nothing.
@@ -106,6 +206,9 @@ pub async fn carry(
             }
         };
         let Some(event) = event else { break };
+        if is_about_our_certificate(&event) {
+            refused.notify_one();
+        }
         let Some(event) = translate(event) else { continue };
         if incoming.send(event).await.is_err() {
             break;
@@ -118,6 +221,14 @@ fn publish(node: &NodeIdentity, handle: &Handle, said: Outgoing) {
     if let Err(error) = handle.publish(topic(node, said.subject), said.payload) {
         warn!(subject = ?said.subject, %error, "not published");
     }
+}
+
+/// Then it is renewed, whatever the clocks say.
+fn is_about_our_certificate(event: &mqtt::Event) -> bool {
+    matches!(
+        event,
+        mqtt::Event::Refused { reason: Refusal::CertificateExpired | Refusal::Certificate, .. }
+    )
 }
 
 fn translate(event: mqtt::Event) -> Option<Incoming> {
@@ -135,9 +246,9 @@ fn translate(event: mqtt::Event) -> Option<Incoming> {
             Some(Incoming::Down)
         }
         mqtt::Event::Message { topic, payload, .. } => match topic.subject {
-            Subject::Down(protocol::topic::Down::Manifest) => {
-                Some(Incoming::Manifest(payload.to_vec()))
-            }
+            Subject::Down(Down::Root) => Some(Incoming::Root(payload.to_vec())),
+            Subject::Down(Down::Manifest) => Some(Incoming::Manifest(payload.to_vec())),
+            Subject::Down(Down::Time) => Some(Incoming::Time(payload.to_vec())),
             Subject::Up(_) => None,
         },
     }

@@ -1,12 +1,14 @@
 //! `pith-agent`: reads its arguments and runs the agent or the proxy.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr as _;
 
 use agent::cli::{self, Command};
 use agent::config::Config;
-use agent::run;
+use agent::join::{self, Existing, Pace, Wish};
+use agent::{run, tls};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -35,17 +37,59 @@ fn main() -> ExitCode {
         Command::Run { config } => {
             with_config(&config, |config| serve(async { run::agent(config, terminated()?).await }))
         }
+        Command::Join { config, token, name, existing } => join(&config, &token, name, existing),
         Command::Proxy { config, take_over } => with_config(&config, |config| {
             serve(async { run::proxy(config, take_over, terminated()?).await })
         }),
     }
 }
 
-fn with_config(
-    path: &std::path::Path,
-    serve: impl FnOnce(Config) -> anyhow::Result<()>,
-) -> ExitCode {
-    let config = match Config::load(path) {
+/// Lines for a person, and an exit code that says what kind of no it was.
+fn join(path: &Path, token: &str, name: Option<String>, existing: Existing) -> ExitCode {
+    let failed = |error: &dyn std::fmt::Display, code: u8| {
+        eprintln!("pith-agent: {error}");
+        ExitCode::from(code)
+    };
+    let wish = Config::load(path).map_err(|e| e.to_string()).and_then(|config| {
+        let name = name.unwrap_or_else(|| config.node_name().to_string());
+        let name = name.parse().map_err(|error| format!("--name: {error}"))?;
+        let environment = config.environment.is_some().then(|| config.environment());
+        let labels = config.labels.clone();
+        Ok((config, Wish { name, environment, labels, existing }))
+    });
+    let (config, wish) = match wish {
+        Ok(wish) => wish,
+        Err(problem) => return failed(&problem, USAGE),
+    };
+    let mut line = String::new();
+    let token = match token {
+        "-" => match std::io::stdin().read_line(&mut line) {
+            Ok(_) => line.as_str(),
+            Err(error) => return failed(&error, USAGE),
+        },
+        token => token,
+    };
+    let joining = async {
+        let floor = tls::first_floor();
+        let say = |text: &str| println!("{text}");
+        join::join(&config.state_dir, token, &wish, Pace::default(), &floor, say).await
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map(|runtime| runtime.block_on(joining)) {
+        Ok(Ok(_)) => ExitCode::SUCCESS,
+        Ok(Err(error)) => failed(&error, error.exit_code()),
+        Err(error) => failed(&error, 1),
+    }
+}
+
+fn with_config(path: &Path, serve: impl FnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
+    let loaded = Config::load(path).and_then(|mut config| {
+        if let Some(placement) = tls::placement(&config.state_dir) {
+            config.take(path, &placement)?;
+        }
+        Ok(config)
+    });
+    let config = match loaded {
         Ok(config) => config,
         Err(error) => {
             eprintln!("pith-agent: {error}");

@@ -16,6 +16,7 @@ use std::net::Ipv4Addr;
 use planner::Now;
 use planner::node::{Exit, ImageState, Instance, Life, Observed, Probed, Routing, ServiceFacts};
 use protocol::id::{EnvironmentName, ReleaseId, ServiceName};
+use protocol::policy::PolicyState;
 use protocol::reason::Reason;
 use protocol::release::Pin;
 use proxy::Snapshot;
@@ -134,6 +135,8 @@ pub fn assemble(
         images_pulled,
         disk_used_percent: facts.disk_used_percent,
         memory_available: None,
+        policy: PolicyState::default(),
+        secrets: BTreeSet::new(),
     }
 }
 

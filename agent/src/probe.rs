@@ -1,13 +1,13 @@
-//! Probes of running instances: when to ask, how, and what the answers amount to ([`window`]).
+//! Probes of running instances: whom to ask and when ([`asked`]), how, and what the answers amount to ([`window`]).
 //!
 //! One task asks; whoever holds the [`Prober`] says whom to ask and reads what is known. It decides nothing: a dead
 //! instance is restarted and an unready one leaves the route because `planner` says so.
 
+pub mod asked;
 mod check;
 pub mod window;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::engine::Engine;
 use crate::engine::pull::AbortOnDrop;
-use window::{Answer, Kind, Window};
+use asked::{Answered, Asked, Asking};
 
 /// An instance to probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,76 +69,47 @@ pub struct Prober {
 
 #[derive(Debug)]
 struct Shared {
-    state: RefCell<State>,
+    asked: RefCell<Asked>,
     /// Someone changed whom to ask.
     changed: Notify,
 }
 
-#[derive(Debug)]
-struct State {
-    instances: BTreeMap<String, Probing>,
-    counting: Counting,
-}
-
-#[derive(Debug)]
-struct Probing {
-    target: ProbeTarget,
-    window: Window,
-}
-
-/// An answer, and whom and what it is about.
-struct Answered {
-    container: String,
-    started: Now,
-    kind: Kind,
-    answer: Answer,
-}
-
-type Asking = Pin<Box<dyn Future<Output = Answered>>>;
+type Answering = Pin<Box<dyn Future<Output = Answered>>>;
 
 impl Prober {
     /// Begins with nobody to probe. `tell` is called from the probing task for each change; it must not block.
     #[must_use]
     pub fn start<E: Engine>(engine: E, tell: impl Fn(ProbeChanged) + 'static) -> Self {
-        let state = State { instances: BTreeMap::new(), counting: Counting::Normal };
-        let shared = Rc::new(Shared { state: RefCell::new(state), changed: Notify::new() });
+        let shared = Rc::new(Shared { asked: RefCell::default(), changed: Notify::new() });
         let task = tokio::task::spawn_local(probe(engine, Rc::clone(&shared), tell));
         Self { shared, _task: AbortOnDrop(task.abort_handle()) }
     }
 
     /// Whom to probe from now on. Who was probed already since the same start goes on.
     pub fn set(&self, targets: Vec<ProbeTarget>) {
-        let mut state = self.shared.state.borrow_mut();
-        let mut before = std::mem::take(&mut state.instances);
-        for target in targets {
-            let kept = before.remove(&target.container).filter(|probing| probing.target == target);
-            let probing = kept.unwrap_or_else(|| {
-                let window = Window::new(&target.health, &target.targets, target.started);
-                Probing { target: target.clone(), window }
-            });
-            state.instances.insert(target.container, probing);
-        }
+        self.shared.asked.borrow_mut().set(targets);
         self.shared.changed.notify_one();
     }
 
     /// Whether failures count from now on.
     pub fn count(&self, counting: Counting) {
-        self.shared.state.borrow_mut().counting = counting;
+        self.shared.asked.borrow_mut().count(counting);
     }
 
     /// What is known of an instance; `None` when it is not probed.
     #[must_use]
     pub fn probed(&self, container: &str) -> Option<Probed> {
-        let state = self.shared.state.borrow();
-        state.instances.get(container).map(|probing| probing.window.probed().clone())
+        self.shared.asked.borrow().probed(container).cloned()
     }
 }
 
 /// The task.
 async fn probe<E: Engine>(engine: E, shared: Rc<Shared>, tell: impl Fn(ProbeChanged)) {
-    let mut askings: FuturesUnordered<Asking> = FuturesUnordered::new();
+    let mut answers: FuturesUnordered<Answering> = FuturesUnordered::new();
     loop {
-        let next_at = shared.state.borrow_mut().ask(&engine, &mut askings);
+        let askings = shared.asked.borrow_mut().ask(clock::now());
+        answers.extend(askings.into_iter().map(|asking| ask(engine.clone(), asking)));
+        let next_at = shared.asked.borrow().next_at();
         let wait_ms = next_at.map(|at| at.since(clock::now()));
         let timer = async {
             match wait_ms {
@@ -148,8 +119,8 @@ async fn probe<E: Engine>(engine: E, shared: Rc<Shared>, tell: impl Fn(ProbeChan
         };
         tokio::select! {
             // Cancel-safe: an asking that has not ended stays in the set.
-            Some(answered) = askings.next(), if !askings.is_empty() => {
-                let change = shared.state.borrow_mut().take(answered);
+            Some(answered) = answers.next(), if !answers.is_empty() => {
+                let change = shared.asked.borrow_mut().take(answered, clock::now());
                 if let Some(change) = change {
                     tell(change);
                 }
@@ -162,52 +133,13 @@ async fn probe<E: Engine>(engine: E, shared: Rc<Shared>, tell: impl Fn(ProbeChan
     }
 }
 
-impl State {
-    /// Asks whatever is due; returns when the next one is.
-    fn ask<E: Engine>(
-        &mut self,
-        engine: &E,
-        askings: &mut FuturesUnordered<Asking>,
-    ) -> Option<Now> {
-        let now = clock::now();
-        // Nobody is due: nobody is asked early either.
-        let first = self.next_at()?;
-        if first > now {
-            return Some(first);
-        }
-        for probing in self.instances.values_mut() {
-            for kind in probing.window.due(now) {
-                let (checks, timeout) = probing.window.begin(kind, now);
-                let (engine, target) = (engine.clone(), probing.target.clone());
-                askings.push(Box::pin(async move {
-                    let ProbeTarget { container, address, started, .. } = target;
-                    let answer = check::ask(&engine, &container, address, &checks, timeout).await;
-                    Answered { container, started, kind, answer }
-                }));
-            }
-        }
-        self.next_at()
-    }
-
-    fn next_at(&self) -> Option<Now> {
-        self.instances.values().filter_map(|probing| probing.window.next_at()).min()
-    }
-
-    /// Takes in an answer; what changed by it is told.
-    fn take(&mut self, answered: Answered) -> Option<ProbeChanged> {
-        let Answered { container, started, kind, answer } = answered;
-        let probing = self.instances.get_mut(&container)?;
-        if probing.target.started != started {
-            return None;
-        }
-        let answer = match (answer, self.counting) {
-            (Answer::Failed(_), Counting::Suspended) => Answer::Unknown,
-            (answer, _) => answer,
-        };
-        let has_changed = probing.window.finish(kind, answer, clock::now());
-        let probed = probing.window.probed().clone();
-        has_changed.then_some(ProbeChanged { container, probed })
-    }
+fn ask<E: Engine>(engine: E, asking: Asking) -> Answering {
+    let Asking { target, kind, checks, timeout } = asking;
+    Box::pin(async move {
+        let ProbeTarget { container, address, started, .. } = target;
+        let answer = check::ask(&engine, &container, address, &checks, timeout).await;
+        Answered { container, started, kind, answer }
+    })
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ pub struct Sources<'a> {
     pub engine: EngineState,
     /// What keeps the node from moving at all.
     pub obstacle: Option<&'a Obstacle>,
+    /// What is wrong with the node as a whole.
+    pub alarms: &'a [Detail],
 }
 
 /// Why nothing moves, whatever the service.
@@ -69,6 +71,7 @@ pub fn build(sources: Sources<'_>, sequence: u64, now: Now) -> Report {
         services: names.into_iter().map(|name| service(&sources, name, now)).collect(),
         refused: sources.refused.clone(),
         engine: sources.engine,
+        alarms: sources.alarms.to_vec(),
     }
 }
 
@@ -98,8 +101,7 @@ pub fn says_the_same(a: &Report, b: &Report) -> bool {
 
 fn service(sources: &Sources<'_>, name: &ServiceName, now: Now) -> ServiceReport {
     let assignment = sources.wanted.and_then(|wanted| wanted.assignments.get(name));
-    let target =
-        assignment.map(|a| Template::of(&a.release, &sources.node.environment, a.restarts));
+    let target = assignment.map(|a| a.template(&sources.node.environment));
     let verdict = sources.verdicts.get(name);
     let history = sources.histories.get(name);
     let running = history.and_then(|history| history.running.as_ref());
@@ -115,7 +117,7 @@ fn service(sources: &Sources<'_>, name: &ServiceName, now: Now) -> ServiceReport
     let is_updated = |i: &&Instance| Some(&i.template) == target.as_ref() && is_up(i);
     let has_route = verdict.is_some_and(|verdict| verdict.route.is_some());
     let beside = assignment.and_then(|a| a.candidate.as_ref());
-    let beside = beside.map(|c| Template::of(&c.release, &sources.node.environment, c.restarts));
+    let beside = beside.map(|c| c.template(&sources.node.environment));
     let is_ready = |i: &&Instance| {
         let is_routed = !has_route || i.routing == Routing::Active;
         let is_beside = Some(&i.template) == beside.as_ref() && Some(&i.template) != template;
@@ -139,7 +141,7 @@ fn service(sources: &Sources<'_>, name: &ServiceName, now: Now) -> ServiceReport
         updated: count(instances.iter().copied().filter(is_updated)),
         ready: count(instances.iter().copied().filter(is_ready)),
         instances: instances.iter().copied().map(report).collect(),
-        given_up: history.and_then(|history| history.given_up.clone()),
+        given_up: history.and_then(|history| history.failures.first().cloned()),
         candidate: assignment.and_then(|a| candidate(sources, a, verdict, &instances, now)),
         hook: run.map(|run| hook(run, verdict, now)),
     }
@@ -172,7 +174,7 @@ fn candidate(
 ) -> Option<CandidateReport> {
     let candidate = assignment.candidate.as_ref()?;
     let environment = &sources.node.environment;
-    let template = Template::of(&candidate.release, environment, candidate.restarts);
+    let template = candidate.template(environment);
     let is_ready =
         |i: &&Instance| i.template == template && state(i, Some(&template)) == InstanceState::Ready;
     let standing = verdict.and_then(|verdict| verdict.candidate.as_ref());

@@ -4,13 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 
 use planner::Now;
 use planner::node::{Backend, BackendState, OtherNode, PortPlan, Refusal, RoutePlan, Routing};
-use protocol::id::{EnvironmentName, PortName, ServiceName};
+use protocol::id::{EnvironmentName, FleetId, NodeId, PortName, ServiceName};
+use protocol::join;
+use protocol::peers::Peers;
 use protocol::reason::Reason;
 use protocol::spec::{Listen, PortProtocol};
-use proxy::{Fleet, Protocol, Refused, RefusedReason, Route, Snapshot, Table};
+use proxy::{Caller, Fleet, Protocol, Refused, RefusedReason, Route, Snapshot, Table, Trust};
 
 /// A backend that gets requests.
 const WEIGHT: u32 = 1;
@@ -20,6 +23,8 @@ const ELSEWHERE: &str = "elsewhere";
 /// What the translation needs to know beside the plans.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses<'a> {
+    /// The fleet.
+    pub fleet: &'a FleetId,
     /// The node's environment.
     pub environment: &'a EnvironmentName,
     /// Where ports are open unless the service narrows it.
@@ -32,16 +37,51 @@ pub struct Addresses<'a> {
     pub own: Option<IpAddr>,
 }
 
-/// The fleet port, while anyone is to be served there.
+/// What a node tells its proxy about those of other nodes, whatever the manifest says.
+#[derive(Debug, Clone)]
+pub struct Between {
+    /// The fleet port; none: other nodes are neither served nor asked.
+    pub port: Option<NonZeroU16>,
+    /// The folder with the node's certificate; none: they talk in clear.
+    pub certificates: Option<PathBuf>,
+    /// Certificates are looked at at this time.
+    pub floor: mqtt::VerifyAt,
+}
+
+/// A day; the proxy need not be told of every second.
+const DAY_S: u64 = 86_400;
+
+impl Between {
+    fn trust(&self) -> Trust {
+        let Some(state_dir) = &self.certificates else { return Trust::Clear };
+        Trust::Certificates {
+            chain: state_dir.join(join::CERTIFICATE_FILE),
+            key: state_dir.join(join::TLS_KEY_FILE),
+            ca: state_dir.join(join::CA_FILE),
+            verify_at_s: self.floor.unix_s() / DAY_S * DAY_S,
+        }
+    }
+}
+
+/// What this node has to do with others; the fleet port is open while anyone is to be served there.
 #[must_use]
 pub fn fleet(
     listen: &[IpAddr],
-    port: Option<NonZeroU16>,
-    callers: &BTreeSet<IpAddr>,
+    between: &Between,
+    fleet: &FleetId,
+    peers: &Peers,
 ) -> Option<Fleet> {
-    let port = port.filter(|_| !callers.is_empty())?;
-    let listen = listen.iter().map(|address| SocketAddr::new(*address, port.get()));
-    Some(Fleet { listen: listen.collect(), peers: callers.iter().copied().collect() })
+    let port = between.port.filter(|_| !peers.is_empty())?;
+    let listen = listen.iter().filter(|_| !peers.callers.is_empty());
+    let caller = |(id, address): (&NodeId, &IpAddr)| Caller {
+        address: *address,
+        name: join::node_dns_name(fleet, id),
+    };
+    Some(Fleet {
+        listen: listen.map(|address| SocketAddr::new(*address, port.get())).collect(),
+        callers: peers.callers.iter().map(caller).collect(),
+        trust: Some(between.trust()),
+    })
 }
 
 /// The routes of all services, in a stable order.
@@ -96,7 +136,7 @@ fn route(service: &ServiceName, port: &PortPlan, addresses: Addresses<'_>) -> Ro
     listen.dedup();
     let id = route_id(addresses.environment, service, &port.name);
     let own = port.backends.iter().filter_map(|one| backend(one, addresses.containers));
-    let others = port.elsewhere.iter().map(|node| other_node(node, &id, addresses.own));
+    let others = port.elsewhere.iter().map(|node| other_node(node, &id, addresses));
     Route {
         backends: own.chain(others).collect(),
         id,
@@ -118,7 +158,7 @@ fn route(service: &ServiceName, port: &PortPlan, addresses: Addresses<'_>) -> Ro
 }
 
 /// Has what no instance here takes, and asks its own instances alone.
-fn other_node(node: &OtherNode, route: &str, own: Option<IpAddr>) -> proxy::Backend {
+fn other_node(node: &OtherNode, route: &str, addresses: Addresses<'_>) -> proxy::Backend {
     proxy::Backend {
         id: format!("node/{}", node.name),
         address: node.fleet_port,
@@ -126,7 +166,8 @@ fn other_node(node: &OtherNode, route: &str, own: Option<IpAddr>) -> proxy::Back
         state: proxy::BackendState::Active,
         release: ELSEWHERE.to_owned(),
         through: Some(route.to_owned()),
-        source: own,
+        name: Some(join::node_dns_name(addresses.fleet, &node.id)),
+        source: addresses.own,
         backup: true,
     }
 }
@@ -152,6 +193,7 @@ fn backend(backend: &Backend, containers: &BTreeMap<String, Ipv4Addr>) -> Option
         state,
         release: backend.release.to_string(),
         through: None,
+        name: None,
         source: None,
         backup: false,
     })

@@ -4,12 +4,13 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use protocol::acceptance::NodeIdentity;
 use protocol::id::NodeId;
 use proxy::TakeOver;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 use tracing::{info, warn};
 
@@ -19,7 +20,12 @@ use crate::engine::docker::Docker;
 use crate::event_loop::{self, Clock, Parts, Settings};
 use crate::execute::Executor;
 use crate::ledger::Ledger;
+use crate::policy::PolicyFile;
 use crate::registries::Registries;
+use crate::renew::Renewing;
+use crate::routes::Between;
+use crate::secrets::{SecretFiles, Vault};
+use crate::tls::{self, Joined};
 use crate::{clock, identity, link, trust};
 
 /// Messages from the broker that the loop has not taken.
@@ -40,25 +46,44 @@ pub async fn agent(config: Config, shutdown: impl Future<Output = ()>) -> anyhow
 async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let ledger = Ledger::open(&config.state_dir, &clock::boot_id(), clock::now())?;
     let key = identity::load_or_create(&config.state_dir)?;
-    let root = trust::load(&config.trust_root)?;
+    let vault = Vault::new(crate::join::keys::opening(&config.state_dir)?);
+    let joined = Joined::load(&config.state_dir)?;
+    if joined.is_none() && config.broker.is_none() {
+        return Err(link::LinkError::NotJoined.into());
+    }
+    let root_file = config.root_file();
+    let root = trust::load(&root_file)?;
     let node = NodeIdentity {
         fleet: root.fleet.clone(),
         node: key.public().node_id(),
         environment: config.environment(),
     };
-    let registries = match &config.registries {
-        Some(path) => Registries::read(path)?,
-        None => Registries::default(),
-    };
+    let registries = config.registries.as_deref().map(Registries::read).transpose()?;
+    let registries = registries.unwrap_or_default();
+    let floor = tls::floor(&ledger, &root, joined.as_ref().and_then(|joined| joined.times));
     let boot = link::Boot { id: clock::boot_id(), age: clock::now() };
-    let session = link::session(&config.broker, &node, &boot)
-        .with_context(|| token_missing(&config.broker.token_file, &node.node))?;
+    let reached = link::reached(config.broker.as_ref(), joined.as_ref(), &node, &floor)?;
+    let mut settings = settings(&config, &floor);
+    settings.vault = vault.clone();
+    settings.broker = reached.addresses.first().and_then(|address| address.host.parse().ok());
+    let session = link::session(reached, &node, &boot);
     let (handle, heard) = mqtt::Session::start(session, seed(&node.node, &boot.id));
     let (outgoing, to_send) = mpsc::channel(link::MAX_OUTGOING);
     let (received, incoming) = mpsc::channel(MAX_INCOMING);
-    let carrying =
-        tokio::task::spawn_local(link::carry(node.clone(), handle, heard, to_send, received));
-    info!(node = %node.node, name = config.name, environment = %node.environment, "agent starts");
+    let refused = Arc::new(Notify::new());
+    let renewing = joined.is_some().then(|| Renewing {
+        state_dir: config.state_dir.clone(),
+        root_file,
+        node: node.clone(),
+        floor,
+        handle: handle.clone(),
+        outgoing: outgoing.clone(),
+        refused: Arc::clone(&refused),
+    });
+    let renewing = renewing.map(|renewing| tokio::task::spawn_local(renewing.keep()));
+    let carrying = link::carry(node.clone(), handle, heard, to_send, received, refused);
+    let carrying = tokio::task::spawn_local(carrying);
+    info!(node = %node.node, name = %settings.name, environment = %node.environment, "agent starts");
     let ours = Ours { fleet: node.fleet.clone(), node: node.node.clone() };
     let parts = Parts {
         executor: Executor {
@@ -67,6 +92,8 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
             environment: node.environment.clone(),
             hosts_file: absolute(config.state_dir.join(HOSTS_FILE))?,
             pool: config.pool(),
+            policy: PolicyFile::at(absolute(config.policy.clone())?),
+            secrets: SecretFiles::at(absolute(config.secrets_dir())?, vault),
         },
         node,
         key,
@@ -74,12 +101,16 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         ledger,
         proxy: proxy::Client::new(config.proxy_socket()),
         registries,
-        settings: settings(&config),
+        settings,
         outgoing,
         incoming,
         clock: Clock::system(),
     };
     event_loop::run(parts, shutdown).await;
+    // It holds a way to say something, which the session waits for.
+    if let Some(renewing) = renewing {
+        renewing.abort();
+    }
     carrying.await.context("the broker's session")
 }
 
@@ -88,16 +119,7 @@ fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
     std::path::absolute(&path).with_context(|| path.display().to_string())
 }
 
-/// The node's id comes from the key that it has just made, so only it can say whose token it needs.
-fn token_missing(path: &Path, node: &NodeId) -> String {
-    format!(
-        "{}: here belongs the broker's password for this node, whose user is {node}; \
-         where the coordinator is the broker, `pith node token {node}` prints it",
-        path.display()
-    )
-}
-
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, floor: &mqtt::VerifyAt) -> Settings {
     let mut listen = config.listen.clone();
     let has_ipv6 = std::fs::read_to_string(IPV6_FILE).is_ok_and(|text| !text.trim().is_empty());
     if !has_ipv6 && listen.iter().any(IpAddr::is_ipv4) {
@@ -107,15 +129,21 @@ fn settings(config: &Config) -> Settings {
         }
     }
     let narrowed = listen.first().copied().filter(|address| !address.is_unspecified());
-    let broker = config.broker.address.rsplit_once(':').map(|(host, _)| host);
     Settings {
         name: config.node_name(),
         labels: config.labels.clone(),
         address: config.address.or(narrowed),
-        broker: broker.and_then(|host| host.trim_matches(['[', ']']).parse().ok()),
-        fleet_port: NonZeroU16::new(config.fleet_port),
+        broker: None,
+        between: Between {
+            port: NonZeroU16::new(config.fleet_port),
+            certificates: config.state_dir.join(protocol::join::CERTIFICATE_FILE).exists().then(
+                || std::path::absolute(&config.state_dir).unwrap_or(config.state_dir.clone()),
+            ),
+            floor: floor.clone(),
+        },
         listen,
         remove_images: config.remove_images,
+        vault: Vault::default(),
     }
 }
 

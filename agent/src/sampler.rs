@@ -59,10 +59,9 @@ impl Sampler {
     /// What the board has to give; `architecture` is the engine's word for it.
     #[must_use]
     pub fn capacity(&self, architecture: &str) -> Capacity {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Capacity {
             architecture: architecture.to_owned(),
-            cores: u32::try_from(cores).unwrap_or(u32::MAX),
+            cores: cores(),
             memory_bytes: self.system.total_memory(),
         }
     }
@@ -82,6 +81,13 @@ impl Sampler {
         components.refresh(false);
         components.iter().filter_map(sysinfo::Component::temperature).reduce(f32::max)
     }
+}
+
+/// Processors that this program may use.
+#[must_use]
+pub fn cores() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores).unwrap_or(u32::MAX)
 }
 
 /// Bytes of memory that could be used without swapping (`MemAvailable`, proc(5)); none where the system does not tell.

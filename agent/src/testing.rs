@@ -8,6 +8,7 @@ use protocol::id::{Digest, FleetId, ReleaseId, sha256_hex};
 use protocol::keys::{Role, RoleName, Root, SecretKey};
 use protocol::manifest::{Assignment, Manifest, Version};
 use protocol::release::{Image, Pin, Release};
+use protocol::retirement::Retirement;
 use protocol::spec::ServiceSpec;
 
 pub(crate) const EPOCH: u64 = 1;
@@ -43,6 +44,14 @@ pub(crate) fn root() -> Root {
     Root { format: 1, fleet: fleet(), version: 1, epoch: EPOCH, roles }
 }
 
+/// A later root, in which the director has the key of this seed.
+pub(crate) fn root_with(version: u64, director: u8) -> Root {
+    let mut root = Root { version, ..root() };
+    let key = SecretKey::from_seed([director; 32]).public();
+    root.roles.insert(RoleName::Director, Role::single(key));
+    root
+}
+
 /// A service that listens on 8080 inside and on 18080 outside, and is ready when it accepts.
 pub(crate) fn spec(name: &str) -> ServiceSpec {
     let text = format!(
@@ -75,6 +84,12 @@ pub(crate) fn release_id(release: &Release) -> ReleaseId {
     ReleaseId::of_payload(&serde_json::to_vec(release).unwrap())
 }
 
+/// The floor of a service, signed by this key.
+pub(crate) fn retirement(name: &str, below: u64, key: &SecretKey) -> Envelope {
+    let (fleet, service) = (fleet(), name.parse().unwrap());
+    Envelope::sign(&Retirement { format: 1, fleet, service, below }, &[key])
+}
+
 /// A manifest in the making.
 #[derive(Debug, Clone)]
 pub(crate) struct ManifestBuilder {
@@ -94,7 +109,9 @@ impl ManifestBuilder {
             removed: BTreeSet::new(),
             hooks: Vec::new(),
             releases: Vec::new(),
+            retirements: Vec::new(),
             peers: Default::default(),
+            secrets: Vec::new(),
         };
         Self { manifest }
     }
@@ -128,6 +145,7 @@ impl ManifestBuilder {
             count,
             attempt,
             restarts: 0,
+            secrets: std::collections::BTreeMap::new(),
         });
         self.manifest.releases.push(Envelope::sign(&release, &[&release_key()]));
         self
@@ -138,6 +156,12 @@ impl ManifestBuilder {
         self
     }
 
+    /// With the floor of a service.
+    pub(crate) fn retired(mut self, name: &str, below: u64) -> Self {
+        self.manifest.retirements.push(retirement(name, below, &release_key()));
+        self
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.signed_by(&director_key())
     }
@@ -145,4 +169,14 @@ impl ManifestBuilder {
     pub(crate) fn signed_by(&self, key: &SecretKey) -> Vec<u8> {
         Envelope::sign(&self.manifest, &[key]).to_bytes()
     }
+}
+
+/// Opens what is sealed to the node.
+pub(crate) fn opening_key() -> protocol::secret::OpeningKey {
+    protocol::secret::OpeningKey::from_bytes([21; 32])
+}
+
+/// Who runs the tests.
+pub(crate) fn uid() -> u32 {
+    nix::unistd::getuid().as_raw()
 }

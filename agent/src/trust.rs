@@ -1,17 +1,19 @@
-//! The fleet's trust root on this node: read from its file and verified under its own root role.
+//! The first trust root of this node: read from its file and verified under its own root role. Newer ones stand in the
+//! ledger.
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use protocol::envelope::{Envelope, Rejected, Verified};
 use protocol::keys::Root;
+use protocol::succession;
 
 /// Why there is nothing to trust.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// The file cannot be read.
-    #[error("{path}: {source}; `trust_root` names the root.json that `pith init` wrote")]
+    #[error(
+        "{path}: {source}; `pith-agent join` writes it, or `trust_root` names the one that `pith init` wrote"
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -38,14 +40,32 @@ pub fn load(path: &Path) -> Result<Root, TrustError> {
     verify(&bytes).map_err(|source| TrustError::Refused { path: path.to_owned(), source })
 }
 
+/// Follows roots upwards: each signed under the one before and under itself. The first is taken as it is where nothing is
+/// `held`. The newest; none where there is none newer than what is held.
+///
+/// # Errors
+/// The first that does not follow.
+pub fn follow(chain: &[Envelope], held: Option<&Root>) -> Result<Option<Root>, Rejected> {
+    let mut newest: Option<Root> = None;
+    for envelope in chain {
+        let next = by_itself(envelope)?;
+        if let Some(before) = newest.as_ref().or(held) {
+            if next.version <= before.version {
+                continue;
+            }
+            succession::succeed(before, envelope)?;
+        }
+        newest = Some(next);
+    }
+    Ok(newest)
+}
+
 fn verify(bytes: &[u8]) -> Result<Root, Rejected> {
-    let envelope = Envelope::from_bytes(bytes)?;
-    let payload =
-        BASE64.decode(&envelope.payload).map_err(|_| Rejected::BadBase64 { part: "payload" })?;
-    let claimed: Root =
-        serde_json::from_slice(&payload).map_err(|e| Rejected::BadPayload(e.to_string()))?;
-    let verified: Verified<Root> = envelope.verify(&claimed)?;
-    Ok(verified.into_inner())
+    by_itself(&Envelope::from_bytes(bytes)?)
+}
+
+fn by_itself(envelope: &Envelope) -> Result<Root, Rejected> {
+    succession::first(envelope).map(Verified::into_inner)
 }
 
 #[cfg(test)]
@@ -59,6 +79,27 @@ mod tests {
         let root = testing::root();
         let bytes = Envelope::sign(&root, &[&testing::root_key()]).to_bytes();
         assert_eq!(verify(&bytes), Ok(root));
+    }
+
+    #[test]
+    fn roots_are_followed_one_by_one_under_the_one_before() {
+        let (first, key) = (testing::root(), testing::root_key());
+        let second = Root { version: 2, epoch: 2, ..first.clone() };
+        let third = Root { version: 3, ..second.clone() };
+        let sign = |root: &Root| Envelope::sign(root, &[&key]);
+        let all = [sign(&first), sign(&second), sign(&third)];
+        assert_eq!(follow(&all, None).unwrap(), Some(third.clone()));
+        assert_eq!(follow(&all, Some(&second)).unwrap(), Some(third.clone()));
+        assert_eq!(follow(&all[..2], Some(&second)).unwrap(), None);
+        assert_eq!(follow(&[], None).unwrap(), None);
+        assert!(follow(&[sign(&first), sign(&third)], None).is_err(), "one is left out");
+        let stranger = SecretKey::from_seed([9; 32]);
+        let mut foreign = second.clone();
+        foreign.roles =
+            [(protocol::keys::RoleName::Root, protocol::keys::Role::single(stranger.public()))]
+                .into();
+        let taken = [sign(&first), Envelope::sign(&foreign, &[&stranger])];
+        assert!(matches!(follow(&taken, None), Err(Rejected::RootSignature { .. })));
     }
 
     #[test]

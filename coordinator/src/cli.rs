@@ -1,21 +1,33 @@
 //! The command line: what can be written, and which verb answers. Each verb is a file below; none reads arguments itself.
 
+mod arguments;
+mod audit;
+mod backup;
+mod broker;
 mod deploy;
 mod dev;
 mod events;
 mod exit;
+mod fleet;
 mod follow;
 mod init;
+mod keys;
+mod login;
 mod node;
+mod operator;
 mod plan;
 mod promote;
 mod ps;
+mod release;
+mod restore;
 mod rm;
 mod rollout;
 mod run_child;
 mod scale;
+mod secret;
 mod serve;
 mod session;
+mod signing;
 mod sources;
 mod together;
 
@@ -27,8 +39,12 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use protocol::id::{EnvironmentName, ServiceName};
 use protocol::units::Millis;
 
+use arguments::{
+    AuditArgs, BackupArgs, BrokerVerb, FleetVerb, KeysVerb, LoginArgs, NodeVerb, OperatorVerb,
+    RestoreArgs, SecretVerb, SignArgs, TokenArgs,
+};
 pub use exit::{CliError, Exit};
-use session::Session;
+use session::{Named, Session};
 
 /// Runs containers on a fleet of small boards.
 #[derive(Debug, Parser)]
@@ -37,6 +53,12 @@ struct Arguments {
     /// The fleet's folder.
     #[arg(long, global = true, env = "PITH_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
+    /// A fleet that `pith login` was for, by its id or the beginning of it.
+    #[arg(long, global = true, env = "PITH_FLEET", value_name = "ID")]
+    fleet: Option<String>,
+    /// A coordinator's socket for members of its [api] group.
+    #[arg(long, global = true, env = "PITH_SOCKET", value_name = "FILE")]
+    socket: Option<PathBuf>,
     /// The environment; without it, the only one there is.
     #[arg(long, global = true, env = "PITH_ENV", value_name = "NAME")]
     env: Option<EnvironmentName>,
@@ -59,7 +81,7 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Make a fleet: its keys and trust root.
-    Init,
+    Init(InitArgs),
     /// Run the coordinator.
     Serve(ServeArgs),
     /// Run a whole fleet on this machine's Docker, in the foreground.
@@ -75,13 +97,56 @@ enum Verb {
         #[command(subcommand)]
         verb: RolloutVerb,
     },
+    /// Retire releases that must not run any more.
+    Release {
+        #[command(subcommand)]
+        verb: ReleaseVerb,
+    },
     /// List services and their instances.
     Ps,
-    /// Look at nodes.
+    /// Look at nodes, let them in and out.
     Node {
         #[command(subcommand)]
         verb: NodeVerb,
     },
+    /// Mend a fleet whose coordinator was set back.
+    Fleet {
+        #[command(subcommand)]
+        verb: FleetVerb,
+    },
+    /// Who may sign what: look, make keys, change the trust root.
+    Keys {
+        #[command(subcommand)]
+        verb: KeysVerb,
+    },
+    /// Who may use this coordinator from afar.
+    Operator {
+        #[command(subcommand)]
+        verb: OperatorVerb,
+    },
+    /// Use a coordinator on another machine, with an invitation from there.
+    Login(LoginArgs),
+    /// Give the certificate of a login back, and forget it here.
+    Logout,
+    /// Show who has asked for what, and what became of it.
+    Audit(AuditArgs),
+    /// Passwords and keys for services: sealed here, opened on the nodes alone.
+    Secret {
+        #[command(subcommand)]
+        verb: SecretVerb,
+    },
+    /// Write the configuration of a broker that is not the coordinator's own.
+    Broker {
+        #[command(subcommand)]
+        verb: BrokerVerb,
+    },
+    /// Save what a coordinator needs to come back, in one file that each root key of the fleet opens alone.
+    ///
+    /// State, CA, director's key and registries; no root, release or agent-release key. `pith serve` makes one every
+    /// night at 02:00 UTC, unless coordinator.toml says otherwise.
+    Backup(BackupArgs),
+    /// Bring a coordinator back from a backup, into an empty folder (--data).
+    Restore(RestoreArgs),
     /// Set how many instances of a service run, until --reset.
     Scale(ScaleArgs),
     /// Remove services from every node, what depends on others first; named volumes stay.
@@ -106,13 +171,24 @@ enum Verb {
 }
 
 #[derive(Debug, Args)]
+struct InitArgs {
+    /// How many root keys must sign each trust root.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    root_threshold: u32,
+    /// A root key, by its secret or its public file (`pith keys new` makes both); may stand several times. Without it
+    /// one is made here.
+    #[arg(long, value_name = "FILE")]
+    root_key: Vec<PathBuf>,
+    /// Encrypt the keys that are made here: PITH_PASSPHRASE, else asked for.
+    #[arg(long)]
+    passphrase: bool,
+}
+
+#[derive(Debug, Args)]
 struct ServeArgs {
     /// coordinator.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Listen beyond this machine, before trust between boards and coordinator is built.
-    #[arg(long)]
-    insecure_lab: bool,
 }
 
 #[derive(Debug, Args)]
@@ -277,13 +353,21 @@ enum RolloutVerb {
 }
 
 #[derive(Debug, Subcommand)]
-enum NodeVerb {
-    /// List nodes.
-    Ls,
-    /// Give a node, by the id its agent prints, a password for the embedded broker.
-    Token {
-        /// 32 hexadecimal digits.
-        id: protocol::id::NodeId,
+enum ReleaseVerb {
+    /// Raise the security floor of a service, in every environment: releases below it are never begun again.
+    ///
+    /// No deploy, undo or promote brings them back, and no node goes back to them or takes them from a coordinator whose key
+    /// was stolen. The numbers of releases are in the column RELEASE of `pith rollout history`. What runs is not stopped:
+    /// a release that is still needed somewhere is refused, with what to do. A floor never falls.
+    Retire {
+        /// Of which service.
+        service: ServiceName,
+        /// The oldest release that may still run, as `pith rollout history` numbers them under RELEASE.
+        #[arg(long, value_name = "RELEASE", value_parser = clap::value_parser!(u64).range(1..))]
+        below: u64,
+        /// Why, for the events.
+        #[arg(long, value_name = "TEXT")]
+        cause: Option<String>,
     },
 }
 
@@ -347,18 +431,29 @@ pub fn main() -> ExitCode {
 }
 
 async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
-    let Arguments { data, env, output, verb } = arguments;
-    let session = Session::new(data, env, output)?;
+    let Arguments { data, fleet, socket, env, output, verb } = arguments;
+    let session = Session::new(Named { data, fleet, socket }, env, output)?;
     match verb {
-        Verb::Init => init::run(&session),
+        Verb::Init(args) => init::run(&session, args),
         Verb::Serve(args) => serve::run(&session, args).await,
         Verb::Dev(args) => dev::run(&session, args).await,
         Verb::Deploy(args) => deploy::run(&session, args).await,
         Verb::Plan(target) => plan::run(&session, target).await,
         Verb::Promote(args) => promote::run(&session, args).await,
         Verb::Rollout { verb } => rollout::run(&session, verb).await,
+        Verb::Release { verb } => release::run(&session, verb).await,
+        Verb::Keys { verb } => keys::run(&session, verb).await,
+        Verb::Fleet { verb } => fleet::run(&session, verb).await,
         Verb::Ps => ps::run(&session).await,
         Verb::Node { verb } => node::run(&session, verb).await,
+        Verb::Operator { verb } => operator::run(&session, verb).await,
+        Verb::Login(args) => login::run(&session, args).await,
+        Verb::Logout => login::out(&session).await,
+        Verb::Audit(args) => audit::run(&session, args).await,
+        Verb::Secret { verb } => secret::run(&session, verb).await,
+        Verb::Broker { verb } => broker::run(&session, verb).await,
+        Verb::Backup(args) => backup::run(&session, args).await,
+        Verb::Restore(args) => restore::run(&session, &args),
         Verb::Scale(args) => scale::run(&session, args).await,
         Verb::Rm(args) => rm::run(&session, args).await,
         Verb::Events(args) => events::run(&session, args).await,

@@ -1,20 +1,34 @@
 //! The API as the command line uses it: one method per request, errors that say what to do.
 
-use std::path::PathBuf;
+mod asking;
+mod people;
+mod secrets;
+mod way;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use protocol::envelope::Envelope;
 use protocol::id::{EnvironmentName, ServiceId};
+use protocol::join::Token;
 use reqwest::Method;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::{LONG_POLL, Problem, Token};
+use crate::api::{LONG_POLL, Problem};
+use crate::backup::BackupShown;
 use crate::data_dir::DataDir;
-use crate::state::requests::{Accepted, Deploy, PlanRequest, Promote, Scale, Steer, Undo};
-use crate::state::shown::{
-    Deployed, DifferenceShown, EventsShown, FleetShown, HistoryShown, NodesShown, PlanShown,
-    PsShown, RemovalShown, Removed, RolloutShown,
+use crate::login::Credentials;
+use crate::state::reconcile::Reconcile;
+use crate::state::requests::{
+    Accepted, Deploy, NewToken, PlanRequest, Promote, Retire, Scale, Steer, Undo,
 };
+use crate::state::shown::{
+    Deployed, DifferenceShown, EventsShown, FleetShown, HistoryShown, MemberShown, NodesShown,
+    PlanShown, PsShown, ReconcileShown, RemovalShown, Removed, RetiredShown, RevokedCertificates,
+    RevokedShown, RolloutShown, RootShown, TokenShown,
+};
+use way::Way;
 
 /// An answer that takes longer than this, the long poll included, will not come.
 const ANSWER_TIMEOUT: Duration = LONG_POLL.saturating_add(Duration::from_secs(15));
@@ -31,6 +45,34 @@ pub enum ClientError {
         /// Where it was looked for.
         socket: PathBuf,
     },
+    /// The socket is not for this user.
+    #[error(
+        "you may not use {socket}: it is for root, the user that runs the coordinator, and, where coordinator.toml names one, \
+         the members of [api] group on a socket of their own (--socket or PITH_SOCKET)"
+    )]
+    Denied {
+        /// Which.
+        socket: PathBuf,
+    },
+    /// Nobody answers from afar.
+    #[error("no coordinator answers at {addresses}: {problem}")]
+    Away {
+        /// Where it was looked for.
+        addresses: String,
+        /// What happened there.
+        problem: String,
+    },
+    /// Somebody else answers.
+    #[error(
+        "what answers at {addresses} is not the coordinator of this fleet ({problem}); nothing was sent to it: check the \
+         address, and who answers there"
+    )]
+    Distrust {
+        /// Where.
+        addresses: String,
+        /// What is wrong with its certificate.
+        problem: String,
+    },
     /// It was there and broke off.
     #[error("the coordinator did not answer: {0}")]
     Broken(String),
@@ -39,11 +81,10 @@ pub enum ClientError {
     Refused(Problem),
 }
 
-/// Speaks to the coordinator of a data folder.
+/// Speaks to one coordinator.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
-    socket: PathBuf,
+    way: Arc<Way>,
 }
 
 impl Client {
@@ -52,13 +93,31 @@ impl Client {
     /// # Errors
     /// Where no HTTP client can be made.
     pub fn new(data: &DataDir) -> Result<Self, ClientError> {
-        let socket = data.socket();
-        let http = reqwest::Client::builder()
-            .unix_socket(socket.as_path())
-            .timeout(ANSWER_TIMEOUT)
-            .build()
-            .map_err(|e| ClientError::Broken(chain(&e)))?;
-        Ok(Self { http, socket })
+        Self::at_socket(&data.socket())
+    }
+
+    /// For the coordinator behind this socket.
+    ///
+    /// # Errors
+    /// Where no HTTP client can be made.
+    pub fn at_socket(socket: &Path) -> Result<Self, ClientError> {
+        Ok(Self { way: Arc::new(Way::socket(socket)?) })
+    }
+
+    /// For a coordinator elsewhere, as somebody who has logged in.
+    ///
+    /// # Errors
+    /// Where what the login left is damaged.
+    pub fn operator(own: &Credentials) -> Result<Self, ClientError> {
+        Ok(Self { way: Arc::new(Way::operator(own)?) })
+    }
+
+    /// For a coordinator elsewhere, as somebody who is invited.
+    ///
+    /// # Errors
+    /// Where no HTTP client can be made.
+    pub fn stranger(token: &Token) -> Result<Self, ClientError> {
+        Ok(Self { way: Arc::new(Way::stranger(token)?) })
     }
 
     /// The fleet at a glance.
@@ -67,6 +126,38 @@ impl Client {
     /// See [`ClientError`]; so for all that follow.
     pub async fn fleet(&self) -> Result<FleetShown, ClientError> {
         self.get("fleet", &[]).await
+    }
+
+    /// The trust root in effect.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn root(&self) -> Result<RootShown, ClientError> {
+        self.get("root", &[]).await
+    }
+
+    /// Puts the next trust root in effect.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn succeed(&self, root: &Envelope) -> Result<RootShown, ClientError> {
+        self.send(Method::POST, "root", &[], Some(root)).await
+    }
+
+    /// What nodes in conflict would be told.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reconciliation(&self) -> Result<ReconcileShown, ClientError> {
+        self.get("reconciliation", &[]).await
+    }
+
+    /// Lets nodes drop services that only they know of.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reconcile(&self, confirmed: &Reconcile) -> Result<ReconcileShown, ClientError> {
+        self.send(Method::POST, "reconciliation", &[], Some(confirmed)).await
     }
 
     /// Nodes.
@@ -80,12 +171,36 @@ impl Client {
         self.get("nodes", &[("environment", environment.map(ToString::to_string))]).await
     }
 
-    /// A broker token for a node.
+    /// A token to join with.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn token(&self, node: &str) -> Result<Token, ClientError> {
-        self.send(Method::POST, &format!("nodes/{node}/token"), &[], Some(&())).await
+    pub async fn token(&self, wish: &NewToken) -> Result<TokenShown, ClientError> {
+        self.send(Method::POST, "tokens", &[], Some(wish)).await
+    }
+
+    /// Lets a node in.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn approve(&self, who: &str) -> Result<MemberShown, ClientError> {
+        self.send(Method::POST, &format!("nodes/{}/approve", named(who)?), &[], Some(&())).await
+    }
+
+    /// Refuses a node for ever.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn revoke(&self, who: &str) -> Result<RevokedShown, ClientError> {
+        self.send(Method::POST, &format!("nodes/{}/revoke", named(who)?), &[], Some(&())).await
+    }
+
+    /// Certificates that an external broker must refuse.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn revoked_certificates(&self) -> Result<RevokedCertificates, ClientError> {
+        self.get("revoked-certificates", &[]).await
     }
 
     /// Services; waits for something newer than `after`.
@@ -193,6 +308,14 @@ impl Client {
         self.send(Method::POST, "promotions", &[], Some(request)).await
     }
 
+    /// Raises the security floor of a service.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn retire(&self, request: &Retire) -> Result<RetiredShown, ClientError> {
+        self.send(Method::POST, "retirements", &[], Some(request)).await
+    }
+
     /// Sets a count.
     ///
     /// # Errors
@@ -240,6 +363,22 @@ impl Client {
         self.get("events", &query).await
     }
 
+    /// A backup: the bytes of the sealed file.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn backup(&self) -> Result<Vec<u8>, ClientError> {
+        self.bytes(Method::GET, "backup".to_owned(), None).await
+    }
+
+    /// One backup more, in the coordinator's folder of backups.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn keep_backup(&self) -> Result<BackupShown, ClientError> {
+        self.send(Method::POST, "backups", &[], Some(&())).await
+    }
+
     async fn get<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -247,39 +386,17 @@ impl Client {
     ) -> Result<T, ClientError> {
         self.send::<(), T>(Method::GET, path, query, None).await
     }
+}
 
-    /// The parts of a query are ids and numbers: nothing in them needs escaping.
-    async fn send<B: Serialize + ?Sized, T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        query: &[(&str, Option<String>)],
-        body: Option<&B>,
-    ) -> Result<T, ClientError> {
-        let pairs = query.iter().filter_map(|(k, v)| Some(format!("{k}={}", v.as_ref()?)));
-        let pairs: Vec<String> = pairs.collect();
-        let mut url = format!("http://pith/v1/{path}");
-        if !pairs.is_empty() {
-            url = format!("{url}?{}", pairs.join("&"));
-        }
-        let mut request = self.http.request(method, url);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let broken = |e: reqwest::Error| ClientError::Broken(chain(&e));
-        let answer = request.send().await.map_err(|error| match error.is_connect() {
-            true => ClientError::Unreachable { socket: self.socket.clone() },
-            false => broken(error),
-        })?;
-        if answer.status().is_success() {
-            return answer.json().await.map_err(broken);
-        }
-        let status = answer.status();
-        let text = answer.text().await.map_err(broken)?;
-        let problem = serde_json::from_str(&text)
-            .unwrap_or_else(|_| Problem { code: status.as_str().to_owned(), message: text });
-        Err(ClientError::Refused(problem))
+/// What a person typed as a node's name, fit for a path: nothing else can be one.
+fn named(who: &str) -> Result<&str, ClientError> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !who.is_empty() && who.chars().all(fits) {
+        return Ok(who);
     }
+    let shown: String = who.chars().take(64).flat_map(char::escape_default).collect();
+    let message = format!("`{shown}` is not a node's name or id; `pith node ls` lists them");
+    Err(ClientError::Refused(Problem { code: "no_node".to_owned(), message }))
 }
 
 fn number(value: Option<u64>) -> Option<String> {

@@ -2,24 +2,29 @@
 //!
 //! ```text
 //! DIR/fleet.json        which fleet this is           DIR/state.db     intent and history
-//! DIR/root.json         the signed trust root         DIR/pith.sock    the API while a coordinator runs
-//! DIR/keys/*.key        root, release, director       DIR/nodes/       nodes of `pith dev`
-//! DIR/tokens/*          broker tokens, by client id   DIR/registries.toml
+//! DIR/root.json         the newest signed trust root  DIR/pith.sock    the API while a coordinator runs
+//! DIR/roots.json        every one since version 2     DIR/nodes/       nodes of `pith dev`
+//! DIR/root-N.json       one that lacks signatures     DIR/registries.toml
+//! DIR/keys/*.key        keys; see `data_dir::keys`    DIR/tls/ca.*     the fleet's CA (crate::ca)
+//! DIR/backups/*.pith    backups (crate::backup), unless coordinator.toml says another folder
 //! ```
 
-use std::collections::BTreeMap;
+mod init;
+mod keys;
+mod roots;
+
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use protocol::FORMAT;
-use protocol::envelope::{Envelope, Rejected};
-use protocol::id::{FleetId, hex};
-use protocol::keys::{InvalidKey, Role, RoleName, Root, SecretKey};
+use protocol::id::FleetId;
+use protocol::keys::{Root, SecretKey};
+use protocol::succession::Chain;
 use serde::{Deserialize, Serialize};
+
+use crate::key_file::KeyFileError;
+pub use init::{Init, Made};
 
 /// A socket's path has to fit into `sockaddr_un`.
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
@@ -28,6 +33,8 @@ pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 #[derive(Debug, Clone)]
 pub struct DataDir {
     path: PathBuf,
+    /// Another folder for backups.
+    backups: Option<PathBuf>,
 }
 
 /// What the folder says of the fleet.
@@ -35,8 +42,10 @@ pub struct DataDir {
 pub struct Fleet {
     /// Its id.
     pub id: FleetId,
-    /// The trust root, verified under its own root role.
+    /// The newest trust root.
     pub root: Root,
+    /// Every one since version 2, for nodes that know an older one.
+    pub chain: Chain,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,6 +62,34 @@ pub enum DataDirError {
     /// There is none.
     #[error("{0} holds no fleet; `pith init --data {0}` makes one")]
     Missing(PathBuf),
+    /// Its first trust root lacks signatures.
+    #[error(
+        "the fleet in {0} is not finished: {1} lacks signatures; `pith keys sign {1} --root-key FILE` adds one"
+    )]
+    Unfinished(PathBuf, PathBuf),
+    /// Root keys that cannot sign as many times as is asked.
+    #[error("{keys} root keys cannot give {threshold} signatures; name more with --root-key FILE")]
+    TooFewRootKeys {
+        /// How many there are.
+        keys: usize,
+        /// How many have to sign.
+        threshold: u32,
+    },
+    /// A key.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// No key of the director's here.
+    #[error(
+        "no key of the director's is in {folder}; trust root {version} names {named}: put it there, or `pith keys rotate director`"
+    )]
+    NoDirectorKey {
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// The newest root.
+        version: u64,
+        /// The keys it names.
+        named: String,
+    },
     /// The system refused.
     #[error("{path}: {source}")]
     Io {
@@ -80,32 +117,23 @@ pub enum DataDirError {
     Random(String),
 }
 
-/// The keys of a fleet, by the role they act in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Key {
-    /// Offline, signs the trust root.
-    Root,
-    /// Signs releases.
-    Release,
-    /// Signs manifests.
-    Director,
-}
-
-impl Key {
-    const fn file(self) -> &'static str {
-        match self {
-            Self::Root => "keys/root.key",
-            Self::Release => "keys/release.key",
-            Self::Director => "keys/director.key",
-        }
-    }
-}
-
 impl DataDir {
     /// The folder at `path`.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), backups: None }
+    }
+
+    /// The same with its backups in another folder.
+    #[must_use]
+    pub fn with_backups(self, folder: Option<PathBuf>) -> Self {
+        Self { backups: folder, ..self }
+    }
+
+    /// Where backups are kept; may not exist yet.
+    #[must_use]
+    pub fn backups(&self) -> PathBuf {
+        self.backups.clone().unwrap_or_else(|| self.path.join("backups"))
     }
 
     /// Where it is.
@@ -144,93 +172,51 @@ impl DataDir {
         self.path.join("fleet.json").exists()
     }
 
-    /// Makes a fleet: an id, three keys and the trust root that names them.
-    ///
-    /// # Errors
-    /// Where one is there already, or the folder cannot be written.
-    pub fn init(&self) -> Result<Fleet, DataDirError> {
-        if self.holds_fleet() {
-            return Err(DataDirError::Exists(self.path.clone()));
-        }
-        check_socket_path(&self.socket())?;
-        for folder in ["", "keys", "tokens"] {
-            self.create_folder(folder)?;
-        }
-        let id = FleetId::from_random(random()?);
-        let (root_key, release, director) = (new_key()?, new_key()?, new_key()?);
-        let roles = BTreeMap::from([
-            (RoleName::Root, Role::single(root_key.public())),
-            (RoleName::Release, Role::single(release.public())),
-            (RoleName::Director, Role::single(director.public())),
-        ]);
-        let root = Root { format: FORMAT, fleet: id.clone(), version: 1, epoch: 1, roles };
-        let envelope = Envelope::sign(&root, &[&root_key]);
-        for (key, secret) in
-            [(Key::Root, root_key), (Key::Release, release), (Key::Director, director)]
-        {
-            self.write(key.file(), secret.to_base64().as_bytes())?;
-        }
-        self.write("root.json", &envelope.to_bytes())?;
-        let file = serde_json::to_vec(&FleetFile { fleet: id.clone() }).expect("plain data");
-        // Last: with it the folder counts as a fleet.
-        self.write("fleet.json", &file)?;
-        Ok(Fleet { id, root })
-    }
-
     /// Reads the fleet.
     ///
     /// # Errors
     /// Where there is none or a file is damaged.
     pub fn open(&self) -> Result<Fleet, DataDirError> {
         if !self.holds_fleet() {
-            return Err(DataDirError::Missing(self.path.clone()));
+            return Err(self.why_no_fleet());
         }
         check_socket_path(&self.socket())?;
-        let file = self.path.join("fleet.json");
-        let FleetFile { fleet } = serde_json::from_slice(&read(&file)?)
-            .map_err(|e| DataDirError::Damaged { path: file, reason: e.to_string() })?;
-        let path = self.root_file();
-        let root = verify_root(&read(&path)?)
-            .map_err(|reason| DataDirError::Damaged { path: path.clone(), reason })?;
+        let fleet = Self::fleet_in(&self.read("fleet.json")?)?;
+        let (root, chain) = self.newest_root()?;
         if root.fleet != fleet {
             let reason = format!("it is of fleet {}", root.fleet.short());
-            return Err(DataDirError::Damaged { path, reason });
+            return Err(DataDirError::Damaged { path: self.root_file(), reason });
         }
-        Ok(Fleet { id: fleet, root })
+        Ok(Fleet { id: fleet, root, chain })
     }
 
-    /// Reads a key.
+    /// The fleet that the bytes of a `fleet.json` name.
     ///
     /// # Errors
-    /// Where it is missing or damaged.
-    pub fn key(&self, key: Key) -> Result<SecretKey, DataDirError> {
-        let path = self.path.join(key.file());
-        let text = String::from_utf8_lossy(&read(&path)?).into_owned();
-        SecretKey::from_base64(&text)
-            .map_err(|e: InvalidKey| DataDirError::Damaged { path, reason: e.to_string() })
+    /// Where they are damaged.
+    pub(crate) fn fleet_in(bytes: &[u8]) -> Result<FleetId, DataDirError> {
+        let file: Result<FleetFile, _> = serde_json::from_slice(bytes);
+        let damaged = |error: serde_json::Error| DataDirError::Damaged {
+            path: PathBuf::from("fleet.json"),
+            reason: error.to_string(),
+        };
+        Ok(file.map_err(damaged)?.fleet)
     }
 
-    /// The broker token of a client, drawn and kept at first use.
+    /// Reads a text file below the folder.
     ///
     /// # Errors
-    /// Where it can be neither read nor written.
-    pub fn token(&self, client: &str) -> Result<String, DataDirError> {
-        let name = format!("tokens/{client}");
-        let path = self.path.join(&name);
-        if path.exists() {
-            return Ok(String::from_utf8_lossy(&read(&path)?).trim().to_owned());
-        }
-        self.create_folder("tokens")?;
-        let token = hex(&random::<32>()?);
-        self.write(&name, token.as_bytes())?;
-        Ok(token)
+    /// Where it is missing or cannot be read.
+    pub(crate) fn read_text(&self, name: &str) -> Result<String, DataDirError> {
+        Ok(String::from_utf8_lossy(&self.read(name)?).into_owned())
     }
 
-    /// Clients that have a token.
-    #[must_use]
-    pub fn token_holders(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.path.join("tokens")) else { return Vec::new() };
-        entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect()
+    /// Reads a file below the folder.
+    ///
+    /// # Errors
+    /// Where it is missing or cannot be read.
+    pub(crate) fn read(&self, name: &str) -> Result<Vec<u8>, DataDirError> {
+        read(&self.path.join(name))
     }
 
     /// Makes a folder below this one, readable by its owner only.
@@ -279,7 +265,7 @@ pub fn check_socket_path(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-fn random<const N: usize>() -> Result<[u8; N], DataDirError> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], DataDirError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|e| DataDirError::Random(e.to_string()))?;
     Ok(bytes)
@@ -289,7 +275,8 @@ fn read(path: &Path) -> Result<Vec<u8>, DataDirError> {
     fs::read(path).map_err(|source| DataDirError::Io { path: path.to_owned(), source })
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file of mode 0600 whole or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = fs::OpenOptions::new()
         .write(true)
@@ -303,18 +290,10 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// The root document vouches for itself: it is this folder's own, made by `init`.
-fn verify_root(bytes: &[u8]) -> Result<Root, String> {
-    let text = |e: Rejected| e.to_string();
-    let envelope = Envelope::from_bytes(bytes).map_err(text)?;
-    let payload = BASE64.decode(&envelope.payload).map_err(|e| e.to_string())?;
-    let claimed: Root = serde_json::from_slice(&payload).map_err(|e| e.to_string())?;
-    envelope.verify::<Root>(&claimed).map(protocol::envelope::Verified::into_inner).map_err(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::keys::{Role, RoleName};
 
     #[test]
     fn a_fleet_is_made_once_and_read_again() {
@@ -325,8 +304,9 @@ mod tests {
         let read = data.open().unwrap();
         assert_eq!(read.id, made.id);
         assert_eq!(read.root, made.root);
-        let director = data.key(Key::Director).unwrap().public();
+        let director = data.director_key(&read.root).unwrap().public();
         assert_eq!(read.root.roles[&RoleName::Director], Role::single(director));
+        assert_eq!(read.root.check(), Ok(()));
     }
 
     #[test]
@@ -337,19 +317,6 @@ mod tests {
         let text = fs::read_to_string(data.root_file()).unwrap();
         fs::write(data.root_file(), text.replace("\"sig\":\"", "\"sig\":\"A")).unwrap();
         assert!(matches!(data.open(), Err(DataDirError::Damaged { .. })));
-    }
-
-    #[test]
-    fn a_token_stays_the_same_and_only_its_owner_reads_it() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let data = DataDir::at(dir.path());
-        let _ = data.init().unwrap();
-        let token = data.token("coordinator").unwrap();
-        assert_eq!(data.token("coordinator").unwrap(), token);
-        let mode =
-            fs::metadata(dir.path().join("tokens/coordinator")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod child;
 mod cleanup;
 mod fleet_port;
+mod identity;
 mod node;
 mod slices;
 mod successor;
@@ -23,7 +24,7 @@ use crate::client::chain;
 use crate::data_dir::{DataDir, DataDirError, Fleet};
 use crate::docker::{Docker, DockerError};
 use crate::event_loop as fleet_loop;
-use crate::local::{BrokerChoice, Coordinator, LocalError};
+use crate::local::{ApiSettings, BrokerChoice, Coordinator, LocalError};
 use crate::state::Policy;
 use node::{DevNode, Prepared, Surroundings};
 pub use node::{NodeSettings, settings};
@@ -42,6 +43,8 @@ pub struct Wish {
     pub at_end: AtEnd,
     /// What each environment takes.
     pub policy: Policy,
+    /// Who else may use the API.
+    pub api: ApiSettings,
 }
 
 /// What is left at the end.
@@ -80,6 +83,16 @@ pub enum DevError {
         /// As written.
         text: String,
         /// What is wrong.
+        reason: String,
+    },
+    /// A node of before that is not let in any more.
+    #[error(
+        "node {node} gets no certificate: {reason}; remove its folder below nodes/ to make it anew"
+    )]
+    Identity {
+        /// Which.
+        node: String,
+        /// Why.
         reason: String,
     },
     /// No room for container networks.
@@ -122,7 +135,8 @@ pub async fn run(wish: Wish, asked_to_end: impl Future<Output = ()>) -> Result<(
     let fleet = if wish.data.holds_fleet() { wish.data.open()? } else { wish.data.init()? };
     let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let broker = BrokerChoice::Embedded { listen };
-    let mut coordinator = Coordinator::start(&wish.data, broker, wish.policy.clone()).await?;
+    let mut coordinator =
+        Coordinator::start_with(&wish.data, broker, wish.policy.clone(), wish.api.clone()).await?;
     let started = start_nodes(&wish, &fleet, &docker, &agent, &coordinator).await;
     let mut nodes = match started {
         Ok(nodes) => nodes,
@@ -142,6 +156,9 @@ pub async fn run(wish: Wish, asked_to_end: impl Future<Output = ()>) -> Result<(
         node.stop().await;
     }
     cleanup::run(&docker, &fleet.id, wish.at_end).await;
+    if wish.at_end != AtEnd::Keep {
+        nodes.iter().for_each(DevNode::forget_secrets);
+    }
     coordinator.stop().await;
     ended
 }
@@ -153,8 +170,6 @@ async fn start_nodes(
     agent: &std::path::Path,
     coordinator: &Coordinator,
 ) -> Result<Vec<DevNode>, DevError> {
-    let broker = coordinator.broker_address().ok_or(LocalError::Ended)?;
-    let credentials = coordinator.credentials().ok_or(LocalError::Ended)?;
     let count = wish.nodes.len();
     let pools = slices::choose(&fleet.id, &docker.subnets().await?, count);
     let pools = pools.ok_or(DevError::NoSubnet)?;
@@ -164,7 +179,6 @@ async fn start_nodes(
     let around = Surroundings {
         data: &wish.data,
         docker: docker.url(),
-        broker,
         agent: agent.to_owned(),
         fleet_port,
     };
@@ -172,7 +186,7 @@ async fn start_nodes(
     for ((settings, pool), address) in wish.nodes.iter().zip(pools).zip(addresses) {
         let prepared = Prepared::new(settings, address, pool, &around)?;
         // Before it connects: a refusal would cost it a back-off.
-        credentials.admit(&prepared.id, &prepared.token).map_err(LocalError::Token)?;
+        identity::issue(&wish.data, &prepared.state_dir, &prepared.key, coordinator).await?;
         let node = DevNode::start(prepared)?;
         eprintln!("{} on {address}", settings.name);
         nodes.push(node);
@@ -184,7 +198,7 @@ async fn start_nodes(
 async fn ready_then_forever(fleet: fleet_loop::Fleet, nodes: &[DevNode]) -> DevError {
     let until = Instant::now() + READY_WITHIN;
     let missing = loop {
-        let shown = fleet.ask(|state, _| (state.version(), state.show_nodes(None))).await;
+        let shown = fleet.ask(|state, at| (state.version(), state.show_nodes(None, at))).await;
         let Ok((version, shown)) = shown else { return LocalError::Ended.into() };
         let is_there = |node: &&DevNode| {
             !shown.nodes.iter().any(|one| one.id == *node.id() && one.status != "offline")

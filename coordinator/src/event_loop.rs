@@ -6,13 +6,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 use planner::Now;
+use protocol::envelope::Envelope;
 use protocol::id::FleetId;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::data_dir::DataDir;
+use crate::front::Door;
 use crate::link;
 use crate::state::{At, Effects, State};
-use crate::store::{Store, StoreError};
+use crate::store::{Copied, Store, StoreError};
 
 /// Requests that wait for the loop.
 const REQUESTS_MAX: usize = 256;
@@ -20,7 +23,13 @@ const REQUESTS_MAX: usize = 256;
 const TICK: Duration = Duration::from_secs(1);
 
 type Answer = Box<dyn FnOnce() + Send>;
-type Request = Box<dyn FnOnce(&mut State, At) -> Answer + Send>;
+type Question = Box<dyn FnOnce(&mut State, At) -> Answer + Send>;
+
+enum Request {
+    Ask(Question),
+    /// A copy of the database.
+    Copy(oneshot::Sender<Copied>),
+}
 
 /// Asks the loop; clones ask the same one.
 #[derive(Debug, Clone)]
@@ -44,12 +53,22 @@ impl Fleet {
         request: impl FnOnce(&mut State, At) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
-        let request: Request = Box::new(move |state, at| {
+        let question: Question = Box::new(move |state, at| {
             let value = request(state, at);
             Box::new(move || drop(reply.send(value)))
         });
-        self.requests.send(request).await.map_err(|_| Stopped)?;
+        self.requests.send(Request::Ask(question)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// A copy of the database, with all that anybody was told is done.
+    ///
+    /// # Errors
+    /// When the loop has ended.
+    pub async fn copy_database(&self) -> Result<Copied, Stopped> {
+        let (done, copied) = oneshot::channel();
+        self.requests.send(Request::Copy(done)).await.map_err(|_| Stopped)?;
+        copied.await.map_err(|_| Stopped)
     }
 
     /// Waits until the fleet shows something newer than `version`, at most `patience`.
@@ -65,7 +84,9 @@ impl Fleet {
 pub struct EventLoop {
     state: State,
     store: Store,
+    data: DataDir,
     fleet: FleetId,
+    door: Door,
     session: mqtt::Handle,
     heard: mpsc::Receiver<mqtt::Event>,
     requests: mpsc::Receiver<Request>,
@@ -77,14 +98,16 @@ impl EventLoop {
     #[must_use]
     pub fn new(
         state: State,
-        store: Store,
+        (store, data): (Store, DataDir),
         fleet: FleetId,
+        door: Door,
         session: (mqtt::Handle, mpsc::Receiver<mqtt::Event>),
     ) -> (Self, Fleet) {
         let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
         let (version, versions) = watch::channel(state.version());
         let (session, heard) = session;
-        let event_loop = Self { state, store, fleet, session, heard, requests, version };
+        let event_loop =
+            Self { state, store, data, fleet, door, session, heard, requests, version };
         (event_loop, Fleet { requests: requests_in, version: versions })
     }
 
@@ -101,10 +124,16 @@ impl EventLoop {
             // Cancel-safe: receiving from both channels and the interval's tick lose nothing when dropped.
             tokio::select! {
                 request = self.requests.recv() => {
-                    let Some(request) = request else { break };
-                    let answer = request(&mut self.state, at());
-                    self.settle().await?;
-                    answer();
+                    match request {
+                        None => break,
+                        // Not waited for: the store's thread answers by itself.
+                        Some(Request::Copy(done)) => self.store.copy_to(done),
+                        Some(Request::Ask(question)) => {
+                            let answer = question(&mut self.state, at());
+                            self.settle().await?;
+                            answer();
+                        }
+                    }
                 }
                 event = self.heard.recv() => {
                     let Some(event) = event else { break };
@@ -141,17 +170,52 @@ impl EventLoop {
         }
     }
 
+    async fn keep_root(&self, root: Envelope) -> Result<(), StoreError> {
+        let (data, version) = (self.data.clone(), self.state.show_root().version);
+        let written = tokio::task::spawn_blocking(move || data.keep_root(&root, version)).await;
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(StoreError::Folder(Box::new(error))),
+            Err(error) => Err(StoreError::Folder(Box::new(error))),
+        }
+    }
+
     /// Stores, then publishes, then lets those who wait look again.
     async fn settle(&mut self) -> Result<(), StoreError> {
-        let Effects { changes, publish, visible: _ } = self.state.take_effects(at());
+        let effects = self.state.take_effects(at());
+        let Effects { root, changes, publish_roots, publish, times, visible: _, admit, revoke } =
+            effects;
+        if let Some(root) = root {
+            self.keep_root(root).await?;
+        }
         if !changes.is_empty() {
             self.store.write(changes).await?;
+        }
+        for node in &admit {
+            self.door.admit(node);
+        }
+        for node in &revoke {
+            self.door.revoke(node);
+        }
+        if let Some(roots) = self.state.roots().filter(|_| !publish_roots.is_empty()) {
+            for node in publish_roots {
+                let topic = link::root_topic(&self.fleet, &node);
+                if let Err(error) = self.session.publish(topic, roots.clone()) {
+                    tracing::warn!(node = %node.short(), %error, "trust roots not published");
+                }
+            }
         }
         for node in publish {
             let Some(manifest) = self.state.manifest(&node) else { continue };
             let topic = link::manifest_topic(&self.fleet, &node);
             if let Err(error) = self.session.publish(topic, manifest.to_vec()) {
                 tracing::warn!(node = %node.short(), %error, "manifest not published");
+            }
+        }
+        for (node, time) in times {
+            let topic = link::time_topic(&self.fleet, &node);
+            if let Err(error) = self.session.publish(topic, time) {
+                tracing::warn!(node = %node.short(), %error, "time not published");
             }
         }
         let version = self.state.version();

@@ -1,24 +1,35 @@
 //! The coordinator: the fleet's intent, the server that keeps it, and the command line that changes it.
 //!
 //! ```text
-//! pith deploy --cli--> api (unix socket) --> event_loop --> state (pure) --> store (SQLite), then MQTT
+//! pith deploy --cli--> api (socket or TLS) -> event_loop --> state (pure) --> store (SQLite), then MQTT
 //!                                               ^                               |
 //!                                               +---- hello, report, load ------+-- broker -- nodes
 //! ```
 //! Policy lives in `planner::fleet`; this crate stores what was decided, signs it and says it.
 
 pub mod api;
+pub mod audit;
+pub mod backup;
 pub mod broker;
+pub mod ca;
 pub mod cli;
 pub mod client;
 pub mod data_dir;
 pub mod dev;
 pub mod docker;
 pub mod event_loop;
+pub mod front;
+pub mod key_file;
 pub mod link;
 pub mod local;
+pub mod login;
+pub mod mosquitto;
+pub mod passphrase;
 pub mod render;
 pub mod resolve;
+pub mod role;
+pub mod roots;
+pub mod sealing;
 pub mod serve;
 pub mod state;
 pub mod store;

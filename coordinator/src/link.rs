@@ -12,8 +12,10 @@ pub struct LinkConfig {
     pub host: String,
     /// Port.
     pub port: u16,
-    /// User and password; none where the broker takes anyone.
+    /// User and password; none where the broker takes anyone, or a certificate says who we are.
     pub credentials: Option<(String, String)>,
+    /// None: in clear.
+    pub tls: Option<mqtt::Tls>,
 }
 
 /// The session's settings for this fleet.
@@ -26,6 +28,7 @@ pub fn session_config(link: &LinkConfig, fleet: &FleetId) -> mqtt::Config {
         .credentials
         .as_ref()
         .map(|(user, secret)| mqtt::Credentials { user: user.clone(), secret: secret.clone() });
+    config.tls = link.tls.clone();
     config
 }
 
@@ -33,6 +36,20 @@ pub fn session_config(link: &LinkConfig, fleet: &FleetId) -> mqtt::Config {
 #[must_use]
 pub fn manifest_topic(fleet: &FleetId, node: &NodeId) -> Topic {
     let subject = Subject::Down(Down::Manifest);
+    Topic { fleet: fleet.clone(), node: node.clone(), subject }
+}
+
+/// The topic of the trust roots, as a node reads them.
+#[must_use]
+pub fn root_topic(fleet: &FleetId, node: &NodeId) -> Topic {
+    let subject = Subject::Down(Down::Root);
+    Topic { fleet: fleet.clone(), node: node.clone(), subject }
+}
+
+/// The topic of the answers to a node's hellos.
+#[must_use]
+pub fn time_topic(fleet: &FleetId, node: &NodeId) -> Topic {
+    let subject = Subject::Down(Down::Time);
     Topic { fleet: fleet.clone(), node: node.clone(), subject }
 }
 

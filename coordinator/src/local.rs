@@ -1,14 +1,22 @@
-//! A coordinator in this process: broker, store, loop and API, started in order and ended in the reverse.
+//! A coordinator in this process: broker, store, loop, API and the nodes' port, started in order and ended in the reverse.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use protocol::join::server_name;
 
 use tokio::task::JoinHandle;
 
-use crate::api::{self, Api, Serving};
-use crate::broker::{self, Broker, BrokerConfig, Credentials};
-use crate::data_dir::{DataDir, DataDirError, Key};
+use crate::api::{self, Api, Joining, Serving};
+use crate::audit::{self, Audit};
+use crate::broker::{self, Broker, BrokerConfig};
+use crate::ca::{Ca, CaError};
+use crate::data_dir::{DataDir, DataDirError};
 use crate::event_loop::{EventLoop, Fleet, at};
+use crate::front::joining::{self, Desk};
+use crate::front::{Bound, Door, DoorError, Front, FrontConfig, FrontError, Limits};
 use crate::link::{self, LinkConfig};
 use crate::state::{Director, Policy, State};
 use crate::store::{Store, StoreError};
@@ -19,13 +27,37 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// Which broker.
 #[derive(Debug, Clone)]
 pub enum BrokerChoice {
-    /// Ours, in this process.
+    /// Ours, in this process, behind the coordinator's TLS port.
     Embedded {
-        /// Where it listens.
+        /// Where that port listens.
         listen: SocketAddr,
     },
     /// Somebody else's.
-    External(LinkConfig),
+    External(External),
+}
+
+/// Somebody else's broker.
+#[derive(Debug, Clone)]
+pub struct External {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User and password; none where the broker takes anyone, or certificates only.
+    pub credentials: Option<(String, String)>,
+    /// Over TLS, with the certificate `coordinator` of the fleet's CA.
+    pub tls: bool,
+    /// Where nodes join; none: they are admitted by their ids alone.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Who may use the API beside root and this user, and how much.
+#[derive(Debug, Clone, Default)]
+pub struct ApiSettings {
+    /// A group of this machine, and the socket for it.
+    pub group: Option<(api::Group, PathBuf)>,
+    /// How much one identity may ask.
+    pub limits: api::Limits,
 }
 
 /// Why the coordinator did not start, or ended.
@@ -40,9 +72,21 @@ pub enum LocalError {
     /// The embedded broker.
     #[error(transparent)]
     Broker(#[from] broker::BrokerError),
-    /// The token is too short.
+    /// The fleet's CA.
     #[error(transparent)]
-    Token(#[from] broker::InvalidToken),
+    Ca(#[from] CaError),
+    /// Internal tokens.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// The nodes' port.
+    #[error(transparent)]
+    Front(#[from] FrontError),
+    /// TLS to an external broker.
+    #[error("TLS to the external broker cannot be set up")]
+    Tls(#[from] mqtt::InvalidTls),
+    /// The audit log's thread.
+    #[error("the audit log's thread could not be started")]
+    Audit(#[source] std::io::Error),
     /// The socket.
     #[error(transparent)]
     Api(#[from] api::ServeError),
@@ -55,15 +99,16 @@ pub enum LocalError {
 #[derive(Debug)]
 pub struct Coordinator {
     fleet: Fleet,
-    credentials: Option<Credentials>,
+    desk: Desk,
+    front: Option<Front>,
     broker: Option<Broker>,
     session: mqtt::Handle,
-    serving: Serving,
+    serving: Vec<Serving>,
     running: JoinHandle<Result<(), StoreError>>,
 }
 
 impl Coordinator {
-    /// Starts the coordinator of a data folder; the API accepts requests when this returns.
+    /// Starts the coordinator of a data folder; API and port accept requests when this returns.
     ///
     /// # Errors
     /// Names the part that did not start.
@@ -72,37 +117,77 @@ impl Coordinator {
         choice: BrokerChoice,
         policy: Policy,
     ) -> Result<Self, LocalError> {
+        Self::start_with(data, choice, policy, ApiSettings::default()).await
+    }
+
+    /// The same, with an API that others may use too.
+    ///
+    /// # Errors
+    /// Names the part that did not start.
+    pub async fn start_with(
+        data: &DataDir,
+        choice: BrokerChoice,
+        policy: Policy,
+        settings: ApiSettings,
+    ) -> Result<Self, LocalError> {
         let fleet = data.open()?;
         let (store, kept) = Store::open(&data.database())?;
+        let key = data.director_key(&fleet.root)?;
+        let ca = Arc::new(Ca::open(data, &fleet.id)?);
         let director =
-            Director { fleet: fleet.id.clone(), root: fleet.root, key: data.key(Key::Director)? };
+            Director { fleet: fleet.id.clone(), root: fleet.root, chain: fleet.chain, key };
         let state = State::restore(director, kept, at()).with_policy(policy);
-        let (broker, credentials, link) = match choice {
-            BrokerChoice::External(link) => (None, None, link),
+        let door = Door::new(fleet.id.clone())?;
+        for node in state.admitted() {
+            door.admit(node);
+        }
+        let (broker, link, listen, external) = match choice {
             BrokerChoice::Embedded { listen } => {
-                let token = data.token(broker::COORDINATOR_CLIENT_ID)?;
-                let credentials = Credentials::new(fleet.id.clone(), &token)?;
-                admit_all(data, &credentials)?;
-                let config = BrokerConfig::new(listen, credentials.clone());
-                let broker = broker::start(config).await?;
-                let address = broker.local_addr();
-                let user = broker::COORDINATOR_CLIENT_ID.to_owned();
-                let link = LinkConfig {
-                    host: address.ip().to_string(),
-                    port: address.port(),
-                    credentials: Some((user, token)),
-                };
-                (Some(broker), Some(credentials), link)
+                let broker = start_embedded(&door).await?;
+                let link = link_to_embedded(&broker, &door);
+                (Some(broker), link, Some(listen), None)
+            }
+            BrokerChoice::External(external) => {
+                let link = link_to_external(&external, &ca)?;
+                let host = mqtt::BrokerAddress { host: external.host, port: external.port };
+                (None, link, external.listen, Some(host.to_string()))
             }
         };
         let session = mqtt::Session::start(link::session_config(&link, &fleet.id), at().unix_ms);
         let handle = session.0.clone();
-        let (event_loop, asking) = EventLoop::new(state, store, fleet.id, session);
+        let kept = (store, data.clone());
+        let (event_loop, asking) =
+            EventLoop::new(state, kept, fleet.id.clone(), door.clone(), session);
         let running = tokio::spawn(event_loop.run());
-        let api =
-            Api { fleet: asking.clone(), data: data.clone(), credentials: credentials.clone() };
-        let serving = api::serve(api, &data.socket())?;
-        Ok(Self { fleet: asking, credentials, broker, session: handle, serving, running })
+        let desk = Desk { ca: Arc::clone(&ca), data: data.clone(), broker: external };
+        let audit =
+            Audit::open(&data.path().join(audit::FILE), &fleet.id).map_err(LocalError::Audit)?;
+        let bound = match listen {
+            Some(listen) => Some(Bound::to(listen).await?),
+            None => None,
+        };
+        let joining = bound.as_ref().map(|bound| Joining {
+            fleet: fleet.id,
+            ca_sha256: ca.sha256(),
+            port: bound.local_addr(),
+        });
+        let asked = (asking.clone(), data.clone());
+        let api = Api::new(asked, Arc::clone(&ca), audit, joining, settings.limits);
+        let router = api::router(&api);
+        let front = match bound {
+            Some(bound) => {
+                let router = joining::router(asking.clone(), desk.clone()).merge(router.clone());
+                let (limits, ca) = (Limits::default(), Arc::clone(&ca));
+                let broker = broker.as_ref().map(Broker::local_addr);
+                Some(Front::start(bound, FrontConfig { limits, ca, door, broker, router })?)
+            }
+            None => None,
+        };
+        let mut serving = vec![api::serve(router.clone(), &data.socket())?];
+        if let Some((group, socket)) = &settings.group {
+            serving.push(api::serve_group(router, socket, group)?);
+        }
+        Ok(Self { fleet: asking, desk, front, broker, session: handle, serving, running })
     }
 
     /// Asks the loop.
@@ -111,13 +196,25 @@ impl Coordinator {
         &self.fleet
     }
 
-    /// Of the embedded broker.
+    /// The fleet's CA.
     #[must_use]
-    pub fn credentials(&self) -> Option<&Credentials> {
-        self.credentials.as_ref()
+    pub fn ca(&self) -> &Ca {
+        &self.desk.ca
     }
 
-    /// Where the embedded broker listens.
+    /// Hands out certificates that the state has granted.
+    #[must_use]
+    pub fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    /// Where nodes reach this coordinator.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.front.as_ref().map(Front::local_addr)
+    }
+
+    /// Where the embedded broker listens for internal tokens.
     #[must_use]
     pub fn broker_address(&self) -> Option<SocketAddr> {
         self.broker.as_ref().map(Broker::local_addr)
@@ -131,7 +228,7 @@ impl Coordinator {
         }
     }
 
-    /// Ends API, session and broker.
+    /// Ends API, session, port and broker.
     pub async fn stop(self) {
         drop(self.serving);
         let _ = self.session.close(CLOSE_PATIENCE).await;
@@ -139,17 +236,42 @@ impl Coordinator {
         if !self.running.is_finished() {
             let _ = self.running.await;
         }
+        drop(self.front);
         if let Some(broker) = self.broker {
             broker.shutdown().await;
         }
     }
 }
 
-/// Whoever has a token in the folder may connect.
-fn admit_all(data: &DataDir, credentials: &Credentials) -> Result<(), LocalError> {
-    for holder in data.token_holders() {
-        let Ok(node) = holder.parse() else { continue };
-        credentials.admit(&node, &data.token(&holder)?)?;
+/// Reachable from this process alone: whoever else is on this machine has none of its tokens.
+async fn start_embedded(door: &Door) -> Result<Broker, LocalError> {
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    Ok(broker::start(BrokerConfig::new(listen, door.credentials().clone())).await?)
+}
+
+fn link_to_embedded(broker: &Broker, door: &Door) -> LinkConfig {
+    let address = broker.local_addr();
+    LinkConfig {
+        host: address.ip().to_string(),
+        port: address.port(),
+        credentials: Some((broker::COORDINATOR_CLIENT_ID.to_owned(), door.own_token())),
+        tls: None,
     }
-    Ok(())
+}
+
+fn link_to_external(external: &External, ca: &Ca) -> Result<LinkConfig, LocalError> {
+    let tls = match external.tls {
+        false => None,
+        true => {
+            let now_s = at().unix_ms / 1000;
+            let own = ca.coordinator(now_s)?;
+            let pem = (own.certificate_pem, own.key_pem);
+            let own = mqtt::Own { chain: pem.0.as_bytes(), key: pem.1.as_bytes() };
+            let (authority, name) = (ca.pem().as_bytes(), server_name(ca.fleet()));
+            let verify_at = mqtt::VerifyAt::new(now_s);
+            Some(mqtt::Tls::new(authority, Some(own), &name, verify_at)?)
+        }
+    };
+    let (host, port) = (external.host.clone(), external.port);
+    Ok(LinkConfig { host, port, credentials: external.credentials.clone(), tls })
 }

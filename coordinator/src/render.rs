@@ -1,18 +1,24 @@
 //! Answers as text: tables and sentences. Pure; every function gives whole lines.
 
+pub mod members;
+pub mod people;
 mod progress;
+pub mod reconcile;
 mod rollouts;
+pub mod secrets;
 mod table;
+
+use std::collections::BTreeMap;
 
 use protocol::id::{NodeName, ServiceId};
 use protocol::report::InstanceState;
 
 pub use progress::Progress;
 pub use rollouts::{
-    accepted, difference, history, not_rolled_out, revision, rolled_out, rollout, rollout_lines,
-    steered,
+    accepted, difference, history, not_rolled_out, retired, revision, rolled_out, rollout,
+    rollout_lines, steered,
 };
-use table::table;
+pub(crate) use table::table;
 
 use crate::state::records::Happened;
 use crate::state::shown::{
@@ -98,15 +104,26 @@ const fn instance_state(state: InstanceState) -> &'static str {
 /// `pith node ls`
 #[must_use]
 pub fn nodes(nodes: &NodesShown) -> String {
-    if nodes.nodes.is_empty() {
-        return "no node has said hello yet\n".to_owned();
+    if nodes.nodes.is_empty() && nodes.lobby.is_empty() {
+        return "no node has joined yet; `pith node token` makes the line to paste on a board\n"
+            .to_owned();
     }
     let mut rows = vec![
         ["NAME", "STATUS", "ENVIRONMENT", "ADDRESS", "AGENT", "CPU", "MEMORY", "TEMP", "SERVICES"]
             .map(str::to_owned),
     ];
     rows.extend(nodes.nodes.iter().map(node_row));
-    table(&rows)
+    rows.extend(nodes.lobby.iter().map(members::row));
+    let mut text = table(&rows);
+    text.push_str(&members::hints(nodes));
+    text
+}
+
+/// `ready, withheld`
+fn node_status(node: &NodeShown) -> String {
+    let alarms = node.alarms.iter().map(|alarm| alarm.reason.to_string());
+    let parts: Vec<String> = std::iter::once(node.status.clone()).chain(alarms).collect();
+    parts.join(", ")
 }
 
 fn node_row(node: &NodeShown) -> [String; 9] {
@@ -117,7 +134,7 @@ fn node_row(node: &NodeShown) -> [String; 9] {
     let services: Vec<&str> = node.services.iter().map(|name| name.as_str()).collect();
     [
         node.name.to_string(),
-        node.status.clone(),
+        node_status(node),
         node.environment.to_string(),
         node.address.clone(),
         node.agent_version.clone(),
@@ -156,8 +173,15 @@ pub fn plan(plan: &PlanShown) -> String {
         ]);
     }
     text.push_str(&table(&rows));
+    text.push_str(&pulls(plan));
     for (number, step) in (1..).zip(&plan.steps) {
         text.push_str(&format!("{number}. {step}\n"));
+    }
+    for line in &plan.needs_policy {
+        text.push_str(&format!("policy: every node that runs it must allow `{line}`\n"));
+    }
+    for (node, why) in &plan.left_out {
+        text.push_str(&format!("{node} is left out: {why}\n"));
     }
     for note in &plan.notes {
         text.push_str(&format!("note: {note}\n"));
@@ -166,6 +190,42 @@ pub fn plan(plan: &PlanShown) -> String {
         text.push_str(&format!("{} instances find no node\n", plan.unplaced));
     }
     text
+}
+
+/// `pull: node-1, node-2: at most 12.3 MiB (arm64)`, one line for all that pull the same.
+fn pulls(plan: &PlanShown) -> String {
+    if plan.image_is_local {
+        return "pull: nothing, only the local Docker has the image\n".to_owned();
+    }
+    if plan.pulls.is_empty() {
+        return "pull: nothing, every node that takes it has the image\n".to_owned();
+    }
+    let mut groups: BTreeMap<(&str, Option<u64>), Vec<&str>> = BTreeMap::new();
+    for pull in &plan.pulls {
+        let alike = groups.entry((pull.architecture.as_str(), pull.bytes)).or_default();
+        alike.push(pull.node.as_str());
+    }
+    let line = |((architecture, bytes), nodes): ((&str, Option<u64>), Vec<&str>)| {
+        let each = if nodes.len() > 1 { " each" } else { "" };
+        let size = match bytes {
+            Some(bytes) => format!("at most {}{each}", size(bytes)),
+            None => "size unknown".to_owned(),
+        };
+        format!("pull: {}: {size} ({architecture})\n", nodes.join(", "))
+    };
+    groups.into_iter().map(line).collect()
+}
+
+/// `640 B`, `12.3 KiB`, `12.3 MiB`, `1.2 GiB`; rounded up.
+fn size(bytes: u64) -> String {
+    let (unit, name) = match bytes {
+        0..0x400 => return format!("{bytes} B"),
+        0x400..0x10_0000 => (0x400, "KiB"),
+        0x10_0000..0x4000_0000 => (0x10_0000_u64, "MiB"),
+        _ => (0x4000_0000, "GiB"),
+    };
+    let tenths = u128::from(bytes).saturating_mul(10).div_ceil(u128::from(unit));
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
 /// One difference, as a line.

@@ -6,6 +6,10 @@
 pub mod reference;
 pub mod registries;
 mod registry;
+mod sizes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use protocol::id::Digest;
 use protocol::release::{Image, Pin};
@@ -14,6 +18,9 @@ use crate::docker::{Docker, DockerError, LocalImage};
 use reference::{InvalidReference, Reference};
 use registries::{Registries, is_loopback};
 pub use registry::RegistryError;
+
+/// A plan does not wait longer for what is only good to know.
+const SIZES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where images are looked for.
 #[derive(Debug)]
@@ -72,6 +79,23 @@ impl Sources {
             }
         }
         Err(ResolveError::NotFound { reference: text.to_owned(), tried })
+    }
+
+    /// How many compressed bytes a node pulls at most, by its architecture. What cannot be learned is left out: a registry
+    /// that is away is no mistake here.
+    pub async fn sizes(
+        &self,
+        image: &Image,
+        architectures: &BTreeSet<String>,
+    ) -> BTreeMap<String, u64> {
+        let Pin::Digest(digest) = &image.pin else { return BTreeMap::new() };
+        let Ok(reference) = image.reference.parse::<Reference>() else { return BTreeMap::new() };
+        let access = self.registries.access(reference.registry());
+        let asked = sizes::of(&reference, digest, &access, architectures);
+        match tokio::time::timeout(SIZES_TIMEOUT, asked).await {
+            Ok(Ok(sizes)) => sizes,
+            Ok(Err(_)) | Err(_) => BTreeMap::new(),
+        }
     }
 
     async fn ask_registry(&self, reference: &Reference, tried: &mut Vec<String>) -> Option<Pin> {

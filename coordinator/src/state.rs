@@ -5,36 +5,60 @@
 //!  heard.rs    hello, report, load, presence, event      deploy.rs   deploy and undo
 //!  rollouts.rs what planner::fleet asks for               scale.rs    scale, rm, nodes that join
 //!  manifests.rs intent -> signed manifest per node        views.rs    what people are shown
-//!  peers.rs     which nodes' proxies serve each other
+//!  peers.rs     which nodes' proxies serve each other   retiring.rs security floors
+//!  trust.rs    the next trust root       conflict.rs, reconcile.rs nodes that have seen what was not signed here
+//!  freshness.rs signed times, and what nodes miss
+//!  secrets.rs   sealed copies of secrets
+//!  members.rs   tokens, the lobby, who is admitted       clones.rs    two boards with one identity
+//!  operators.rs people from afar                         answers.rs   requests that are sent again
 //! ```
 //! Decides nothing that `planner::fleet` decides: placement and order are asked of it.
 
+pub mod answers;
+mod clones;
+pub mod conflict;
 mod deploy;
 mod explain;
 mod forgetting;
+mod freshness;
 pub mod heard;
 mod manifests;
+pub mod members;
+mod operators;
 mod orders;
 mod peers;
 mod plan;
+pub mod reconcile;
 pub mod records;
 pub mod requests;
+mod retiring;
 mod rollouts;
 mod scale;
+mod secrets;
 pub mod shown;
 mod steering;
+pub mod trust;
 pub mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use planner::Now;
 use planner::fleet::{NodeFacts, Rollout};
+use protocol::envelope::Envelope;
 use protocol::hello::Load;
-use protocol::id::{EnvironmentName, FleetId, NodeId, NodeName, ReleaseId, ServiceId};
+use protocol::id::{
+    EnvironmentName, FleetId, NodeId, NodeName, OperatorName, ReleaseId, SecretName, ServiceId,
+    ServiceName,
+};
 use protocol::keys::{Root, SecretKey};
 use protocol::reason::Reason;
+use protocol::succession::Chain;
 
-use records::{Change, Happened, Intent, Kept, NodeRecord, Revision, ServiceRecord, StoredRelease};
+use protocol::join::TokenId;
+use records::{
+    AnswerKey, Change, Happened, Intent, Kept, KeptAnswer, Line, Member, NodeRecord, Operator,
+    Revision, SecretRecord, ServiceRecord, StoredRelease, TokenRecord,
+};
 pub use requests::Refused;
 
 /// Events kept for `pith events`.
@@ -56,8 +80,10 @@ pub struct At {
 pub struct Director {
     /// The fleet.
     pub fleet: FleetId,
-    /// Its trust root.
+    /// Its newest trust root.
     pub root: Root,
+    /// Every one since version 2.
+    pub chain: Chain,
     /// Signs manifests.
     pub key: SecretKey,
 }
@@ -72,12 +98,22 @@ pub struct Policy {
 /// What has to be done after a step: first stored, then published.
 #[derive(Debug, Default)]
 pub struct Effects {
+    /// A trust root to keep, before anything signed under it is said.
+    pub root: Option<Envelope>,
     /// For the store, in order.
     pub changes: Vec<Change>,
+    /// Nodes that are told the trust roots (again), before their manifests.
+    pub publish_roots: BTreeSet<NodeId>,
     /// Nodes whose manifest is to be published (again).
     pub publish: BTreeSet<NodeId>,
+    /// Signed times, each for the node that asked; after the manifests, one of which it names.
+    pub times: Vec<(NodeId, Vec<u8>)>,
     /// Whether anything that a view shows has changed.
     pub visible: bool,
+    /// Nodes that may come in from now on.
+    pub admit: BTreeSet<NodeId>,
+    /// Nodes whose sessions end now, and that are refused from now on.
+    pub revoke: BTreeSet<NodeId>,
 }
 
 /// The fleet.
@@ -86,8 +122,22 @@ pub struct State {
     director: Director,
     policy: Policy,
     nodes: BTreeMap<NodeId, Node>,
+    members: BTreeMap<NodeId, Member>,
+    tokens: BTreeMap<TokenId, TokenRecord>,
+    operators: BTreeMap<OperatorName, Operator>,
+    /// What requests of the last day were answered.
+    answers: BTreeMap<AnswerKey, KeptAnswer>,
+    clones: clones::Clones,
+    /// Nonces of hellos that are not answered yet.
+    asked: BTreeMap<NodeId, String>,
+    /// Messages of nodes that are not admitted, since the start.
+    ignored: u64,
     services: BTreeMap<ServiceId, Service>,
     releases: BTreeMap<ReleaseId, StoredRelease>,
+    lines: BTreeMap<ServiceName, Line>,
+    /// Those of them that no key of the trust root vouches for.
+    distrusted: BTreeSet<ReleaseId>,
+    secrets: BTreeMap<(EnvironmentName, SecretName), SecretRecord>,
     events: VecDeque<Happened>,
     next_event: u64,
     version: u64,
@@ -103,6 +153,7 @@ struct Node {
     intent: Intent,
     load: Option<Load>,
     heard_at: Now,
+    accord: conflict::Accord,
     /// It has said hello since its last report: the next one counts whatever its clock says.
     is_greeted: bool,
 }
@@ -123,7 +174,14 @@ impl State {
             let intent = intents.remove(&record.id).unwrap_or_default();
             (
                 record.id.clone(),
-                Node { record, intent, load: None, heard_at: at.now, is_greeted: false },
+                Node {
+                    record,
+                    intent,
+                    load: None,
+                    heard_at: at.now,
+                    accord: conflict::Accord::default(),
+                    is_greeted: false,
+                },
             )
         };
         let nodes = kept.nodes.into_iter().map(node).collect();
@@ -145,8 +203,22 @@ impl State {
             director,
             policy: Policy::default(),
             nodes,
+            members: kept.members.into_iter().map(|m| (m.id.clone(), m)).collect(),
+            tokens: kept.tokens.into_iter().map(|t| (t.id.clone(), t)).collect(),
+            operators: kept.operators.into_iter().map(|o| (o.name.clone(), o)).collect(),
+            answers: kept.answers.into_iter().map(|a| (a.of.clone(), a)).collect(),
+            clones: clones::Clones::new(),
+            asked: BTreeMap::new(),
+            ignored: 0,
             services,
             releases: kept.releases.into_iter().collect(),
+            lines: kept.lines.into_iter().map(|line| (line.service.clone(), line)).collect(),
+            distrusted: BTreeSet::new(),
+            secrets: kept
+                .secrets
+                .into_iter()
+                .map(|secret| ((secret.environment.clone(), secret.name.clone()), secret))
+                .collect(),
             events: kept.events.into(),
             next_event,
             version: 1,
@@ -154,6 +226,12 @@ impl State {
             touched: BTreeSet::new(),
             are_peers_stale: true,
         };
+        state.count_known_releases();
+        // The trust root may be another than when the coordinator ran last.
+        for of_it in state.examine_releases() {
+            tracing::warn!(service = %of_it.service, revision = of_it.revision, "{of_it}");
+        }
+        state.sign_anew();
         state.resume_rollouts(at);
         state.publish_everything();
         state
@@ -165,14 +243,25 @@ impl State {
         Self { policy, ..self }
     }
 
-    /// What has to be stored and published since the last call. Manifests are signed here, once per node and step.
+    /// What has to be stored and published since the last call. Manifests are signed here, once per node and step, and
+    /// the times that were asked for.
     pub fn take_effects(&mut self, at: At) -> Effects {
         let touched = std::mem::take(&mut self.touched);
         self.tell_peers(&touched);
         for node in touched {
-            self.sign_manifest(&node, at);
+            if !self.is_admitted(&node) {
+                continue;
+            }
+            if self.is_agreed(&node) {
+                self.sign_manifest(&node, at);
+            } else {
+                self.keep_unsigned(&node);
+            }
         }
-        let effects = std::mem::take(&mut self.effects);
+        self.answer_times(at);
+        let mut effects = std::mem::take(&mut self.effects);
+        effects.publish.retain(|node| self.is_agreed(node));
+        effects.publish_roots.retain(|node| self.takes_roots(node));
         if effects.visible || !effects.changes.is_empty() {
             self.version += 1;
         }
@@ -192,10 +281,19 @@ impl State {
         (!intent.manifest.is_empty()).then_some(intent.manifest.as_slice())
     }
 
-    /// Every manifest is published again: the broker is a lossy pipe.
+    /// Trust roots and manifests are published again, to nodes that were heard: the broker is a lossy pipe. What it keeps for
+    /// the others may be newer than what we have.
     pub fn publish_everything(&mut self) {
-        let with_manifest = self.nodes.values().filter(|node| !node.intent.manifest.is_empty());
-        self.effects.publish.extend(with_manifest.map(|node| node.record.id.clone()));
+        let heard = self.nodes.iter().filter(|(_, node)| node.is_heard()).map(|(id, _)| id);
+        let admitted = heard.filter(|id| self.is_admitted(id)).cloned();
+        let admitted: Vec<NodeId> = admitted.collect();
+        self.effects.publish_roots.extend(admitted);
+        let with_manifest = self
+            .nodes
+            .values()
+            .filter(|node| !node.intent.manifest.is_empty() && self.is_admitted(&node.record.id));
+        let with_manifest: Vec<NodeId> = with_manifest.map(|node| node.record.id.clone()).collect();
+        self.effects.publish.extend(with_manifest);
     }
 
     /// Time has passed: who has been silent for too long, which rollouts wait no longer.
@@ -210,6 +308,11 @@ impl State {
         self.renew_peers();
     }
 
+    /// The nightly backup was not made.
+    pub fn backup_failed(&mut self, reason: &str, at: At) {
+        self.note_fleet(format!("the nightly backup failed: {reason}"), at);
+    }
+
     fn node_named(&self, name: &NodeName) -> Option<&Node> {
         self.nodes.values().find(|node| node.record.name == *name)
     }
@@ -220,11 +323,14 @@ impl State {
 
     /// The nodes of an environment as placement looks at them.
     fn node_facts(&self, environment: &EnvironmentName) -> Vec<NodeFacts> {
-        let of_it = self.nodes.values().filter(|n| n.record.environment == *environment);
+        let of_it = self.nodes.values().filter(|node| {
+            node.record.environment == *environment && self.is_admitted(&node.record.id)
+        });
         let fact = |node: &Node| NodeFacts {
             name: node.record.name.clone(),
             labels: node.record.labels.clone(),
             online: node.record.online,
+            policy: node.record.policy.clone().unwrap_or_default(),
         };
         let mut facts: Vec<NodeFacts> = of_it.map(fact).collect();
         facts.sort_by_key(|fact| natural(fact.name.as_str()));
@@ -239,6 +345,18 @@ impl State {
             self.events.pop_front();
         }
         self.effects.changes.push(Change::Event(event));
+    }
+
+    fn note_fleet(&mut self, message: String, at: At) {
+        self.note(Happened {
+            id: 0,
+            at_ms: at.unix_ms,
+            environment: None,
+            service: None,
+            node: None,
+            reason: None,
+            message,
+        });
     }
 
     fn note_service(&mut self, id: &ServiceId, reason: Option<Reason>, message: String, at: At) {

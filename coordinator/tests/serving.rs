@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+#[path = "front/board.rs"]
+mod board;
 
+use std::collections::BTreeMap;
+
+use board::{Fleet, PATIENCE};
 use coordinator::client::{Client, ClientError};
-use coordinator::data_dir::{DataDir, Key, new_key};
+use coordinator::data_dir::DataDir;
 use coordinator::local::{BrokerChoice, Coordinator};
+use coordinator::passphrase::Passphrases;
 use coordinator::state::Policy;
 use coordinator::state::requests::Deploy;
 use protocol::FORMAT;
@@ -15,13 +19,11 @@ use protocol::envelope::Envelope;
 use protocol::file::parse;
 use protocol::hello::{Capacity, Hello};
 use protocol::id::{ServiceId, Template};
-use protocol::keys::SecretKey;
+use protocol::keys::{RoleName, SecretKey};
 use protocol::manifest::{Manifest, Version};
 use protocol::release::{Image, Pin, Release};
 use protocol::report::{EngineState, InstanceReport, InstanceState, Phase, Report, ServiceReport};
-use protocol::topic::{Subject, Topic, Up};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use protocol::topic::{Down, Subject, Topic, Up};
 
 /// A board that runs at once whatever its manifest says.
 struct Board {
@@ -56,6 +58,10 @@ impl Board {
             },
             address: "127.0.0.1".to_owned(),
             fleet_port: None,
+            policy: None,
+            root_version: None,
+            seal_key: None,
+            seen_sha256: None,
         };
         Envelope::sign(&hello, &[&self.key]).to_bytes()
     }
@@ -95,18 +101,19 @@ impl Board {
             services: services.collect(),
             refused: BTreeMap::new(),
             engine: EngineState::Ready,
+            alarms: Vec::new(),
         };
         Envelope::sign(&report, &[&self.key]).to_bytes()
     }
 
     /// Connects and obeys until the test ends.
-    fn start(self, broker: std::net::SocketAddr, token: String) {
+    fn start(self, port: std::net::SocketAddr, tls: mqtt::Tls) {
         let fleet = self.data.open().unwrap();
         let node = self.key.public().node_id();
-        let address = mqtt::BrokerAddress { host: broker.ip().to_string(), port: broker.port() };
+        let address = mqtt::BrokerAddress { host: port.ip().to_string(), port: port.port() };
         let filters = Topic::node_subscriptions(&fleet.id, &node);
         let mut config = mqtt::Config::new(address, node.to_string(), filters);
-        config.credentials = Some(mqtt::Credentials { user: node.to_string(), secret: token });
+        config.tls = Some(tls);
         let (handle, mut events) = mqtt::Session::start(config, 1);
         tokio::spawn(async move {
             let mut sequence = 0;
@@ -115,7 +122,10 @@ impl Board {
                     mqtt::Event::Up => {
                         handle.publish(self.topic(Up::Hello), self.hello()).unwrap();
                     }
-                    mqtt::Event::Message { payload, .. } => {
+                    mqtt::Event::Message { topic, payload, .. } => {
+                        if topic.subject != Subject::Down(Down::Manifest) {
+                            continue;
+                        }
                         sequence += 1;
                         let envelope = Envelope::from_bytes(&payload).unwrap();
                         let manifest = envelope.verify::<Manifest>(&fleet.root).unwrap();
@@ -143,7 +153,8 @@ fn release(data: &DataDir, counter: u64, version: &str) -> Deploy {
         base: parse("web.toml", &file).unwrap().spec,
         environments: std::collections::BTreeMap::new(),
     };
-    let key = data.key(Key::Release).unwrap();
+    let keys = data.keys_of(RoleName::Release, &data.open().unwrap().root).unwrap();
+    let key = keys[0].open(&mut Passphrases::default()).unwrap();
     Deploy {
         if_revision: None,
         environment: "default".parse().unwrap(),
@@ -184,22 +195,13 @@ async fn start(data: &DataDir) -> Coordinator {
     Coordinator::start(data, broker, Policy::default()).await.unwrap()
 }
 
-fn install_tls() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_release_reaches_a_board_and_its_report_ends_the_rollout() {
-    install_tls();
-    let dir = tempfile::tempdir().unwrap();
-    let data = DataDir::at(dir.path());
-    let _ = data.init().unwrap();
-    let coordinator = start(&data).await;
-    let client = Client::new(&data).unwrap();
-    let key = new_key().unwrap();
-    let token = client.token(key.public().node_id().as_str()).await.unwrap().token;
-    let board = Board { key, data: data.clone() };
-    board.start(coordinator.broker_address().unwrap(), token);
+    let fleet = Fleet::start().await;
+    let member = fleet.member("opi-1").await;
+    let (address, tls) = (fleet.address(), member.session_tls(&fleet));
+    let Fleet { data, coordinator, client, dir: _dir } = fleet;
+    Board { key: member.key, data: data.clone() }.start(address, tls);
     tokio::time::timeout(PATIENCE, until_online(&client)).await.unwrap();
 
     let accepted = client.deploy(&release(&data, 1, "v1")).await.unwrap();
@@ -219,12 +221,7 @@ async fn a_signed_release_reaches_a_board_and_its_report_ends_the_rollout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_carry_their_code_and_the_socket_is_its_owners() {
     use std::os::unix::fs::PermissionsExt as _;
-    install_tls();
-    let dir = tempfile::tempdir().unwrap();
-    let data = DataDir::at(dir.path());
-    let _ = data.init().unwrap();
-    let coordinator = start(&data).await;
-    let client = Client::new(&data).unwrap();
+    let Fleet { data, coordinator, client, dir: _dir } = Fleet::start().await;
     let mode = std::fs::metadata(data.socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let Err(ClientError::Refused(problem)) = client.deploy(&release(&data, 1, "v1")).await else {

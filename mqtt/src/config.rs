@@ -9,6 +9,7 @@ use protocol::topic::Topic;
 
 use crate::backoff::Pace;
 use crate::outbox::Limits;
+use crate::tls::Tls;
 
 /// Of a wrong text this much is shown.
 const TEXT_CHARS_MAX: usize = 80;
@@ -18,7 +19,7 @@ const TEXT_CHARS_MAX: usize = 80;
 pub struct BrokerAddress {
     /// An address or a name; an IPv6 address without brackets.
     pub host: String,
-    /// 1883 as a rule.
+    /// 8883 with TLS, 1883 in clear, as a rule.
     pub port: u16,
 }
 
@@ -99,10 +100,14 @@ pub struct Presence {
 pub struct Config {
     /// Where the broker listens.
     pub address: BrokerAddress,
+    /// Where else it does; tried in turn after one that gave no session.
+    pub fallbacks: Vec<BrokerAddress>,
     /// The node's id, or the coordinator's name; unique at the broker, which drops the older session of an id.
     pub client_id: String,
     /// None where the broker takes anyone.
     pub credentials: Option<Credentials>,
+    /// None: in clear, for a broker on loopback.
+    pub tls: Option<Tls>,
     /// The filters, subscribed to at every connect: `Topic::node_subscriptions` or `coordinator_subscriptions`.
     pub subscriptions: Vec<String>,
     /// The will and its counterpart.
@@ -129,8 +134,10 @@ impl Config {
     pub fn new(address: BrokerAddress, client_id: String, subscriptions: Vec<String>) -> Self {
         Self {
             address,
+            fallbacks: Vec::new(),
             client_id,
             credentials: None,
+            tls: None,
             subscriptions,
             presence: None,
             keepalive: Duration::from_secs(120),

@@ -71,6 +71,14 @@ pub enum DownReason {
     Asked,
 }
 
+/// Whole days, or hours below one.
+fn days(seconds: u64) -> String {
+    match seconds / 86_400 {
+        0 => format!("{} h", seconds / 3_600),
+        days => format!("{days} days"),
+    }
+}
+
 /// Who said no, to what.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -89,6 +97,54 @@ pub enum Refusal {
         /// The first filter that was not granted.
         filter: String,
     },
+    /// Something else answers: an impostor, or a fleet that was made anew.
+    #[error(
+        "the broker's certificate is not of this fleet's CA: check the address; where the fleet was made anew, join again"
+    )]
+    ForeignBroker,
+    /// It is signed by our CA for another name.
+    #[error("the broker's certificate is not for {expected}: check the address")]
+    BrokerName {
+        /// What we looked for.
+        expected: String,
+    },
+    /// It ended before the time that we are sure of.
+    #[error("the broker's certificate ended {} before now: renew it there", days(*by_s))]
+    BrokerExpired {
+        /// How long before, in seconds.
+        by_s: u64,
+    },
+    /// It begins after the time that we are sure of.
+    #[error(
+        "the broker's certificate begins {} after the time that is certain here: make it anew with an earlier beginning",
+        days(*by_s)
+    )]
+    BrokerTooNew {
+        /// How long after, in seconds.
+        by_s: u64,
+    },
+    /// Anything else about it.
+    #[error("the broker's certificate cannot be used: {problem}")]
+    BrokerCertificate {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// What answers does not speak TLS.
+    #[error(
+        "what answers at the broker's address does not speak TLS: check the port, 8883 as a rule"
+    )]
+    NotTls,
+    /// The broker asks for a certificate and this side has none.
+    #[error("the broker asks for a certificate and this side has none: join the fleet")]
+    NoCertificate,
+    /// Ours ended.
+    #[error("the broker refuses this side's certificate, which ended: it must be renewed")]
+    CertificateExpired,
+    /// Ours is not taken.
+    #[error(
+        "the broker refuses this side's certificate: revoked, or of another fleet; a node joins again"
+    )]
+    Certificate,
     /// A name that only multicast DNS can resolve.
     #[error(
         "{host} ends in .local and multicast DNS is not supported yet: give the broker's address, or a name in DNS"

@@ -18,8 +18,10 @@ pub mod fake;
 pub mod outbox;
 mod random;
 pub mod session;
+pub mod tls;
 
 pub use bytes::Bytes;
 pub use config::{BrokerAddress, Config, Credentials, InvalidBrokerAddress, Presence};
 pub use event::{DownReason, Event, Refusal};
 pub use session::{Closed, Handle, PublishError, Session, Stats};
+pub use tls::{InvalidTls, Own, Tls, VerifyAt};

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::config::Config;
 use crate::event::Event;
 use crate::outbox::{Outbox, Pushed};
+use crate::tls::Tls;
 
 mod driver;
 mod link;
@@ -50,6 +51,13 @@ impl Session {
     }
 }
 
+/// Topic and payload of each publish in the bytes of a broker, as a session with this limit takes them in.
+#[cfg(any(test, feature = "testing"))]
+#[must_use]
+pub fn publishes(bytes: &[u8], max_packet_bytes: usize) -> Vec<(Bytes, Bytes)> {
+    link::read(bytes, max_packet_bytes)
+}
+
 /// What the owner wants of the running session.
 #[derive(Debug, Clone, Copy, Default)]
 struct Wish {
@@ -69,6 +77,8 @@ struct Shared {
     unknown: AtomicU64,
     connects: AtomicU64,
     last_received: Mutex<Option<Instant>>,
+    /// For the next connect.
+    tls: Mutex<Option<Tls>>,
 }
 
 impl Shared {
@@ -83,12 +93,17 @@ impl Shared {
             unknown: AtomicU64::new(0),
             connects: AtomicU64::new(0),
             last_received: Mutex::new(None),
+            tls: Mutex::new(config.tls.clone()),
         }
     }
 
     /// Never held across an await. A panic elsewhere leaves an outbox that is whole.
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tls(&self) -> Option<Tls> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn last_received(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -194,6 +209,11 @@ impl Handle {
     /// session is down anyway.
     pub fn reconnect(&self) {
         self.wish.send_modify(|wish| wish.reconnects += 1);
+    }
+
+    /// Certificates for the next connect, such as renewed ones; the connection that stands stays as it is.
+    pub fn set_tls(&self, tls: Tls) {
+        *self.shared.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(tls);
     }
 
     /// Says that the session is offline, sends what waits until `patience` is over, and disconnects. The events end.

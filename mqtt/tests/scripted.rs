@@ -284,3 +284,19 @@ async fn a_name_under_local_is_refused_with_that_reason() {
     let Event::Refused { reason, .. } = next(&mut events).await else { panic!("not refused") };
     assert_eq!(reason, Refusal::LocalName { host: "broker.local".into() });
 }
+
+#[tokio::test]
+async fn an_address_that_gives_no_session_is_followed_by_the_next_and_one_that_did_is_kept() {
+    let (broker, second) = (Scripted::new().await, Scripted::new().await);
+    let mut config = broker.config();
+    config.fallbacks = vec![second.config().address];
+    drop(broker);
+    let (_handle, mut events) = Session::start(config, 1);
+    assert!(matches!(next(&mut events).await, Event::Down { .. }));
+    let peer = second.accept_up().await;
+    assert_eq!(next(&mut events).await, Event::Up);
+    drop(peer);
+    assert!(matches!(next(&mut events).await, Event::Down { .. }));
+    let _peer = second.accept_up().await;
+    assert_eq!(next(&mut events).await, Event::Up);
+}

@@ -19,7 +19,9 @@ pub use event::{
 };
 pub use order::{Hooks, Order, Stage, Trial};
 pub use peers::{MAX_NODES_PER_SERVICE, Neighbour, peers};
-pub use place::{NoNodeFits, NodeFacts, PlaceRequest, Placed, place};
+pub use place::{
+    NoNodeFits, NodeFacts, PlaceRequest, Placed, PolicyDenied, Refusing, Unplaceable, place,
+};
 pub use rollout::Rollout;
 pub use state::{NodeState, RolloutState};
 pub use waves::{Member, Wave, canaries, candidate_count, waves};

@@ -19,12 +19,16 @@ mod candidate;
 mod facts;
 mod failing;
 mod fate;
+mod history;
 mod hook;
 mod images;
+mod policy;
 mod preparing;
 mod removing;
 mod replacing;
+mod retired;
 mod route;
+mod secrets;
 mod starting;
 mod step;
 #[cfg(test)]
@@ -39,9 +43,10 @@ use protocol::reason::Reason;
 use protocol::report::Phase;
 
 pub use facts::{
-    Exit, History, ImageState, Instance, Kept, Life, Observed, Probed, Refusal, Routing,
-    ServiceFacts, StepFailure, Wanted,
+    Exit, ImageState, Instance, Life, Observed, Probed, Refusal, Routing, ServiceFacts,
+    StepFailure, Wanted,
 };
+pub use history::{History, Kept};
 pub use step::{
     AfterGivingUp, Backend, BackendState, CandidateVerdict, Decision, HookVerdict, ImageStep,
     LedgerChange, OtherNode, PortPlan, Room, RoutePlan, Split, Step, Verdict, Waiting,
@@ -71,6 +76,7 @@ pub fn decide(
     history: &BTreeMap<ServiceName, History>,
     now: Now,
 ) -> Decisions {
+    let history = &*retired::without(wanted, history);
     let exists = |facts: &ServiceFacts| !facts.instances.is_empty() || facts.network;
     let seen = observed.services.iter().filter(|(_, facts)| exists(facts)).map(|(name, _)| name);
     let asked = wanted.assignments.keys().chain(wanted.hooks.keys());
@@ -167,18 +173,9 @@ fn prepare(view: &View<'_>, target: &Kept) -> Verdict {
 /// The route is that of what is begun: where its instances are up already, the switch need not wait for the disk.
 fn begin(view: &View<'_>, target: &Kept) -> Verdict {
     let room = preparing::room(view, target);
-    let before = view.history;
-    let history = History {
-        running: Some(target.clone()),
-        completed: false,
-        completed_at: None,
-        stop_first: room.stop_first,
-        warm: room.warm,
-        last_good: if before.completed { before.running.clone() } else { before.last_good.clone() },
-        given_up: before.given_up.clone(),
-        given_up_before: before.given_up_before.clone(),
-    };
-    let change = LedgerChange::Begin { kept: target.clone(), room };
+    let last_good = way_back(view, target);
+    let change = LedgerChange::Begin { kept: target.clone(), room, last_good };
+    let history = view.history.after(&change, None);
     let verdict = replacing::decide(&view.once_begun(&history));
     Verdict {
         decision: Decision::Do(Step::Record(change)),
@@ -186,6 +183,19 @@ fn begin(view: &View<'_>, target: &Kept) -> Verdict {
         waiting: None,
         ..verdict
     }
+}
+
+/// What it goes back to when `target` fails: what runs, where it was complete and has not failed since; else what there
+/// was to go back to; else what runs, where an instance of it is up, which serves or may do so by then.
+fn way_back(view: &View<'_>, target: &Kept) -> Option<Kept> {
+    let may_return = |kept: &&Kept| !retired::is_retired(view.wanted, view.name, kept);
+    let running = view.history.running.as_ref().filter(may_return);
+    let running = running.filter(|kept| kept.template != target.template);
+    let is_good = |kept: &&Kept| view.history.completed && !view.has_given_up(kept);
+    let is_there = |i: &Instance| view.is_of_running(i) && i.is_live();
+    let there = running.filter(|_| view.facts.instances.iter().any(is_there));
+    let good = running.filter(is_good).or(view.history.last_good.as_ref().filter(may_return));
+    good.or(there).cloned()
 }
 
 fn earlier(a: Option<Now>, b: Option<Now>) -> Option<Now> {

@@ -4,7 +4,7 @@
 //! effect before this has said yes, and the caller writes [`Accepted`] durably before acting on it.
 //!
 //! ```text
-//! size -> envelope -> signature -> form -> fleet, node, environment -> epoch -> generation -> services -> releases
+//! size -> envelope -> signature -> form -> fleet, node, environment -> epoch -> generation -> services -> releases -> floors
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,7 @@ use crate::manifest::{MAX_GENERATION_JUMP, Manifest, Version};
 use crate::payload::Payload;
 use crate::release::Release;
 use crate::report::Report;
+use crate::retirement::{self, Floors, Retirement};
 
 /// Who a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,48 @@ pub struct NodeIdentity {
     pub environment: EnvironmentName,
 }
 
+/// Whom a node trusts: the newest root for everything new, and the ones before it for what it accepted under them and
+/// still holds. A key that is revoked so ends nothing that runs, and starts nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    /// The newest.
+    pub root: Root,
+    /// Older ones, under which something held was accepted.
+    pub former: Vec<Root>,
+    /// Releases that the node holds.
+    pub held: BTreeSet<ReleaseId>,
+}
+
+impl From<Root> for Trust {
+    /// Nothing is held yet.
+    fn from(root: Root) -> Self {
+        Self { root, former: Vec::new(), held: BTreeSet::new() }
+    }
+}
+
+impl Trust {
+    /// The first proof that holds: the newest root's, else a former one's. Only for what the node holds.
+    fn verify_held<T: Payload>(&self, envelope: &Envelope) -> Result<Verified<T>, Rejected> {
+        let newest = envelope.verify(&self.root);
+        let Err(Rejected::BadSignature { .. } | Rejected::NoRole(_)) = newest else {
+            return newest;
+        };
+        let mut former = self.former.iter().filter_map(|root| envelope.verify(root).ok());
+        former.next().map_or(newest, Ok)
+    }
+
+    fn verify_release(&self, envelope: &Envelope) -> Result<Verified<Release>, Rejected> {
+        let newest = envelope.verify::<Release>(&self.root);
+        if newest.is_ok() || self.former.is_empty() {
+            return newest;
+        }
+        let held = envelope.open::<Release>().is_ok_and(|signed| {
+            self.held.contains(&ReleaseId::of_payload(signed.unverified_payload()))
+        });
+        if held { self.verify_held(envelope) } else { newest }
+    }
+}
+
 /// The newest manifest that a node has accepted; never goes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -40,6 +83,23 @@ pub struct Seen {
     pub payload_sha256: String,
 }
 
+/// What a node knows when a manifest arrives.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The newest manifest accepted.
+    pub seen: Option<&'a Seen>,
+    /// The services that run here now: none of them may disappear without being named in `removed`.
+    pub running: &'a BTreeSet<ServiceName>,
+    /// The security floors of earlier manifests.
+    pub floors: &'a Floors,
+}
+
+impl Known<'static> {
+    /// What a node knows before its first manifest.
+    pub const NOTHING: Self =
+        Self { seen: None, running: &BTreeSet::new(), floors: &Floors::new() };
+}
+
 /// A manifest that may be acted on, with the releases it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
@@ -47,6 +107,8 @@ pub struct Accepted {
     pub manifest: Verified<Manifest>,
     /// Every release it carries, by id; each assignment's is among them.
     pub releases: BTreeMap<ReleaseId, Verified<Release>>,
+    /// The security floors that it carries.
+    pub floors: Floors,
     /// What [`Seen`] must hold next.
     pub payload_sha256: String,
 }
@@ -70,39 +132,54 @@ impl Accepted {
 
 /// Accepts or refuses the bytes of a manifest.
 ///
-/// `running` are the services that run here now: none of them may disappear without being named in `removed`.
-///
 /// # Errors
 /// The first reason of [`Rejected`] in the order shown at the top of this module.
 pub fn accept(
     bytes: &[u8],
-    root: &Root,
+    trust: &Trust,
     node: &NodeIdentity,
-    seen: Option<&Seen>,
-    running: &BTreeSet<ServiceName>,
+    known: Known<'_>,
 ) -> Result<Acceptance, Rejected> {
-    let manifest: Verified<Manifest> = Envelope::from_bytes(bytes)?.verify(root)?;
+    let manifest: Verified<Manifest> = Envelope::from_bytes(bytes)?.verify(&trust.root)?;
     check_addressee(&manifest, node)?;
     let payload_sha256 = sha256_hex(manifest.payload());
-    if check_order(manifest.version, root.epoch, &payload_sha256, seen)? == Order::Equal {
+    if check_order(manifest.version, trust.root.epoch, &payload_sha256, known.seen)? == Order::Equal
+    {
         return Ok(Acceptance::Same);
     }
-    check_services(&manifest, running)?;
-    let releases = verify_releases(&manifest, root)?;
-    Ok(Acceptance::New(Box::new(Accepted { manifest, releases, payload_sha256 })))
+    check_services(&manifest, known.running)?;
+    let releases = verify_releases(&manifest, trust)?;
+    let floors = verify_retirements(&manifest, |envelope| envelope.verify(&trust.root))?;
+    check_floors(&manifest, &releases, known.floors)?;
+    check_floors(&manifest, &releases, &floors)?;
+    Ok(Acceptance::New(Box::new(Accepted { manifest, releases, floors, payload_sha256 })))
 }
 
-/// Reads again what [`accept`] has accepted before, from the node's own disk: order and removals are not asked.
+/// Reads again what [`accept`] has accepted before, from the node's own disk: order, removals and floors are not asked.
 ///
 /// # Errors
 /// Every reason of [`Rejected`] that concerns signatures, form, addressee and releases.
-pub fn reread(bytes: &[u8], root: &Root, node: &NodeIdentity) -> Result<Accepted, Rejected> {
-    let manifest: Verified<Manifest> = Envelope::from_bytes(bytes)?.verify(root)?;
+pub fn reread(bytes: &[u8], trust: &Trust, node: &NodeIdentity) -> Result<Accepted, Rejected> {
+    let manifest: Verified<Manifest> = trust.verify_held(&Envelope::from_bytes(bytes)?)?;
     check_addressee(&manifest, node)?;
     check_services(&manifest, &BTreeSet::new())?;
-    let releases = verify_releases(&manifest, root)?;
+    let releases = verify_releases(&manifest, trust)?;
+    let floors = verify_retirements(&manifest, |envelope| trust.verify_held(envelope))?;
     let payload_sha256 = sha256_hex(manifest.payload());
-    Ok(Accepted { manifest, releases, payload_sha256 })
+    Ok(Accepted { manifest, releases, floors, payload_sha256 })
+}
+
+/// Verifies a release that the node holds, under the newest root or one that it was accepted under.
+///
+/// # Errors
+/// As [`verify_release`].
+pub fn verify_held_release(
+    envelope: &Envelope,
+    trust: &Trust,
+    fleet: &FleetId,
+) -> Result<Verified<Release>, Rejected> {
+    let release: Verified<Release> = trust.verify_held(envelope)?;
+    if release.fleet == *fleet { Ok(release) } else { Err(Rejected::WrongFleet) }
 }
 
 /// Verifies a release under the release role and as one of this fleet.
@@ -119,6 +196,18 @@ pub fn verify_release(
         return Err(Rejected::WrongFleet);
     }
     Ok(release)
+}
+
+/// Verifies a retirement under the release role and as one of this fleet.
+///
+/// # Errors
+/// Reasons of signature and form, and [`Rejected::WrongFleet`].
+pub fn verify_retirement(
+    envelope: &Envelope,
+    root: &Root,
+    fleet: &FleetId,
+) -> Result<Verified<Retirement>, Rejected> {
+    envelope.verify(root).and_then(|retirement| of_fleet(retirement, fleet))
 }
 
 /// What a node signs with its own key.
@@ -175,15 +264,26 @@ pub fn verify_hello(
     bytes: &[u8],
     fleet: &FleetId,
 ) -> Result<(Verified<Hello>, PublicKey), Rejected> {
+    verify_introduction(bytes, fleet)
+}
+
+/// Verifies what a node says of itself under the `public_key` in it.
+///
+/// # Errors
+/// As [`verify_node_message`].
+pub(crate) fn verify_introduction<T: NodeMessage>(
+    bytes: &[u8],
+    fleet: &FleetId,
+) -> Result<(Verified<T>, PublicKey), Rejected> {
     #[derive(Deserialize)]
     struct Claim {
         public_key: PublicKey,
     }
-    let signed = Envelope::from_bytes(bytes)?.open::<Hello>()?;
+    let signed = Envelope::from_bytes(bytes)?.open::<T>()?;
     let claim: Claim = serde_json::from_slice(signed.unverified_payload())
         .map_err(|error| Rejected::BadPayload(error.to_string()))?;
-    let hello = verify_node_message(bytes, fleet, &claim.public_key)?;
-    Ok((hello, claim.public_key))
+    let message = verify_node_message(bytes, fleet, &claim.public_key)?;
+    Ok((message, claim.public_key))
 }
 
 fn check_addressee(manifest: &Manifest, node: &NodeIdentity) -> Result<(), Rejected> {
@@ -259,23 +359,18 @@ fn check_services(manifest: &Manifest, running: &BTreeSet<ServiceName>) -> Resul
 /// Every embedded release verified, and each assignment's among them and of its service.
 fn verify_releases(
     manifest: &Manifest,
-    root: &Root,
+    trust: &Trust,
 ) -> Result<BTreeMap<ReleaseId, Verified<Release>>, Rejected> {
     let mut releases = BTreeMap::new();
     for envelope in &manifest.releases {
         let release: Verified<Release> =
-            envelope.verify(root).map_err(|inner| Rejected::Release(Box::new(inner)))?;
+            trust.verify_release(envelope).map_err(|inner| Rejected::Release(Box::new(inner)))?;
         if release.fleet != manifest.fleet || !release.has_one_name() {
             return Err(Rejected::ForeignRelease { service: release.service().to_string() });
         }
         releases.insert(ReleaseId::of_payload(release.payload()), release);
     }
-    let assigned = manifest
-        .services
-        .iter()
-        .flat_map(|assignment| assignment.releases().map(|release| (&assignment.service, release)));
-    let hooks = manifest.hooks.iter().map(|hook| (&hook.service, &hook.release));
-    for (service, named) in assigned.chain(hooks) {
+    for (service, named) in named_releases(manifest) {
         let service_name = service.to_string();
         let Some(release) = releases.get(named) else {
             let release = named.short().to_owned();
@@ -286,4 +381,51 @@ fn verify_releases(
         }
     }
     Ok(releases)
+}
+
+/// Every release that a manifest lets run, with its service.
+fn named_releases(manifest: &Manifest) -> impl Iterator<Item = (&ServiceName, &ReleaseId)> {
+    let assigned = manifest
+        .services
+        .iter()
+        .flat_map(|assignment| assignment.releases().map(|release| (&assignment.service, release)));
+    assigned.chain(manifest.hooks.iter().map(|hook| (&hook.service, &hook.release)))
+}
+
+/// The floors of a manifest's retirements, each verified.
+fn verify_retirements(
+    manifest: &Manifest,
+    prove: impl Fn(&Envelope) -> Result<Verified<Retirement>, Rejected>,
+) -> Result<Floors, Rejected> {
+    let mut floors = Floors::new();
+    for envelope in &manifest.retirements {
+        let proven = prove(envelope).and_then(|r| of_fleet(r, &manifest.fleet));
+        let retired = proven.map_err(|inner| Rejected::Retirement(Box::new(inner)))?;
+        retirement::raise(&mut floors, &retired.service, retired.below);
+    }
+    Ok(floors)
+}
+
+fn of_fleet(
+    retirement: Verified<Retirement>,
+    fleet: &FleetId,
+) -> Result<Verified<Retirement>, Rejected> {
+    if retirement.fleet == *fleet { Ok(retirement) } else { Err(Rejected::WrongFleet) }
+}
+
+/// Nothing below a floor is begun.
+fn check_floors(
+    manifest: &Manifest,
+    releases: &BTreeMap<ReleaseId, Verified<Release>>,
+    floors: &Floors,
+) -> Result<(), Rejected> {
+    for (service, named) in named_releases(manifest) {
+        let counter = releases.get(named).map(|release| release.counter);
+        let below = counter.zip(floors.get(service)).filter(|(counter, floor)| counter < *floor);
+        if let Some((counter, floor)) = below {
+            let service = service.to_string();
+            return Err(Rejected::RetiredRelease { service, counter, floor: *floor });
+        }
+    }
+    Ok(())
 }

@@ -99,6 +99,25 @@ impl Envelope {
         }
     }
 
+    /// Adds the signature of one more key over the same bytes; a key that has signed already adds nothing.
+    ///
+    /// # Errors
+    /// Where the purpose is another, base64 is broken or no more signatures fit.
+    pub fn sign_too<T: Payload>(&mut self, key: &SecretKey) -> Result<(), Rejected> {
+        let payload = self.open_unsigned::<T>()?;
+        let message = pre_authentication_encoding(T::TYPE, &payload);
+        let sig = BASE64.encode(key.sign(&message));
+        // Ed25519 signs the same bytes the same way each time (RFC 8032).
+        if self.signatures.iter().any(|signature| signature.sig == sig) {
+            return Ok(());
+        }
+        if self.signatures.len() >= MAX_SIGNATURES {
+            return Err(Rejected::SignatureCount { count: self.signatures.len() + 1 });
+        }
+        self.signatures.push(Signature { keyid: key.public().id(), sig });
+        Ok(())
+    }
+
     /// The bytes that travel.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -121,18 +140,29 @@ impl Envelope {
     /// # Errors
     /// When the purpose differs, the count of signatures is off or base64 is broken.
     pub fn open<T: Payload>(&self) -> Result<Signed<T>, Rejected> {
-        if self.payload_type != T::TYPE.as_str() {
-            let found = self.payload_type.chars().take(80).collect();
-            return Err(Rejected::WrongPayloadType { found, expected: T::TYPE });
-        }
+        let payload = self.open_unsigned::<T>()?;
         let count = self.signatures.len();
         if count == 0 || count > MAX_SIGNATURES {
             return Err(Rejected::SignatureCount { count });
         }
-        let payload =
-            BASE64.decode(&self.payload).map_err(|_| Rejected::BadBase64 { part: "payload" })?;
         let signatures = self.signatures.iter().map(decode_signature).collect::<Result<_, _>>()?;
         Ok(Signed { payload, signatures, _purpose: std::marker::PhantomData })
+    }
+
+    /// sha256 of the payload's bytes, in hexadecimal, as [`crate::acceptance::Seen`] holds it: tells two payloads apart and
+    /// proves nothing. None where it is no base64.
+    #[must_use]
+    pub fn payload_sha256(&self) -> Option<String> {
+        BASE64.decode(&self.payload).ok().map(|bytes| crate::id::sha256_hex(&bytes))
+    }
+
+    /// The payload, whoever signed it and whether anybody did.
+    pub(crate) fn open_unsigned<T: Payload>(&self) -> Result<Vec<u8>, Rejected> {
+        if self.payload_type != T::TYPE.as_str() {
+            let found = self.payload_type.chars().take(80).collect();
+            return Err(Rejected::WrongPayloadType { found, expected: T::TYPE });
+        }
+        BASE64.decode(&self.payload).map_err(|_| Rejected::BadBase64 { part: "payload" })
     }
 
     /// Decodes and verifies against the role that `root` names for this purpose.
@@ -151,20 +181,20 @@ impl<T: Payload> Signed<T> {
         &self.payload
     }
 
+    /// The distinct keys of `role` whose signature holds.
+    #[must_use]
+    pub fn signers<'a>(&self, role: &'a Role) -> Vec<&'a PublicKey> {
+        let message = pre_authentication_encoding(T::TYPE, &self.payload);
+        let signed = |key: &&PublicKey| self.signatures.iter().any(|s| key.verifies(&message, s));
+        role.distinct().into_iter().filter(signed).collect()
+    }
+
     /// Verifies that enough distinct keys of `role` signed, then parses the same bytes.
     ///
     /// # Errors
     /// [`Rejected::BadSignature`], [`Rejected::TooDeep`], [`Rejected::UnknownFormat`] or [`Rejected::BadPayload`].
     pub fn verify(self, role: &Role) -> Result<Verified<T>, Rejected> {
-        let message = pre_authentication_encoding(T::TYPE, &self.payload);
-        let mut signers: Vec<&PublicKey> = Vec::new();
-        for key in &role.keys {
-            let signed = || self.signatures.iter().any(|s| key.verifies(&message, s));
-            if !signers.contains(&key) && signed() {
-                signers.push(key);
-            }
-        }
-        let valid = u32::try_from(signers.len()).unwrap_or(u32::MAX);
+        let valid = u32::try_from(self.signers(role).len()).unwrap_or(u32::MAX);
         let threshold = role.threshold.max(1);
         if valid < threshold {
             return Err(Rejected::BadSignature { valid, threshold });

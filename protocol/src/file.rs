@@ -9,23 +9,29 @@
 mod container;
 mod health;
 mod hooks;
+mod host;
 mod nearest;
 mod overlay;
 mod placing;
+mod policy;
 mod ports;
 mod problem;
 mod rollout;
+mod secrets;
 mod service;
 mod strategies;
 mod together;
 mod tree;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use toml::Spanned;
 use toml::de::DeTable;
 
+pub use self::policy::parse as parse_policy;
 pub use self::problem::{FileError, Problem, Warning};
 use self::problem::{Problems, Source};
 pub use self::service::{MAX_INSTANCES_PER_NODE, MAX_REPLICAS};
@@ -94,25 +100,10 @@ impl ServiceFile {
 /// With every problem found, in the order of the text.
 pub fn parse(source_name: &str, text: &str) -> Result<ServiceFile, FileError> {
     let source = Arc::new(Source { name: source_name.to_owned(), text: text.to_owned() });
-    let text = source.text.as_str();
     let mut problems = Problems::new(&source);
-    if text.len() > MAX_FILE_BYTES {
-        let message = format!("{} bytes are more than the {MAX_FILE_BYTES} allowed", text.len());
-        problems.add(&(0..0), "", message, "");
+    let Some(tree) = read_tree(&source.text, MAX_FILE_BYTES, &mut problems) else {
         return Err(FileError::in_order(problems.found));
-    }
-    let (tree, broken) = DeTable::parse_recoverable(text);
-    for error in broken {
-        let span = error.span().unwrap_or(0..0);
-        let (message, label) = match error.message() {
-            "duplicate key" => ("a key stands twice", "remove one of the two"),
-            other => ("this is not TOML", other),
-        };
-        problems.add(&span, "", message.to_owned(), label);
-    }
-    if !problems.found.is_empty() {
-        return Err(FileError::in_order(problems.found));
-    }
+    };
     let root = Table::root(tree.get_ref(), &service::KEYS, &mut problems);
     let read = service::read(&root, &mut problems);
     let is_right = problems.found.is_empty();
@@ -135,6 +126,29 @@ pub fn parse(source_name: &str, text: &str) -> Result<ServiceFile, FileError> {
         }
         Some(_) | None => Err(FileError::in_order(found)),
     }
+}
+
+/// The text as a tree; none where it is too large or not TOML, which is among the problems then.
+fn read_tree<'t>(
+    text: &'t str,
+    max_bytes: usize,
+    problems: &mut Problems<'_>,
+) -> Option<Spanned<DeTable<'t>>> {
+    if text.len() > max_bytes {
+        let message = format!("{} bytes are more than the {max_bytes} allowed", text.len());
+        problems.add(&(0..0), "", message, "");
+        return None;
+    }
+    let (tree, broken) = DeTable::parse_recoverable(text);
+    for error in broken {
+        let span = error.span().unwrap_or(0..0);
+        let (message, label) = match error.message() {
+            "duplicate key" => ("a key stands twice", "remove one of the two"),
+            other => ("this is not TOML", other),
+        };
+        problems.add(&span, "", message.to_owned(), label);
+    }
+    problems.found.is_empty().then_some(tree)
 }
 
 /// What is worth knowing of the whole file is found again under each overlay.

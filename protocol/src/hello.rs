@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{EnvironmentName, FleetId, NodeId, NodeName, ReleaseId, ServiceName};
+use crate::join::SealKey;
 use crate::manifest::Version;
 use crate::payload::{Payload, PayloadType};
+use crate::policy::PolicyState;
 use crate::reason::Reason;
 
 /// Said at every connect, again after 2, 4, 8 … s and then every [`HELLO_INTERVAL_SECS`]: it is not retained, and the
@@ -32,7 +34,7 @@ pub struct Hello {
     pub formats: Vec<u32>,
     /// The agent's version.
     pub agent_version: String,
-    /// Random, answered by signed time once that exists.
+    /// Random; the answer is a signed [`crate::time::Time`].
     pub nonce: String,
     /// The kernel's boot id: the same node under two boots is one node, two nodes under one id are two boot ids.
     pub boot_id: String,
@@ -45,6 +47,19 @@ pub struct Hello {
     /// The port on which its proxy serves those of other nodes; none: it has nothing to do with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet_port: Option<u16>,
+    /// What it lets containers have of it; none: it allows nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyState>,
+    /// The version of the trust root it trusts; none: said by an agent that knows only the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_version: Option<u64>,
+    /// What secrets are sealed to; none: an agent that cannot open any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal_key: Option<SealKey>,
+    /// sha256 of the signed bytes of the manifest in `seen`, hexadecimal: two that were signed under one number are told
+    /// apart by it. None: nothing was seen, or the agent is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_sha256: Option<String>,
 }
 
 /// Hello is repeated at this interval at the latest.

@@ -1,5 +1,6 @@
 //! Names and identities. Each is parsed once at the edge; inside, an invalid one cannot exist.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -104,11 +105,17 @@ string_id!(
     /// A board's unique name among people.
     NodeName, "node name", is_label, LABEL_RULE);
 string_id!(
+    /// A person, or a machine of theirs, who uses the API from afar.
+    OperatorName, "operator name", is_label, LABEL_RULE);
+string_id!(
     /// A port's name within a service.
     PortName, "port name", is_label, LABEL_RULE);
 string_id!(
     /// A named volume of a service.
     VolumeName, "volume name", is_label, LABEL_RULE);
+string_id!(
+    /// A secret's name within its environment.
+    SecretName, "secret name", is_label, LABEL_RULE);
 string_id!(
     /// A fleet: 16 random bytes in hexadecimal, drawn by `pith init`.
     FleetId, "fleet id", |t| is_hex(t, 32), HEX32_RULE);
@@ -191,10 +198,24 @@ impl FleetId {
 }
 
 impl Template {
-    /// The template of (release, environment, restart count). Secret versions join the list when secrets exist.
+    /// The template of (release, environment, restart count) of a service without secrets.
     #[must_use]
     pub fn of(release: &ReleaseId, environment: &EnvironmentName, restarts: u32) -> Self {
-        Self(sha256_hex(format!("template/v1\n{release}\n{environment}\n{restarts}\n").as_bytes()))
+        Self::with_secrets(release, environment, restarts, &BTreeMap::new())
+    }
+
+    /// The template of (release, environment, restart count, secret versions).
+    #[must_use]
+    pub fn with_secrets(
+        release: &ReleaseId,
+        environment: &EnvironmentName,
+        restarts: u32,
+        secrets: &BTreeMap<SecretName, u64>,
+    ) -> Self {
+        let text = format!("template/v1\n{release}\n{environment}\n{restarts}\n");
+        let secret = |(name, version): (&SecretName, &u64)| format!("secret {name} {version}\n");
+        let secrets: String = secrets.iter().map(secret).collect();
+        Self(sha256_hex(format!("{text}{secrets}").as_bytes()))
     }
 
     /// The template of a hook's one container under one attempt.

@@ -8,6 +8,7 @@ use crate::envelope::Envelope;
 use crate::id::{EnvironmentName, FleetId, NodeId, ReleaseId, ServiceName, Template};
 use crate::payload::{Payload, PayloadType};
 use crate::peers::Peers;
+use crate::secret::{self, SecretVersions};
 use crate::units::Millis;
 
 /// (epoch, generation): what orders manifests. Epoch first.
@@ -39,7 +40,7 @@ pub struct Manifest {
     pub environment: EnvironmentName,
     /// Its place in the order.
     pub version: Version,
-    /// Unix seconds by the coordinator's clock; information, and a floor for the node's clock later.
+    /// Unix seconds by the coordinator's clock: a floor under the node's.
     pub issued_at: u64,
     /// What runs, one entry per service, in no order.
     pub services: Vec<Assignment>,
@@ -50,9 +51,15 @@ pub struct Manifest {
     pub hooks: Vec<HookRun>,
     /// The envelopes of the releases named by `services` and `hooks`, so that a node needs nothing else.
     pub releases: Vec<Envelope>,
+    /// The security floors of services that run here or ran here; each holds from now on, whatever a later manifest says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retirements: Vec<Envelope>,
     /// The other nodes that its proxy has to do with.
     #[serde(default, skip_serializing_if = "Peers::is_empty")]
     pub peers: Peers,
+    /// Copies, sealed to this node, of the secrets that `services` and `hooks` name; one that is missing is waited for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<secret::Copy>,
 }
 
 /// A one-shot container of a deploy. A node runs it once: its container, ended, says so until it is not asked for any more.
@@ -69,6 +76,9 @@ pub struct HookRun {
     pub release: ReleaseId,
     /// As in [`Assignment`].
     pub attempt: u32,
+    /// The version of each secret that it gets.
+    #[serde(default, skip_serializing_if = "SecretVersions::is_empty")]
+    pub secrets: SecretVersions,
 }
 
 /// Which hook of a service.
@@ -89,6 +99,16 @@ impl HookKind {
             Self::PreDeploy => "pre_deploy",
             Self::PostDeploy => "post_deploy",
         }
+    }
+}
+
+impl Manifest {
+    /// Of everything that it wants made, with which versions of secrets.
+    pub fn secret_versions(&self) -> impl Iterator<Item = &SecretVersions> {
+        let candidates = self.services.iter().filter_map(|a| a.candidate.as_ref());
+        let services = self.services.iter().map(|a| &a.secrets);
+        let hooks = self.hooks.iter().map(|hook| &hook.secrets);
+        services.chain(candidates.map(|c| &c.secrets)).chain(hooks)
     }
 }
 
@@ -116,6 +136,9 @@ pub struct Assignment {
     pub attempt: u32,
     /// Raised by `pith rollout restart`; part of the template.
     pub restarts: u32,
+    /// The version of each secret that it is made with; part of the template.
+    #[serde(default, skip_serializing_if = "SecretVersions::is_empty")]
+    pub secrets: SecretVersions,
     /// The operator holds the rollout: what is up stays up, nothing more is replaced.
     pub paused: bool,
     /// What runs beside it, until it is promoted or dropped.
@@ -136,16 +159,33 @@ pub struct Candidate {
     pub attempt: u32,
     /// As in [`Assignment`].
     pub restarts: u32,
+    /// The version of each secret that it is made with; part of the template.
+    #[serde(default, skip_serializing_if = "SecretVersions::is_empty")]
+    pub secrets: SecretVersions,
     /// Of ten thousand requests on this node so many are its; 0: none, it is reached by its preview port alone.
     pub share: u32,
     /// How often the node tells what it counts while this runs.
     pub sample_every: Millis,
 }
 
+impl Candidate {
+    /// What it is made from.
+    #[must_use]
+    pub fn template(&self, environment: &EnvironmentName) -> Template {
+        Template::with_secrets(&self.release, environment, self.restarts, &self.secrets)
+    }
+}
+
 /// Every request.
 pub const WHOLE_SHARE: u32 = 10_000;
 
 impl Assignment {
+    /// What it is made from.
+    #[must_use]
+    pub fn template(&self, environment: &EnvironmentName) -> Template {
+        Template::with_secrets(&self.release, environment, self.restarts, &self.secrets)
+    }
+
     /// The releases it names.
     pub fn releases(&self) -> impl Iterator<Item = &ReleaseId> {
         std::iter::once(&self.release).chain(self.candidate.as_ref().map(|c| &c.release))

@@ -12,18 +12,41 @@ pub enum PayloadType {
     Root,
     /// A release; signed by a release key.
     Release,
+    /// The security floor of a service; signed by a release key.
+    Retirement,
     /// What one node must run; signed by the director.
     Manifest,
+    /// What time it is, for the node that asked; signed by the director.
+    Time,
+    /// What one node is told to do once; signed by the director. Reserved: nothing is said with it yet.
+    Command,
+    /// A version of the agent; signed by an agent-release key. Reserved: nothing is said with it yet.
+    AgentRelease,
     /// What a node says at connect; signed by the node.
     Hello,
     /// What a node says of itself; signed by the node.
     Report,
+    /// The wish to become a node; signed by the node.
+    Join,
+    /// The wish for a certificate; signed by the node.
+    Renew,
 }
 
 impl PayloadType {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 5] =
-        [Self::Root, Self::Release, Self::Manifest, Self::Hello, Self::Report];
+    pub const ALL: [Self; 11] = [
+        Self::Root,
+        Self::Release,
+        Self::Retirement,
+        Self::Manifest,
+        Self::Time,
+        Self::Command,
+        Self::AgentRelease,
+        Self::Hello,
+        Self::Report,
+        Self::Join,
+        Self::Renew,
+    ];
 
     /// The media type inside the envelope.
     #[must_use]
@@ -31,9 +54,15 @@ impl PayloadType {
         match self {
             Self::Root => "application/vnd.pith.root.v1+json",
             Self::Release => "application/vnd.pith.release.v1+json",
+            Self::Retirement => "application/vnd.pith.retirement.v1+json",
             Self::Manifest => "application/vnd.pith.manifest.v1+json",
+            Self::Time => "application/vnd.pith.time.v1+json",
+            Self::Command => "application/vnd.pith.command.v1+json",
+            Self::AgentRelease => "application/vnd.pith.agent-release.v1+json",
             Self::Hello => "application/vnd.pith.hello.v1+json",
             Self::Report => "application/vnd.pith.report.v1+json",
+            Self::Join => "application/vnd.pith.join.v1+json",
+            Self::Renew => "application/vnd.pith.renew.v1+json",
         }
     }
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{NodeName, PortName, ServiceName};
+use crate::id::{NodeId, NodeName, PortName, ServiceName};
 use crate::spec::PortProtocol;
 use crate::units::Millis;
 
@@ -15,15 +15,25 @@ use crate::units::Millis;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peers {
-    /// The fleet port of every node that `services` names.
+    /// Every node that `services` names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub nodes: BTreeMap<NodeName, SocketAddr>,
+    pub nodes: BTreeMap<NodeName, Peer>,
     /// Services that run elsewhere and are called or run here too.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<ServiceName, Elsewhere>,
-    /// Nodes whose proxies may ask this node's: its fleet port serves nobody else.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub callers: BTreeSet<IpAddr>,
+    /// Nodes whose proxies may ask this node's, and where they come from: its fleet port serves nobody else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub callers: BTreeMap<NodeId, IpAddr>,
+}
+
+/// Another node's proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Whose certificate it must show.
+    pub id: NodeId,
+    /// Its fleet port.
+    pub address: SocketAddr,
 }
 
 /// A service on other nodes.

@@ -26,12 +26,16 @@ pub enum Reason {
     WaitingForStop,
     /// A service in `depends_on` is not ready.
     WaitingForDependency,
+    /// A secret that it needs is not sealed to this node: `pith secret sync`.
+    WaitingForSecret,
     /// A crashed or killed instance starts again after a pause.
     WaitingForBackoff,
     /// The stable release, or a dependency, is unhealthy too: the new one is not blamed.
     StableUnhealthy,
     /// The node has not been heard of.
     NodeOffline,
+    /// The node has seen a manifest that this coordinator did not sign: it is left alone until `pith fleet reconcile`.
+    Conflict,
     /// The node runs something else first.
     WaitingForOtherNodes,
     /// An operator holds the rollout.
@@ -105,9 +109,19 @@ pub enum Reason {
     /// The time given was over.
     Timeout,
 
-    // Refusals of a manifest
+    // Refusals of what is signed
     /// See [`crate::envelope::Rejected`]; its own code is in the message.
     ManifestRefused,
+    /// A trust root was: see [`crate::envelope::Rejected`] too.
+    RootRefused,
+    /// A signed time was, for another reason than being late.
+    TimeRefused,
+
+    // Freshness: a node may not have what it should
+    /// The signed time names a manifest that did not come: something between coordinator and node keeps it back.
+    Withheld,
+    /// No signed time comes, although the session with the broker stands.
+    NoTime,
 }
 
 impl Reason {

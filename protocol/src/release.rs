@@ -16,7 +16,8 @@ pub struct Release {
     pub format: u32,
     /// The fleet it is for.
     pub fleet: FleetId,
-    /// Higher for each release of the service; a security floor compares it.
+    /// Higher for each release of the service, whatever the environment; a security floor compares it
+    /// ([`crate::retirement`]).
     pub counter: u64,
     /// The pinned image.
     pub image: Image,

@@ -33,6 +33,9 @@ pub struct Report {
     pub refused: BTreeMap<String, u64>,
     /// Whether Docker answers.
     pub engine: EngineState,
+    /// What is wrong with the node as a whole and stops nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<Detail>,
 }
 
 /// Whether the container engine answers.

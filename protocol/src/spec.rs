@@ -1,14 +1,18 @@
 //! What a service is, complete and checked: every default is filled in, so that a release means the same for every
 //! reader. Made only by [`crate::file`]; carried inside a signed [`crate::release::Release`].
 
+mod host_access;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{NodeName, PortName, ServiceName, VolumeName};
+use crate::id::{NodeName, PortName, SecretName, ServiceName, VolumeName};
 use crate::manifest::HookKind;
 use crate::units::{Bytes, MilliCpu, Millis};
+
+pub use host_access::{Device, HostAccess, HostPath};
 
 /// A service as one node must run it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,12 @@ pub struct ServiceSpec {
     pub placement: Placement,
     /// Named volumes.
     pub volumes: Vec<Volume>,
+    /// Secrets that it finds as files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretFile>,
+    /// What it has of the node; the node's own policy has to allow it.
+    #[serde(default, skip_serializing_if = "HostAccess::is_none")]
+    pub host: HostAccess,
     /// One-shot containers around a deploy.
     pub hooks: Hooks,
 }
@@ -58,6 +68,9 @@ pub enum Scheduling {
 pub struct Container {
     /// Environment variables.
     pub env: BTreeMap<String, String>,
+    /// Environment variables whose values are secrets: whoever may inspect the container reads them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_env: BTreeMap<String, SecretName>,
     /// Replaces the image's entrypoint.
     pub entrypoint: Option<Vec<String>>,
     /// Replaces the image's command.
@@ -78,6 +91,18 @@ pub struct Container {
     pub ulimits: BTreeMap<String, Ulimit>,
     /// Extra container labels; never in our own namespace.
     pub labels: BTreeMap<String, String>,
+}
+
+/// A secret as a file in memory, owned by the container's user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretFile {
+    /// Which secret of the environment.
+    pub name: SecretName,
+    /// Absolute path inside the container.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
 }
 
 /// A soft and a hard limit.
@@ -451,9 +476,14 @@ pub struct Hook {
 
 impl ServiceSpec {
     /// Whether at most one instance may run on a node, the old one stopped before the new one starts: a writable
-    /// volume that is not marked shared has one writer.
+    /// volume or host path that is not marked shared has one writer, and the node's network has each port once.
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
-        self.volumes.iter().any(|v| !v.read_only && !v.shared)
+        self.volumes.iter().any(|v| !v.read_only && !v.shared) || self.host.is_exclusive()
+    }
+
+    /// Every secret that it is made with, as a file or a variable.
+    pub fn secret_names(&self) -> impl Iterator<Item = &SecretName> {
+        self.secrets.iter().map(|file| &file.name).chain(self.container.secret_env.values())
     }
 }

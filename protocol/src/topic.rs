@@ -7,8 +7,12 @@ use crate::id::{FleetId, NodeId};
 /// Coordinator to node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Down {
+    /// The trust roots since version 2: see [`crate::succession::Chain`].
+    Root,
     /// What the node must run.
     Manifest,
+    /// The answer to the nonce of a hello: see [`crate::time::Time`].
+    Time,
 }
 
 /// Node to coordinator.
@@ -64,9 +68,13 @@ pub enum Subject {
     Up(Up),
 }
 
-/// The table: subject, last part of the topic, quality, retained.
-pub const TABLE: [(Subject, &str, Qos, Retain); 6] = [
+/// The table: subject, last part of the topic, quality, retained. A node subscribes in this order: the roots come before
+/// what is signed under them.
+pub const TABLE: [(Subject, &str, Qos, Retain); 8] = [
+    (Subject::Down(Down::Root), "down/root", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Down(Down::Manifest), "down/manifest", Qos::AtLeastOnce, Retain::Kept),
+    // An answer that is late is worth nothing, and the next hello asks again.
+    (Subject::Down(Down::Time), "down/time", Qos::AtMostOnce, Retain::Passing),
     (Subject::Up(Up::Hello), "up/hello", Qos::AtLeastOnce, Retain::Passing),
     (Subject::Up(Up::Report), "up/report", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Up(Up::Load), "up/load", Qos::AtMostOnce, Retain::Passing),

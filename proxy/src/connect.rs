@@ -7,6 +7,7 @@ use crate::limits::{CONNECT_DEADLINE, CONNECT_THROUGH_DEADLINE, PASS_PAUSE_MAX, 
 use crate::live::backend::{Backend, Lease, Reuse, Work};
 use crate::live::route::Route;
 use crate::live::split::Claim;
+use crate::stream::Stream;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::time::{Instant, timeout};
 #[derive(Debug)]
 pub(crate) struct Connected {
     pub(crate) lease: Lease,
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
     pub(crate) age: Age,
 }
 
@@ -160,10 +161,13 @@ async fn pass(route: &Route, work: Work, reuse: Reuse, search: &Search) -> Optio
         {
             return Some(Connected { lease, stream, age: Age::Reused });
         }
-        match open(&backend).await {
-            Ok(stream) => {
-                return Some(Connected { lease, stream, age: Age::Fresh });
-            }
+        let opened = match &backend.through {
+            None => open(&backend).await,
+            // On the heap, so that its size is not every connection's.
+            Some(route) => Box::pin(ask(&backend, route, work, reuse)).await,
+        };
+        match opened {
+            Ok((stream, age)) => return Some(Connected { lease, stream, age }),
             Err(_) => {
                 drop(lease);
                 fail(route, &backend);
@@ -173,15 +177,33 @@ async fn pass(route: &Route, work: Work, reuse: Reuse, search: &Search) -> Optio
     }
 }
 
-async fn open(backend: &Backend) -> io::Result<TcpStream> {
-    let address = backend.address;
-    if let Some(route) = &backend.through {
-        let asking = fleet::ask(address, backend.source, route);
-        return timeout(CONNECT_THROUGH_DEADLINE, asking).await?;
+/// Another node's proxy, in turn: a handshake costs both nodes some milliseconds of a core, and a burst of them would make
+/// all come late. Who was before us may have left a warm connection, or learned that nobody takes anything there.
+async fn ask(
+    backend: &Backend,
+    route: &str,
+    work: Work,
+    reuse: Reuse,
+) -> io::Result<(Stream, Age)> {
+    let failed_before = backend.connect_errors();
+    // Never closed.
+    let _turn = backend.asking.acquire().await.map_err(io::Error::other)?;
+    if work == Work::Request
+        && let Some(stream) = backend.take_idle(reuse, Instant::now())
+    {
+        return Ok((stream, Age::Reused));
     }
-    let stream = timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await??;
+    if backend.connect_errors() != failed_before {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    let asked = timeout(CONNECT_THROUGH_DEADLINE, fleet::ask(backend, route)).await?;
+    Ok((asked?, Age::Fresh))
+}
+
+async fn open(backend: &Backend) -> io::Result<(Stream, Age)> {
+    let stream = timeout(CONNECT_DEADLINE, TcpStream::connect(backend.address)).await??;
     let _ = stream.set_nodelay(true);
-    Ok(stream)
+    Ok((Stream::Clear(stream), Age::Fresh))
 }
 
 fn fail(route: &Route, backend: &Arc<Backend>) {

@@ -1,7 +1,8 @@
 //! The fleet port: one node's proxy asks another's for a route, then the connection is one of that route's.
 //!
 //! ```text
-//! ours:   connect, `PITH/1 <route id>\n` --> theirs: a stranger is closed unheard
+//! ours:   connect, TLS (see `trust`)        --> theirs: a stranger is closed unheard
+//!         `PITH/1 <route id>\n`             -->
 //!                                       <-- `OK\n` an instance of that node takes it | `NO\n` none does, closed
 //! http: requests as from any client, many on one connection, each balanced by itself
 //! tcp:  one connection; with `send_proxy_v2` we write that header first, and they pass it on as it is
@@ -18,12 +19,14 @@
 
 use crate::connect::{Reach, Search, connect};
 use crate::http::Arrival;
-use crate::limits::{NODE_SILENCE_MAX, QUESTION_DEADLINE, QUESTION_MAX_BYTES};
+use crate::limits::{DISMISSED_GRACE, NODE_SILENCE_MAX, QUESTION_DEADLINE, QUESTION_MAX_BYTES};
 use crate::listen::Slot;
 use crate::live::Live;
-use crate::live::backend::{Reuse, Work};
+use crate::live::backend::{Backend, Reuse, Work};
 use crate::live::route::Route;
-use crate::table::Protocol;
+use crate::stream::Stream;
+use crate::table::{Caller, Protocol};
+use crate::trust::{self, Way};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -41,20 +44,37 @@ const YES: &[u8] = b"OK\n";
 /// As long as [`YES`], so that the answer is read without looking beyond it.
 const NO: &[u8] = b"NO\n";
 
-/// Asks the fleet port at `address` for a route, from the address `source` of this node where it is given. The connection
-/// returned is that route's, nothing read of it.
+/// Asks another node's fleet port for a route. The connection returned is that route's, nothing read of it.
 ///
 /// # Errors
-/// The socket's, and `ConnectionRefused` when no instance is there. Without a deadline of its own.
-pub(crate) async fn ask(
-    address: SocketAddr,
-    source: Option<IpAddr>,
-    route: &str,
-) -> io::Result<TcpStream> {
-    let mut stream = connect_from(source, address).await?;
-    stream.set_nodelay(true)?;
-    notice_silence(&stream)?;
+/// The socket's and those of TLS, and `ConnectionRefused` when no instance is there. Without a deadline of its own.
+pub(crate) async fn ask(node: &Backend, route: &str) -> io::Result<Stream> {
+    let way = node.between.way();
+    if matches!(way, Way::Closed) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let socket = connect_from(node.source, node.address).await?;
+    socket.set_nodelay(true)?;
+    notice_silence(&socket)?;
+    let asked = open(&way, socket, node, route).await;
+    if let Err(error) = &asked
+        && trust::is_distrust(error)
+    {
+        node.between.warn(&node.id, error);
+    }
+    asked
+}
+
+async fn open(way: &Way, socket: TcpStream, node: &Backend, route: &str) -> io::Result<Stream> {
+    let mut stream = match (way, &node.name) {
+        (Way::Clear, _) => Stream::Clear(socket),
+        (Way::Secure(secure), Some(name)) => secure.ask(socket, name).await?,
+        (Way::Secure(_), None) | (Way::Closed, _) => {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+    };
     stream.write_all(format!("{GREETING}{route}\n").as_bytes()).await?;
+    stream.flush().await?;
     let mut answer = [0; YES.len()];
     stream.read_exact(&mut answer).await?;
     if answer != YES {
@@ -86,45 +106,103 @@ async fn connect_from(source: Option<IpAddr>, address: SocketAddr) -> io::Result
     }
 }
 
-/// Serves a connection that was accepted on the fleet port until it ends.
-pub(crate) async fn serve(mut client: TcpStream, peer: IpAddr, live: Arc<Live>) {
-    if !live.admits(peer) {
-        tracing::debug!(%peer, "a stranger on the fleet port");
-        return;
-    }
-    let Ok(Ok(question)) = timeout(QUESTION_DEADLINE, read_question(&mut client)).await else {
+/// Serves a connection that was accepted on the fleet port until it ends, or a while after its node is no caller any more.
+pub(crate) async fn serve(client: TcpStream, peer: IpAddr, live: Arc<Live>) {
+    let opening = timeout(QUESTION_DEADLINE, welcome(client, peer, &live)).await;
+    let Ok(Some((client, caller, question))) = opening else {
         return;
     };
+    tokio::select! {
+        // Either ends the connection.
+        () = answer(client, caller.clone(), question, &live) => (),
+        () = dismissed(&caller, &live) => (),
+    }
+}
+
+/// Who it is, and what it asks.
+async fn welcome(
+    client: TcpStream,
+    peer: IpAddr,
+    live: &Live,
+) -> Option<(Stream, Caller, Question)> {
+    // By its address first, so that a stranger costs no handshake.
+    let callers = live.callers_at(peer);
+    let Some(first) = callers.first() else {
+        tracing::debug!(%peer, "a stranger on the fleet port");
+        return None;
+    };
+    let between = &live.shared.between;
+    let (mut client, name) = match between.way() {
+        Way::Closed => return None,
+        Way::Clear => (Stream::Clear(client), first.clone()),
+        Way::Secure(secure) => match between.admit(&secure, client, &callers).await {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                if trust::is_distrust(&error) {
+                    between.warn(&peer, &error);
+                }
+                return None;
+            }
+        },
+    };
+    let question = read_question(&mut client).await.ok()?;
+    Some((client, Caller { address: peer, name }, question))
+}
+
+async fn answer(mut client: Stream, caller: Caller, question: Question, live: &Arc<Live>) {
     let Some(route) = question.route.and_then(|id| live.route(&id)) else {
         return refuse(client).await;
     };
     match route.protocol {
         Protocol::Http if !route.has_local() => refuse(client).await,
         Protocol::Http => {
-            if client.write_all(YES).await.is_ok() {
-                let arrival = Arrival::through_fleet(peer, question.beyond);
-                crate::http::serve(client, arrival, Slot::to(route), live).await;
+            if say(&mut client, YES).await.is_ok() {
+                let arrival = Arrival::through_fleet(caller, question.beyond);
+                crate::http::serve(client, arrival, Slot::to(route), Arc::clone(live)).await;
             }
         }
         Protocol::Tcp => serve_tcp(client, &route, &question.beyond).await,
     }
 }
 
+/// Resolves a while after a node is no caller any more: it was revoked, or has nothing more to ask.
+async fn dismissed(caller: &Caller, live: &Live) {
+    let mut changes = live.shared.changes.subscribe();
+    loop {
+        // The sender lives as long as we do.
+        let _ = changes.wait_for(|_| !live.is_caller(caller)).await;
+        tokio::time::sleep(DISMISSED_GRACE).await;
+        if !live.is_caller(caller) {
+            tracing::info!(
+                caller = caller.name,
+                "connections of a node that is no caller any more are cut"
+            );
+            return;
+        }
+    }
+}
+
 /// An instance is connected to before the answer: a TCP connection cannot be tried elsewhere after it.
-async fn serve_tcp(mut client: TcpStream, route: &Route, first: &[u8]) {
+async fn serve_tcp(mut client: Stream, route: &Route, first: &[u8]) {
     let mut search = Search::new(Reach::Local, route.draw());
     let connected = connect(route, Work::Connection, Reuse::Never, &mut search).await;
     let Ok(connected) = connected else {
         return refuse(client).await;
     };
-    if client.write_all(YES).await.is_ok() {
+    if say(&mut client, YES).await.is_ok() {
         crate::tcp::carry(client, connected, first).await;
     }
 }
 
-async fn refuse(mut client: TcpStream) {
+async fn refuse(mut client: Stream) {
     // If it is lost, the end of the connection says the same.
-    let _ = client.write_all(NO).await;
+    let _ = say(&mut client, NO).await;
+    let _ = client.shutdown().await;
+}
+
+async fn say(client: &mut Stream, answer: &[u8]) -> io::Result<()> {
+    client.write_all(answer).await?;
+    client.flush().await
 }
 
 /// What a connection opened with.
@@ -136,7 +214,7 @@ struct Question {
     beyond: Vec<u8>,
 }
 
-async fn read_question(client: &mut TcpStream) -> io::Result<Question> {
+async fn read_question(client: &mut Stream) -> io::Result<Question> {
     let mut line = Vec::new();
     loop {
         if let Some(end) = line.iter().position(|byte| *byte == b'\n') {

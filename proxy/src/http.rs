@@ -7,6 +7,8 @@
 
 mod cohort;
 mod exchange;
+#[cfg(any(test, feature = "testing"))]
+pub mod fed;
 mod head;
 mod relay;
 mod reply;
@@ -20,21 +22,24 @@ use crate::listen::Slot;
 use crate::live::Live;
 use crate::live::split::Claim;
 use crate::pump::Pending;
+use crate::stream::Stream;
+use crate::table::Caller;
 use exchange::Outcome;
 use head::{Origin, Peer, Rejection, RequestHead};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// One client connection. Its buffers are empty and small between requests.
 #[derive(Debug)]
 pub(crate) struct Session {
-    client: TcpStream,
+    client: Stream,
     peer: IpAddr,
     reach: Reach,
+    /// Another node's proxy, when it is one.
+    caller: Option<Caller>,
     slot: Arc<Slot>,
     live: Arc<Live>,
     /// Bytes of the client that belong to the next head or body.
@@ -54,18 +59,19 @@ pub(crate) struct Session {
 pub(crate) struct Arrival {
     peer: IpAddr,
     reach: Reach,
+    caller: Option<Caller>,
     first: Vec<u8>,
 }
 
 impl Arrival {
     /// On a route's own listener.
     pub(crate) fn direct(peer: IpAddr) -> Self {
-        Self { peer, reach: Reach::Fleet, first: Vec::new() }
+        Self { peer, reach: Reach::Fleet, caller: None, first: Vec::new() }
     }
 
     /// From another node's proxy, with the bytes already read of it.
-    pub(crate) fn through_fleet(peer: IpAddr, first: Vec<u8>) -> Self {
-        Self { peer, reach: Reach::Local, first }
+    pub(crate) fn through_fleet(caller: Caller, first: Vec<u8>) -> Self {
+        Self { peer: caller.address, reach: Reach::Local, caller: Some(caller), first }
     }
 }
 
@@ -79,11 +85,12 @@ enum Ended {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(client: TcpStream, from: Arrival, slot: Arc<Slot>, live: Arc<Live>) {
+pub(crate) async fn serve(client: Stream, from: Arrival, slot: Arc<Slot>, live: Arc<Live>) {
     let mut session = Session {
         client,
         peer: from.peer,
         reach: from.reach,
+        caller: from.caller,
         slot,
         live,
         inbound: from.first,

@@ -6,7 +6,7 @@
 //! ```text
 //! agent --control (Set, Get, Watch)--> live state <--take-over-- newer proxy
 //! client --listen--> http | tcp session --choose, lease--> connect or pool --> backend
-//! other node's proxy --fleet port--^                                      |--> other node's fleet port
+//! other node's proxy --TLS, fleet port--^                                 |--> other node's fleet port, TLS
 //! ```
 
 mod connect;
@@ -22,15 +22,19 @@ mod ports;
 mod pump;
 mod run;
 mod state_file;
+mod stream;
 pub mod table;
 mod takeover;
 mod tcp;
+mod trust;
 
 pub use control::{
     Applied, BackendStatus, Changed, Client, ClientError, Counter, Event, Refused, RefusedReason,
     Snapshot, Watch,
 };
+#[cfg(any(test, feature = "testing"))]
+pub use http::fed;
 pub use listen::FLEET;
 pub use run::{Options, RunError, TakeOver, run};
-pub use table::{Backend, BackendState, Fleet, Protocol, Route, Split, Table};
+pub use table::{Backend, BackendState, Caller, Fleet, Protocol, Route, Split, Table, Trust};
 pub use takeover::TakeOverError;

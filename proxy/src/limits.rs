@@ -11,6 +11,20 @@ pub(crate) const CONNECT_THROUGH_DEADLINE: Duration = Duration::from_secs(1);
 pub(crate) const NODE_SILENCE_MAX: Duration = Duration::from_secs(5);
 /// From the accepting of a connection on the fleet port to the end of its question.
 pub(crate) const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
+/// Handshakes of TLS at once: on the fleet port, where the others wait within [`QUESTION_DEADLINE`], and with one other node,
+/// where the others wait for their turn or for a connection that is warm by then. One is some milliseconds of a
+/// small board's core, and comes only from addresses that the table names.
+pub(crate) const HANDSHAKES_MAX: usize = 16;
+/// Sessions of TLS that can be taken up again, on each side.
+pub(crate) const TLS_SESSIONS_MAX: usize = 64;
+/// Each connection brings the means for the next one.
+pub(crate) const TLS_TICKETS_PER_CONNECTION: usize = 1;
+/// The most that one record of TLS carries (RFC 8446 §5.1).
+pub(crate) const TLS_RECORD_BYTES: usize = 16 * 1024;
+/// A handshake that failed is a warning at most this often.
+pub(crate) const TRUST_WARNING_PAUSE: Duration = Duration::from_secs(60);
+/// What a node that is no caller any more may still end.
+pub(crate) const DISMISSED_GRACE: Duration = Duration::from_secs(30);
 /// The question that opens a connection to a fleet port, its line's end included.
 pub(crate) const QUESTION_MAX_BYTES: usize = 512;
 /// What is left of it for a route's id, after `PITH/1 ` and before the line's end.

@@ -1,7 +1,7 @@
 //! The listening sockets: bound once, kept while any route names their address, and the accept loops.
 //!
 //! All carry SO_REUSEPORT, so that a wildcard and a specific address of one port may belong to two routes.
-//! That would also let us share a port with a stranger, hence the look into /proc before binding.
+//! That would also let us share a port with a stranger, hence the look before binding.
 
 use crate::control::{Refused, RefusedReason};
 use crate::fleet;
@@ -10,6 +10,7 @@ use crate::limits::{ACCEPT_PAUSE, BACKLOG, KEEPALIVE_IDLE};
 use crate::live::Live;
 use crate::live::route::Route;
 use crate::ports;
+use crate::stream::Stream;
 use crate::table::Protocol;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use std::collections::HashSet;
@@ -212,6 +213,9 @@ impl Strangers {
     }
 
     fn check(&mut self, address: SocketAddr) -> Result<(), RefusedReason> {
+        if ports::is_free(address) {
+            return Ok(());
+        }
         let (all, ours) = self.look();
         match ports::foreign(all, ours, address) {
             Some(other) => Err(RefusedReason::PortTaken { by: ports::owner(other.inode) }),
@@ -299,7 +303,7 @@ async fn serve(client: TcpStream, peer: SocketAddr, slot: Arc<Slot>, live: Arc<L
     let route = slot.route();
     match route.protocol {
         Protocol::Http => {
-            crate::http::serve(client, Arrival::direct(peer.ip()), slot, live).await;
+            crate::http::serve(Stream::Clear(client), Arrival::direct(peer.ip()), slot, live).await;
         }
         Protocol::Tcp => crate::tcp::serve(client, peer, &route).await,
     }

@@ -6,11 +6,15 @@ pub(crate) mod backend;
 pub(crate) mod route;
 pub(crate) mod split;
 
-use crate::control::{Applied, BackendStatus, Changed, Counter, HandingOver, Refused, Snapshot};
-use crate::listen::{Leads, Listener, Listeners};
-use crate::table::{self, Table, TableError};
-use backend::Changes;
+use crate::control::{
+    Applied, BackendStatus, Changed, Counter, HandingOver, Refused, RefusedReason, Snapshot,
+};
+use crate::listen::{FLEET, Leads, Listener, Listeners};
+use crate::table::{self, Caller, Table, TableError};
+use crate::trust::{TrustError, Way};
+use backend::Shared;
 use route::Route;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,8 +24,8 @@ use tokio::sync::Semaphore;
 #[derive(Debug)]
 pub(crate) struct Live {
     state: Mutex<State>,
-    /// Grows with everything a watcher waits for.
-    pub(crate) changes: Changes,
+    /// `changes` grows with everything a watcher waits for.
+    pub(crate) shared: Shared,
     /// One permit per connection.
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) connections_max: u32,
@@ -43,7 +47,7 @@ impl Live {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Arc::new(Self {
             state: Mutex::default(),
-            changes: tokio::sync::watch::Sender::new(0),
+            shared: Shared::default(),
             connections: Arc::new(Semaphore::new(connections_max as usize)),
             connections_max,
             closing: AtomicBool::new(false),
@@ -69,17 +73,22 @@ impl Live {
                     route.apply(wanted);
                     routes.push(route);
                 }
-                None => routes.push(Arc::new(Route::new(wanted, self.changes.clone()))),
+                None => routes.push(Arc::new(Route::new(wanted, self.shared.clone()))),
             }
         }
-        let refused =
+        let trust = table.fleet.as_ref().and_then(|fleet| fleet.trust.as_ref());
+        let distrust = self.shared.between.set(trust).err();
+        let mut refused =
             if state.retired { Vec::new() } else { self.listen(&mut state, &table, &routes) };
+        if let Some(error) = distrust {
+            refused.extend(fleet_refused(&table, &error));
+        }
         before.iter().for_each(|route| route.retire());
         state.routes = routes;
         state.table = table;
         let version = state.table.version;
         drop(state);
-        self.changes.send_modify(|number| *number += 1);
+        self.shared.changes.send_modify(|number| *number += 1);
         Ok(Applied { version, refused })
     }
 
@@ -91,7 +100,8 @@ impl Live {
     ) -> Vec<Refused> {
         // First, so that no service takes the port that joins the node to the others.
         let fleet = table.fleet.iter().flat_map(|fleet| &fleet.listen);
-        let fleet = fleet.map(|address| (*address, Leads::Fleet));
+        let is_closed = matches!(self.shared.between.way(), Way::Closed);
+        let fleet = fleet.filter(|_| !is_closed).map(|address| (*address, Leads::Fleet));
         let routes =
             table.routes.iter().zip(routes).flat_map(|(spec, route): (&table::Route, _)| {
                 spec.listen.iter().map(move |address| (*address, Leads::Route(Arc::clone(route))))
@@ -162,9 +172,18 @@ impl Live {
         self.lock().routes.iter().find(|route| route.id == id).cloned()
     }
 
-    /// Whether the fleet port serves connections from `peer`.
-    pub(crate) fn admits(&self, peer: std::net::IpAddr) -> bool {
-        self.lock().table.fleet.as_ref().is_some_and(|fleet| fleet.admits(peer))
+    /// The names of those whom the fleet port serves at this address.
+    pub(crate) fn callers_at(&self, peer: IpAddr) -> Vec<String> {
+        let state = self.lock();
+        let fleet = state.table.fleet.iter();
+        fleet.flat_map(|fleet| fleet.callers_at(peer)).map(str::to_owned).collect()
+    }
+
+    /// Whether the fleet port still serves this one.
+    pub(crate) fn is_caller(&self, caller: &Caller) -> bool {
+        let state = self.lock();
+        let mut fleet = state.table.fleet.iter().flat_map(|fleet| fleet.callers_at(caller.address));
+        fleet.any(|name| name == caller.name)
     }
 
     /// HTTP requests being answered.
@@ -184,6 +203,17 @@ impl Live {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Nobody is served there, and it is tried again with the next table.
+fn fleet_refused(table: &Table, error: &TrustError) -> Vec<Refused> {
+    let addresses = table.fleet.iter().flat_map(|fleet| &fleet.listen);
+    let refused = |address: &SocketAddr| Refused {
+        route: FLEET.to_owned(),
+        address: *address,
+        reason: RefusedReason::Other(error.to_string()),
+    };
+    addresses.map(refused).collect()
 }
 
 fn statuses(routes: &[Arc<Route>]) -> Vec<BackendStatus> {

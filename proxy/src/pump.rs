@@ -3,6 +3,7 @@
 
 use crate::framing::Framing;
 use crate::limits::SCRATCH_BYTES;
+use crate::stream::Stream;
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
@@ -67,6 +68,8 @@ impl Pending {
             }
             self.written += count;
         }
+        // What was written may still wait in a record of TLS.
+        ready!(Pin::new(writer).poll_flush(cx))?;
         self.written = 0;
         self.bytes.clear();
         self.bytes.shrink_to(crate::limits::KEPT_BUFFER_BYTES);
@@ -138,35 +141,53 @@ pub(crate) fn poll_pump(
 /// # Errors
 /// When either side broke off; the other is closed by dropping it.
 pub(crate) async fn tunnel(
-    left: &mut tokio::net::TcpStream,
-    right: &mut tokio::net::TcpStream,
+    left: &mut Stream,
+    right: &mut Stream,
     mut to_left: Pending,
     mut to_right: Pending,
 ) -> Result<(), PumpError> {
-    let (mut left_read, mut left_write) = left.split();
-    let (mut right_read, mut right_write) = right.split();
-    let (mut leftward, mut rightward) = (Framing::UntilClose, Framing::UntilClose);
-    let (mut left_done, mut right_done) = (false, false);
+    let (mut leftward, mut rightward) = (Way::Open, Way::Open);
     std::future::poll_fn(|cx| {
-        if !left_done {
-            let body = (&mut leftward, &mut to_left);
-            let ended = poll_pump(cx, &mut right_read, &mut left_write, body, |_| (), |_| ());
-            if let Poll::Ready(result) = ended {
-                result?;
-                let _ = Pin::new(&mut left_write).poll_shutdown(cx);
-                left_done = true;
-            }
+        leftward.poll(cx, right, left, &mut to_left)?;
+        rightward.poll(cx, left, right, &mut to_right)?;
+        match (&leftward, &rightward) {
+            (Way::Done, Way::Done) => Poll::Ready(Ok(())),
+            (Way::Open | Way::Ending, _) | (_, Way::Open | Way::Ending) => Poll::Pending,
         }
-        if !right_done {
-            let body = (&mut rightward, &mut to_right);
-            let ended = poll_pump(cx, &mut left_read, &mut right_write, body, |_| (), |_| ());
-            if let Poll::Ready(result) = ended {
-                result?;
-                let _ = Pin::new(&mut right_write).poll_shutdown(cx);
-                right_done = true;
-            }
-        }
-        if left_done && right_done { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await
+}
+
+/// One direction of a tunnel.
+#[derive(Debug)]
+enum Way {
+    /// Bytes pass, until the sender ended: then ending.
+    Open,
+    /// The end is being passed on: then done.
+    Ending,
+    /// Nothing follows.
+    Done,
+}
+
+impl Way {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        pending: &mut Pending,
+    ) -> Result<(), PumpError> {
+        if matches!(self, Self::Open) {
+            let body = (&mut Framing::UntilClose, pending);
+            if let Poll::Ready(result) = poll_pump(cx, from, to, body, |_| (), |_| ()) {
+                result?;
+                *self = Self::Ending;
+            }
+        }
+        // Whether it could be passed on or not.
+        if matches!(self, Self::Ending) && Pin::new(to).poll_shutdown(cx).is_ready() {
+            *self = Self::Done;
+        }
+        Ok(())
+    }
 }

@@ -156,10 +156,11 @@ fn connections_max() -> u32 {
     allowed.clamp(16, CONNECTIONS_MAX as u64) as u32
 }
 
-/// Two wake-ups a minute close what is idle for too long.
+/// Two wake-ups a minute close what is idle for too long, and take a renewed certificate.
 async fn sweep(live: Arc<Live>) {
     loop {
         sleep(POOL_IDLE_MAX / 2).await;
         live.sweep_idle(Instant::now());
+        live.shared.between.refresh();
     }
 }

@@ -6,6 +6,7 @@ use crate::limits::ROUTE_ID_MAX_BYTES as ID_MAX_BYTES;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 /// All routes of one node. A table replaces the one before it as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,18 +15,50 @@ pub struct Table {
     pub version: u64,
     /// The routes, each with a unique id.
     pub routes: Vec<Route>,
-    /// The fleet port of this node; without it other nodes' proxies are not served.
+    /// What this node has to do with others; without it their proxies are neither served nor asked.
     #[serde(default)]
     pub fleet: Option<Fleet>,
 }
 
-/// The one port on which a node's proxy serves those of other nodes, for every route.
+/// The one port on which a node's proxy serves those of other nodes, for every route, and how they know each other.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fleet {
     /// Every address to listen on.
     pub listen: Vec<SocketAddr>,
-    /// The other nodes; connections from elsewhere are closed unheard.
-    pub peers: Vec<IpAddr>,
+    /// The other nodes that are served; connections from elsewhere are closed unheard.
+    #[serde(default)]
+    pub callers: Vec<Caller>,
+    /// Without it other nodes' proxies are neither served nor asked.
+    #[serde(default)]
+    pub trust: Option<Trust>,
+}
+
+/// Another node whose proxy may ask this one's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// The DNS name that its certificate must be for.
+    pub name: String,
+}
+
+/// How the proxies of two nodes know each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// By their addresses, and they talk in clear: for a fleet without certificates.
+    Clear,
+    /// By certificates of one CA. The files are read again when they change.
+    Certificates {
+        /// This node's certificate, PEM, for both sides of a connection.
+        chain: PathBuf,
+        /// Its key, PEM.
+        key: PathBuf,
+        /// The CA, PEM.
+        ca: PathBuf,
+        /// Certificates are looked at at this time, seconds since 1970; a lower one than before changes nothing.
+        verify_at_s: u64,
+    },
 }
 
 /// A listening port of a service and the weighted backends behind it.
@@ -101,6 +134,9 @@ pub struct Backend {
     /// When set, `address` is another node's fleet port, and this is the id of the route to ask for there.
     #[serde(default)]
     pub through: Option<String>,
+    /// With `through` and certificates: the DNS name that the other node's must be for.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Connect from this address of the node, by which the other one knows it; without it the system chooses.
     #[serde(default)]
     pub source: Option<IpAddr>,
@@ -162,9 +198,21 @@ pub enum TableError {
 }
 
 impl Fleet {
-    /// Whether connections from `peer` are served. An IPv4 address mapped into IPv6 counts as IPv4.
-    pub(crate) fn admits(&self, peer: IpAddr) -> bool {
-        self.peers.iter().any(|one| one.to_canonical() == peer.to_canonical())
+    /// The names of the callers at this address. An IPv4 address mapped into IPv6 counts as IPv4.
+    pub(crate) fn callers_at(&self, peer: IpAddr) -> impl Iterator<Item = &str> {
+        let is_there = move |one: &&Caller| one.address.to_canonical() == peer.to_canonical();
+        self.callers.iter().filter(is_there).map(|one| one.name.as_str())
+    }
+}
+
+impl Trust {
+    /// The files it names.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let files = match self {
+            Self::Clear => None,
+            Self::Certificates { chain, key, ca, .. } => Some([chain, key, ca]),
+        };
+        files.into_iter().flatten().map(PathBuf::as_path)
     }
 }
 
@@ -224,12 +272,13 @@ fn is_token(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fleet, Table};
+    use super::{Caller, Fleet, Table};
 
     #[test]
     fn a_peer_is_known_by_its_ipv4_address_however_it_is_written() {
-        let peers = vec!["10.0.0.1".parse().unwrap(), "::ffff:10.0.0.2".parse().unwrap()];
-        let fleet = Fleet { listen: Vec::new(), peers };
+        let callers = ["10.0.0.1", "::ffff:10.0.0.2"]
+            .map(|address| Caller { address: address.parse().unwrap(), name: address.into() });
+        let fleet = Fleet { callers: callers.into(), ..Fleet::default() };
         for (peer, known) in [
             ("10.0.0.1", true),
             ("::ffff:10.0.0.1", true),
@@ -238,7 +287,8 @@ mod tests {
             ("10.0.0.3", false),
             ("::10.0.0.1", false),
         ] {
-            assert_eq!(fleet.admits(peer.parse().unwrap()), known, "{peer}");
+            let names = fleet.callers_at(peer.parse().unwrap()).count();
+            assert_eq!(names, usize::from(known), "{peer}");
         }
     }
 

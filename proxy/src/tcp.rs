@@ -4,6 +4,7 @@ use crate::connect::{Connected, Reach, Search, connect};
 use crate::live::backend::{Reuse, Work};
 use crate::live::route::Route;
 use crate::pump::{Pending, tunnel};
+use crate::stream::Stream;
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
@@ -21,11 +22,11 @@ pub(crate) async fn serve(client: TcpStream, peer: SocketAddr, route: &Route) {
         Ok(local) if route.send_proxy_v2() => proxy_v2(peer, local),
         Ok(_) | Err(_) => Vec::new(),
     };
-    carry(client, connected, &header).await;
+    carry(Stream::Clear(client), connected, &header).await;
 }
 
 /// Sends `first` and then copies both ways, until the connection ended or its backend left the table.
-pub(crate) async fn carry(mut client: TcpStream, connected: Connected, first: &[u8]) {
+pub(crate) async fn carry(mut client: Stream, connected: Connected, first: &[u8]) {
     let (lease, mut stream) = (connected.lease, connected.stream);
     lease.backend().counters.answered(0, lease.since.elapsed());
     let mut to_backend = Pending::default();

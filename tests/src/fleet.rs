@@ -39,6 +39,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Of a program that has ended.
+    #[must_use]
+    pub fn of(output: &std::process::Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// The same outcome, when the code is the expected one.
     ///
     /// # Panics
@@ -96,6 +106,39 @@ impl Fleet {
     #[must_use]
     pub fn start_inside(inside: Inside, args: &[&str], env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(dir, inside, args, env)
+    }
+
+    /// A fleet of `nodes` nodes whose root keys are these people's, `NAME.key` beside the data folder, of which two must sign.
+    ///
+    /// # Panics
+    /// When the keys or the folder cannot be made, or it is not ready within a minute; shows what it said.
+    #[must_use]
+    pub fn start_under(people: &[&str], nodes: u32) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let pith = |args: &[&str]| {
+            let mut command = Command::new(binaries().join("pith"));
+            let output = command.args(args).arg("--data").arg(dir.path().join("data")).output();
+            let output = output.expect("pith can be run");
+            assert!(output.status.success(), "pith {args:?}: {output:?}");
+        };
+        let file = |name: &&str| dir.path().join(format!("{name}.key")).display().to_string();
+        let files: Vec<String> = people.iter().map(file).collect();
+        let mut init = vec!["init", "--root-threshold", "2"];
+        for file in &files {
+            pith(&["keys", "new", file]);
+            init.extend(["--root-key", file]);
+        }
+        pith(&init);
+        Self::start_in(dir, Inside::default(), &["--nodes", &nodes.to_string()], &[])
+    }
+
+    fn start_in(
+        dir: tempfile::TempDir,
+        inside: Inside,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Self {
         let log = std::fs::File::create(dir.path().join("dev.log")).expect("a log file");
         let mut dev = inside
             .command(binaries().join("pith"))
@@ -168,12 +211,7 @@ impl Fleet {
     /// When the program cannot be run.
     #[must_use]
     pub fn pith(&self, args: &[&str]) -> Outcome {
-        let output = self.command(args).output().expect("pith can be run");
-        Outcome {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Outcome::of(&self.command(args).output().expect("pith can be run"))
     }
 
     /// `pith …` against this fleet, not started yet.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use crate::http::free_port;
 use crate::wait::until_true;
 
+/// Whoever runs the broker: reads and writes everything.
+pub const OWNER: &str = "owner";
 const SOON: Duration = Duration::from_secs(10);
 
 /// The broker, stopped or running; killed when dropped.
@@ -16,6 +18,8 @@ const SOON: Duration = Duration::from_secs(10);
 pub struct Mosquitto {
     dir: tempfile::TempDir,
     address: SocketAddr,
+    /// The last user of them is the coordinator.
+    rules: String,
     process: Option<Child>,
 }
 
@@ -34,13 +38,14 @@ impl Mosquitto {
     pub fn new(fleet: &str, coordinator: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let broker = Self { dir, address, process: None };
-        fs::write(broker.path("passwords"), "").expect("a file can be written");
         let rules = format!(
             "pattern read pith/v1/{fleet}/n/%u/down/#\npattern write pith/v1/{fleet}/n/%u/up/#\n\
+             user {OWNER}\ntopic readwrite pith/#\n\
              user {coordinator}\ntopic read pith/v1/{fleet}/n/+/up/#\ntopic write pith/v1/{fleet}/n/+/down/#\n"
         );
-        fs::write(broker.path("acl"), rules).expect("a file can be written");
+        let broker = Self { dir, address, rules, process: None };
+        fs::write(broker.path("passwords"), "").expect("a file can be written");
+        broker.withhold(&[]);
         let config = format!(
             "listener {} {}\nallow_anonymous false\nuse_username_as_clientid true\npassword_file {}\nacl_file {}\n\
              max_packet_size 524288\npersistence false\nlog_type error\nuser {}\n",
@@ -59,6 +64,16 @@ impl Mosquitto {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Drops what the coordinator says on these topics, and on no other, from the next start on.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn withhold(&self, topics: &[String]) {
+        let denied = topics.iter().map(|topic| format!("topic deny {topic}\n"));
+        let rules = format!("{}{}", self.rules, denied.collect::<String>());
+        fs::write(self.path("acl"), rules).expect("a file can be written");
     }
 
     /// Lets a user in from the next start on; gives the password back.

@@ -141,6 +141,52 @@ impl Registry {
         self.skopeo("inspect", &options, "--creds", &[&from])
     }
 
+    /// Compressed bytes of the image `name:tag`: its configuration and its layers.
+    ///
+    /// # Panics
+    /// When it is no single image.
+    #[must_use]
+    #[track_caller]
+    pub fn bytes(&self, name: &str) -> u64 {
+        let manifest = self.manifest(name);
+        let layers = manifest["layers"].as_array().expect("an image has layers").iter();
+        let parts = layers.chain([&manifest["config"]]);
+        parts.map(|part| part["size"].as_u64().expect("a size")).sum()
+    }
+
+    #[track_caller]
+    fn manifest(&self, name: &str) -> serde_json::Value {
+        let from = format!("docker://{}", self.image(name));
+        let text = self.skopeo("inspect", &["--tls-verify=false", "--raw"], "--creds", &[&from]);
+        serde_json::from_str(&text).expect("a manifest")
+    }
+
+    /// The digest of the first layer of `name:tag`.
+    ///
+    /// # Panics
+    /// When it is no single image.
+    #[must_use]
+    #[track_caller]
+    pub fn first_layer(&self, name: &str) -> String {
+        let manifest = self.manifest(name);
+        manifest["layers"][0]["digest"].as_str().expect("an image has layers").to_owned()
+    }
+
+    /// Serves under `digest` the bytes of `other` from now on, as whoever owns a registry can.
+    ///
+    /// # Panics
+    /// When it does not keep both.
+    #[track_caller]
+    pub fn swap(&self, digest: &str, other: &str) {
+        let path = |digest: &str| {
+            let hex = digest.strip_prefix("sha256:").expect("a digest of sha256");
+            let blobs = self.dir.path().join("data/docker/registry/v2/blobs/sha256");
+            blobs.join(&hex[..2]).join(hex).join("data")
+        };
+        assert!(path(digest).is_file(), "{digest} is not here");
+        std::fs::copy(path(other), path(digest)).expect("both are kept");
+    }
+
     /// Deletes the manifest behind `name:tag`.
     #[track_caller]
     pub fn delete(&self, name: &str) {

@@ -9,12 +9,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use protocol::envelope::Envelope;
+use protocol::id::FleetId;
 use protocol::keys::{Role, SecretKey};
 use protocol::manifest::{MAX_GENERATION_JUMP, Manifest};
 use protocol::release::Release;
 use serde_json::Value;
+use tests::by_hand::ByHand;
 use tests::docker;
-use tests::fleet::Fleet;
+use tests::fleet::Outcome;
 use tests::http::{free_port, get};
 use tests::services::Service;
 use tests::skip;
@@ -25,12 +27,12 @@ const SOON: Duration = Duration::from_secs(30);
 const PATIENCE: &str = "10";
 
 fn can_run() -> bool {
-    ["docker", "mosquitto_pub", "mosquitto_sub"].into_iter().all(skip::has)
+    ["docker", "mosquitto_passwd", "mosquitto_pub", "mosquitto_sub"].into_iter().all(skip::has)
 }
 
 /// The broker's owner, with the director's key where a forgery needs it.
 struct Attacker<'a> {
-    fleet: &'a Fleet,
+    fleet: &'a ByHand,
     host: String,
     port: String,
 }
@@ -50,11 +52,10 @@ enum Kept {
 }
 
 impl<'a> Attacker<'a> {
-    fn of(fleet: &'a Fleet) -> Self {
-        let text = std::fs::read_to_string(fleet.data().join("nodes/node-1/agent.toml")).unwrap();
-        let config: toml::Table = text.parse().unwrap();
-        let (host, port) = config["broker"]["address"].as_str().unwrap().split_once(':').unwrap();
-        Self { fleet, host: host.to_owned(), port: port.to_owned() }
+    fn of(fleet: &'a ByHand) -> Self {
+        let address = fleet.broker.address();
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        Self { fleet, host, port }
     }
 
     fn secret(&self, role: &str) -> SecretKey {
@@ -76,9 +77,7 @@ impl<'a> Attacker<'a> {
             As::Node(id) => id,
             As::Nobody => return command,
         };
-        let token =
-            std::fs::read_to_string(self.fleet.data().join(format!("tokens/{id}"))).unwrap();
-        command.args(["-i", id, "-u", id, "-P", token.trim()]);
+        command.args(["-i", id, "-u", id, "-P", &self.fleet.password(id)]);
         command
     }
 
@@ -109,18 +108,12 @@ impl<'a> Attacker<'a> {
     }
 }
 
-fn node(fleet: &Fleet, name: &str) -> Value {
-    let nodes = fleet.json(&["node", "ls"]);
-    let mut nodes = nodes["nodes"].as_array().unwrap().iter();
-    nodes.find(|node| node["name"] == name).unwrap().clone()
-}
-
-fn id(fleet: &Fleet, name: &str) -> String {
-    node(fleet, name)["id"].as_str().unwrap().to_owned()
+fn deploy(fleet: &ByHand, service: &Service) -> Outcome {
+    fleet.pith(&["deploy", "-f", &fleet.file("service.toml", &service.toml())])
 }
 
 /// Every node is back from what reading its manifest cost it, and runs what it should.
-fn await_settled(fleet: &Fleet) {
+fn await_settled(fleet: &ByHand) {
     let is_settled = |node: &Value| node["online"] == true && node["settled"] == true;
     until_true("every node is settled", SOON, || {
         let services = fleet.json(&["ps"])["services"].clone();
@@ -130,17 +123,12 @@ fn await_settled(fleet: &Fleet) {
 }
 
 /// Manifests that a node says it refused, by code.
-fn refused(fleet: &Fleet, name: &str) -> BTreeMap<String, u64> {
-    serde_json::from_value(node(fleet, name)["refused"].clone()).unwrap()
-}
-
-fn running(fleet: &Fleet) -> Vec<String> {
-    let running = docker::containers(&fleet.label()).into_iter().filter(|c| c.state == "running");
-    running.map(|c| c.id).collect()
+fn refused(fleet: &ByHand, name: &str) -> BTreeMap<String, u64> {
+    serde_json::from_value(fleet.node(name)["refused"].clone()).unwrap()
 }
 
 /// What Docker was made to do to containers and networks of this fleet since `from`.
-fn docker_events(fleet: &Fleet, from: &str) -> String {
+fn docker_events(fleet: &ByHand, from: &str) -> String {
     let filter = format!("label={}", fleet.label());
     docker::docker(&["events", "--since", from, "--until", &docker_time(), "--filter", &filter])
 }
@@ -200,6 +188,8 @@ fn forgeries(
     let own_release = Release { counter: release.counter + 1, ..release.into_inner() };
     let own_release = Envelope::sign(&own_release, &[&director]);
     let far = |manifest: &mut Manifest| manifest.version.generation += MAX_GENERATION_JUMP;
+    let last = |manifest: &mut Manifest| manifest.version.generation = u64::MAX;
+    let stolen = |manifest: &mut Manifest| manifest.fleet = FleetId::from_random([7; 16]);
     vec![
         ("bad_signature", bit_of_payload.to_bytes()),
         ("bad_signature", bit_of_signature.to_bytes()),
@@ -214,6 +204,8 @@ fn forgeries(
         ("unnamed_removal", by_director(&next(&manifest, |m| m.services.clear()))),
         ("bad_signature", by_director(&next(&manifest, |m| m.releases = vec![own_release]))),
         ("generation_jump", by_director(&next(&manifest, far))),
+        ("generation_jump", by_director(&next(&manifest, last))),
+        ("wrong_fleet", by_director(&next(&manifest, stolen))),
         ("wrong_epoch", by_director(&next(&manifest, |m| m.version.epoch += 1))),
         ("wrong_payload_type", manifest.releases[0].to_bytes()),
     ]
@@ -224,14 +216,14 @@ fn whatever_the_owner_of_the_broker_publishes_a_node_runs_what_it_ran_and_counts
     if !can_run() {
         return;
     }
-    let fleet = Fleet::start(2);
+    let fleet = ByHand::start(2);
     let port = free_port();
     let service = Service::new("hello", port);
-    let _ = fleet.deploy(&service).expect_code(0);
+    let _ = deploy(&fleet, &service).expect_code(0);
     let attacker = Attacker::of(&fleet);
-    let (victim, other) = (id(&fleet, "node-1"), id(&fleet, "node-2"));
+    let (victim, other) = (fleet.id("board-1"), fleet.id("board-2"));
     let older = attacker.manifest(&victim);
-    let _ = fleet.deploy(&service.clone().image("pith-demo:v2")).expect_code(0);
+    let _ = deploy(&fleet, &service.clone().image("pith-demo:v2")).expect_code(0);
     let (newest, of_another) = (attacker.manifest(&victim), attacker.manifest(&other));
     await_settled(&fleet);
     let forgeries = forgeries(&attacker, &older, &newest, &of_another);
@@ -240,26 +232,26 @@ fn whatever_the_owner_of_the_broker_publishes_a_node_runs_what_it_ran_and_counts
         *expected.entry((*code).to_owned()).or_default() += 1;
     }
 
-    let (before, seen) = (running(&fleet), node(&fleet, "node-1")["seen"].clone());
+    let (before, seen) = (fleet.running(), fleet.node("board-1")["seen"].clone());
     let from = docker_time();
     let messages: Vec<Vec<u8>> = forgeries.into_iter().map(|(_, bytes)| bytes).collect();
     assert!(attacker.publish(&As::Coordinator, &victim, &messages, Kept::No));
 
     let total = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
     until_true("every forgery is counted", SOON, || {
-        total(&refused(&fleet, "node-1")) >= total(&expected)
+        total(&refused(&fleet, "board-1")) >= total(&expected)
     });
-    assert_eq!(refused(&fleet, "node-1"), expected);
-    assert_eq!(refused(&fleet, "node-2"), BTreeMap::new());
+    assert_eq!(refused(&fleet, "board-1"), expected);
+    assert_eq!(refused(&fleet, "board-2"), BTreeMap::new());
     assert_eq!(docker_events(&fleet, &from), "", "no call changed anything in Docker");
-    assert_eq!((running(&fleet), &node(&fleet, "node-1")["seen"]), (before, &seen));
+    assert_eq!((fleet.running(), &fleet.node("board-1")["seen"]), (before, &seen));
     let events = fleet.pith(&["events"]).expect_code(0);
     for code in expected.keys() {
         assert!(events.stdout.contains(code), "{code} is no event: {}", events.stdout);
     }
 
     // The coordinator has its session back, and the generation that was forged is not taken.
-    let _ = fleet.deploy(&service).expect_code(0);
+    let _ = deploy(&fleet, &service).expect_code(0);
     assert!(get(fleet.address(1, port), "/").unwrap().1.starts_with("v1"));
 }
 
@@ -268,27 +260,27 @@ fn what_an_attacker_leaves_in_the_broker_is_not_run_and_does_not_stay_there() {
     if !can_run() {
         return;
     }
-    let fleet = Fleet::start(1);
+    let mut fleet = ByHand::start(1);
     let port = free_port();
     let service = Service::new("hello", port);
-    let _ = fleet.deploy(&service).expect_code(0);
+    let _ = deploy(&fleet, &service).expect_code(0);
     let attacker = Attacker::of(&fleet);
-    let victim = id(&fleet, "node-1");
+    let victim = fleet.id("board-1");
     let older = attacker.manifest(&victim);
-    let _ = fleet.deploy(&service.clone().image("pith-demo:v2")).expect_code(0);
+    let _ = deploy(&fleet, &service.clone().image("pith-demo:v2")).expect_code(0);
     let newest = attacker.manifest(&victim);
     await_settled(&fleet);
-    let before = running(&fleet);
+    let before = fleet.running();
     assert!(attacker.publish(&As::Coordinator, &victim, &[older], Kept::Yes));
 
     // The node starts anew, and may be given the poison first: the coordinator gets its session back meanwhile.
-    let agent = fleet.process(1, "agent").unwrap();
-    assert!(Command::new("kill").args(["-KILL", &agent.to_string()]).status().unwrap().success());
+    fleet.restart_agent(1);
+    let attacker = Attacker::of(&fleet);
     until_true("the broker keeps the newest again", SOON, || attacker.manifest(&victim) == newest);
     await_settled(&fleet);
-    assert_eq!(running(&fleet), before);
-    assert!(refused(&fleet, "node-1").keys().all(|code| code == "stale_generation"));
-    let _ = fleet.deploy(&service).expect_code(0);
+    assert_eq!(fleet.running(), before);
+    assert!(refused(&fleet, "board-1").keys().all(|code| code == "stale_generation"));
+    let _ = deploy(&fleet, &service).expect_code(0);
     assert!(get(fleet.address(1, port), "/").unwrap().1.starts_with("v1"));
 }
 
@@ -298,17 +290,87 @@ fn without_the_coordinators_token_nobody_writes_a_manifest_and_a_packet_of_10_mi
     if !can_run() {
         return;
     }
-    let fleet = Fleet::start(2);
+    let fleet = ByHand::start(2);
     let port = free_port();
     let service = Service::new("hello", port);
-    let _ = fleet.deploy(&service).expect_code(0);
+    let _ = deploy(&fleet, &service).expect_code(0);
     let attacker = Attacker::of(&fleet);
-    let (victim, other) = (id(&fleet, "node-1"), id(&fleet, "node-2"));
-    let (before, garbage) = (running(&fleet), vec![b"garbage".to_vec()]);
+    let (victim, other) = (fleet.id("board-1"), fleet.id("board-2"));
+    let (before, garbage) = (fleet.running(), vec![b"garbage".to_vec()]);
     assert!(!attacker.publish(&As::Nobody, &victim, &garbage, Kept::No), "no token, no session");
     attacker.publish(&As::Node(&other), &victim, &garbage, Kept::Yes);
     attacker.publish(&As::Coordinator, &victim, &[vec![b'x'; 10 << 20]], Kept::No);
-    let _ = fleet.deploy(&Service::new("other", free_port())).expect_code(0);
-    assert_eq!(refused(&fleet, "node-1"), BTreeMap::new(), "nothing of it arrived");
-    assert!(before.iter().all(|id| running(&fleet).contains(id)));
+    let _ = deploy(&fleet, &Service::new("other", free_port())).expect_code(0);
+    assert_eq!(refused(&fleet, "board-1"), BTreeMap::new(), "nothing of it arrived");
+    assert!(before.iter().all(|id| fleet.running().contains(id)));
+}
+
+/// Revisions of a service, with whether history marks them.
+fn retired(fleet: &ByHand) -> Vec<bool> {
+    let history = fleet.json(&["rollout", "history", "hello"]);
+    let revisions = history["revisions"].as_array().unwrap();
+    revisions.iter().map(|revision| revision["retired"] == true).collect()
+}
+
+#[test]
+fn nothing_brings_a_retired_release_back_neither_undo_nor_failure_nor_the_directors_key() {
+    if !can_run() {
+        return;
+    }
+    let mut fleet = ByHand::start(1);
+    let port = free_port();
+    let service = Service::new("hello", port).rollout("progress_deadline = \"3s\"");
+    let _ = deploy(&fleet, &service).expect_code(0);
+    let attacker = Attacker::of(&fleet);
+    let victim = fleet.id("board-1");
+    let of_first = attacker.manifest(&victim);
+    let early = fleet.pith(&["release", "retire", "hello", "--below", "2"]).expect_code(5);
+    assert!(early.stderr.contains("default needs release 1 of hello"), "{}", early.stderr);
+    let _ = deploy(&fleet, &service.clone().image("pith-demo:v2")).expect_code(0);
+
+    let done = fleet.pith(&["release", "retire", "hello", "--below", "2"]).expect_code(0);
+    assert_eq!(done.stdout, "hello: releases below 2 are retired; 1 node is told\n");
+    let again = fleet.json(&["release", "retire", "hello", "--below", "1"]);
+    assert_eq!((&again["unchanged"], &again["below"]), (&true.into(), &2.into()));
+    assert_eq!(retired(&fleet), [true, false]);
+    for undo in
+        [&["rollout", "undo", "hello"][..], &["rollout", "undo", "hello", "--to-revision", "1"]]
+    {
+        let refused = fleet.pith(undo).expect_code(5);
+        assert!(refused.stderr.contains("release 1 of hello is retired"), "{}", refused.stderr);
+    }
+    let events = fleet.pith(&["events", "hello"]).expect_code(0);
+    assert!(events.stdout.contains("releases below 2 are retired by"), "{}", events.stdout);
+
+    let _ = deploy(&fleet, &service.clone().image("pith-demo:v3")).expect_code(3);
+    assert!(get(fleet.address(1, port), "/").unwrap().1.starts_with("v2"));
+    await_settled(&fleet);
+
+    // The thief of the director's key has what the release key signed: the first release, and no manifest without its
+    // floor is needed to remember that.
+    let director = attacker.secret("director");
+    let old = opened(&of_first, &director);
+    let newest = opened(&attacker.manifest(&victim), &director);
+    await_settled(&fleet);
+    let replayed = next(&newest, |manifest| {
+        (manifest.services, manifest.releases) = (old.services.clone(), old.releases.clone());
+    });
+    let silent = next(&replayed, |manifest| manifest.retirements.clear());
+    let before = fleet.running();
+    let forgeries = [signed(&replayed, &director), signed(&silent, &director)];
+    assert!(attacker.publish(&As::Coordinator, &victim, &forgeries, Kept::No));
+    let expected = BTreeMap::from([("retired_release".to_owned(), 2)]);
+    until_true("both are counted", SOON, || refused(&fleet, "board-1") == expected);
+    assert_eq!(fleet.running(), before);
+
+    // The agent starts anew: what it remembers is on its disk.
+    fleet.restart_agent(1);
+    let attacker = Attacker::of(&fleet);
+    let none = || refused(&fleet, "board-1").is_empty();
+    until_true("the new process, which has refused nothing yet, has said so", SOON, none);
+    await_settled(&fleet);
+    assert!(attacker.publish(&As::Coordinator, &victim, &forgeries[1..], Kept::No));
+    let expected = BTreeMap::from([("retired_release".to_owned(), 1)]);
+    until_true("it is counted again", SOON, || refused(&fleet, "board-1") == expected);
+    assert!(get(fleet.address(1, port), "/").unwrap().1.starts_with("v2"));
 }

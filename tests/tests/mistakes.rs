@@ -79,8 +79,8 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
         &["web.toml:3", "not supported yet"],
     );
     check(
-        &[("web.toml", &format!("{WEB}privileged = true\n"))],
-        &["web.toml:3", "not supported yet"],
+        &[("web.toml", &format!("{WEB}[[ports]]\ntarget = 53\nprotocol = \"udp\"\n"))],
+        &["web.toml:5", "not supported yet"],
     );
 }
 

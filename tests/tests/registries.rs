@@ -92,6 +92,55 @@ fn a_tag_is_pinned_to_its_digest_and_the_node_pulls_by_it() {
 }
 
 #[test]
+fn a_plan_says_which_nodes_pull_and_how_large_and_nothing_fails_for_a_size() {
+    if !can_run() {
+        return;
+    }
+    let registry = Registry::start();
+    let image = registry.push("pith-demo:v1", "team/hello:v1");
+    let index = {
+        let _ = registry.push("pith-demo:v2", "team/hello:v2");
+        registry.push_index("team/hello", "v2", "amd64")
+    };
+    let fleet = Fleet::start(2);
+    let service = Service::new("hello", free_port());
+    let plan = |image: &str| {
+        let file = fleet.file("hello.toml", &service.clone().image(image).toml());
+        let text = fleet.pith(&["plan", "-f", &file]).expect_code(10).stdout;
+        let json = fleet.pith(&["plan", "-f", &file, "-o", "json"]).expect_code(10).stdout;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        (text, json)
+    };
+
+    let (text, json) = plan(&image);
+    let (arch, bytes) =
+        (docker::docker(&["info", "-f", "{{.Architecture}}"]), registry.bytes("team/hello:v1"));
+    let pulls = json["pulls"].as_array().unwrap();
+    let named: Vec<_> = pulls.iter().map(|pull| pull["node"].as_str().unwrap()).collect();
+    assert_eq!(named, ["node-1", "node-2"], "{json}");
+    assert!(pulls.iter().all(|pull| pull["bytes"] == bytes), "{bytes} on {arch}: {json}");
+    assert!(text.contains("pull: node-1, node-2: at most "), "{text}");
+    if arch == "x86_64" {
+        let (_, json) = plan(&index);
+        assert_eq!(json["pulls"][0]["bytes"], registry.bytes("team/hello:v2"), "{json}");
+    }
+
+    let _ = fleet.deploy(&service.clone().image(&image)).expect_code(0);
+    let file = fleet.file("more.toml", &service.clone().image(&image).env("MORE", "1").toml());
+    let text = fleet.pith(&["plan", "-f", &file]).expect_code(10).stdout;
+    assert!(text.contains("pull: nothing, every node that takes it has the image"), "{text}");
+    let (text, json) = plan("pith-demo:v1");
+    assert!(text.contains("pull: nothing, only the local Docker has the image"), "{text}");
+    assert_eq!((&json["image_is_local"], &json["pulls"]), (&true.into(), &serde_json::json!([])));
+
+    let pinned = format!("{}@{}", registry.image("team/hello"), registry.digest("team/hello:v2"));
+    registry.stop();
+    let (text, json) = plan(&pinned);
+    assert!(text.contains("pull: node-1, node-2: size unknown ("), "{text}");
+    assert!(json["pulls"][0]["bytes"].is_null(), "{json}");
+}
+
+#[test]
 fn an_image_that_the_registry_does_not_know_is_refused_at_deploy_with_its_name() {
     if !can_run() {
         return;
@@ -175,6 +224,43 @@ fn an_image_that_vanishes_between_deploy_and_pull_fails_and_the_old_release_stay
     let _ = detached.expect_code(0);
     let outcome = fleet.pith(&["rollout", "status", "hello", "--watch"]);
     check_failed(&fleet, port, &before, outcome, &["image_not_found", &image]);
+}
+
+#[test]
+fn other_bytes_under_a_pinned_digest_are_never_run_and_the_old_release_stays() {
+    if !can_run() {
+        return;
+    }
+    let registry = Registry::start();
+    let (fleet, port) = fleet_with_hello();
+    let before = running(&fleet);
+    let other = registry.push("pith-demo:v3", "team/other:v3");
+    assert_eq!(other, registry.image("team/other:v3"));
+    let agent = fleet.process(1, "agent").unwrap().to_string();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &agent]).status().unwrap().success());
+    };
+    // What the digest was pinned to stands in the signed release; then the registry's owner serves something else for it. The
+    // image is like no other: what the engine has pulled once, and verified, it does not ask for again.
+    let swapped = |name: &str, swap: &dyn Fn()| {
+        let image = registry.push_bytes(1, name);
+        signal("-STOP");
+        let detached = fleet.pith(&["deploy", "hello", "--image", &image, "--detach"]);
+        swap();
+        signal("-CONT");
+        let _ = detached.expect_code(0);
+        fleet.pith(&["rollout", "status", "hello", "--watch"])
+    };
+    let outcome = swapped("team/manifest:v2", &|| {
+        registry.swap(&registry.digest("team/manifest:v2"), &registry.digest("team/other:v3"));
+    });
+    check_failed(&fleet, port, &before, outcome, &["pull_failed", "verification failed"]);
+    let outcome = swapped("team/layer:v2", &|| {
+        let (layer, other) =
+            (registry.first_layer("team/layer:v2"), registry.first_layer("team/other:v3"));
+        registry.swap(&layer, &other);
+    });
+    check_failed(&fleet, port, &before, outcome, &["pull_failed", "verification failed"]);
 }
 
 #[test]

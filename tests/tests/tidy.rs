@@ -29,7 +29,11 @@ const CONFINED: [(&str, &[&str], &str); 5] = [
         "Docker's client lives in the engine alone",
     ),
     ("rumqttc::", &["mqtt/", "coordinator/tests/", TIDY], "the MQTT client lives in mqtt/ alone"),
-    ("clap::", &["coordinator/src/cli.rs", "tests/"], "arguments are read in cli.rs alone"),
+    (
+        "clap::",
+        &["coordinator/src/cli.rs", "coordinator/src/cli/arguments.rs", "tests/"],
+        "arguments are read in cli.rs and cli/arguments.rs alone",
+    ),
     (
         "tokio::",
         &["mqtt/", "proxy/", "agent/", "coordinator/", "tests/"],
@@ -37,6 +41,12 @@ const CONFINED: [(&str, &[&str], &str); 5] = [
     ),
     ("#[ignore", &[TIDY], "a test that is not run is not a test"),
 ];
+
+/// Text that the state of the agent's loop does without: what it hears comes in, what is to be done goes out.
+const NOT_IN_THE_LOOP: [&str; 6] =
+    ["tokio", "std::fs", "async ", "clock::", "failpoint::", "sampler::memory"];
+/// The loop's files that may: how it is run, its shell and its tests.
+const AROUND_THE_LOOP: [&str; 2] = ["agent/src/event_loop/shell.rs", "agent/src/event_loop/tests"];
 
 /// Crates that must never be in the graph of what runs on a board.
 const NOT_ON_BOARDS: [&str; 5] = ["clap", "rusqlite", "rmqtt", "regex", "axum"];
@@ -127,6 +137,19 @@ fn confined_words_stay_where_they_belong() {
 }
 
 #[test]
+fn the_state_of_the_agents_loop_does_no_io() {
+    let is_state = |path: &str| {
+        path.starts_with("agent/src/event_loop/")
+            && !AROUND_THE_LOOP.iter().any(|around| path.starts_with(around))
+    };
+    for (path, text) in files(".rs").into_iter().filter(|(path, _)| is_state(path)) {
+        for word in NOT_IN_THE_LOOP {
+            assert!(!text.contains(word), "{path} names `{word}`: an act of the shell does that");
+        }
+    }
+}
+
+#[test]
 fn files_stay_readable_in_one_sitting() {
     for (path, text) in files(".rs") {
         let lines = text.lines().count();
@@ -157,5 +180,22 @@ fn the_decision_records_and_the_plan_are_where_the_map_says() {
     let map = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
     for (name, _) in ARROWS {
         assert!(map.contains(&format!("`{name}/`")), "ARCHITECTURE.md does not place {name}/");
+    }
+}
+
+#[test]
+fn the_tests_that_security_md_names_are_there() {
+    let text = fs::read_to_string(root().join("SECURITY.md")).expect("SECURITY.md");
+    let all: String = files(".rs").into_iter().map(|(_, text)| text).collect();
+    let rows = text.lines().filter(|line| line.starts_with("| ") && line.contains(".rs`"));
+    assert!(rows.clone().count() > 15, "the table of attacks is gone");
+    for row in rows {
+        for word in row.split(|c: char| c.is_whitespace() || ",;`|".contains(c)) {
+            if word.ends_with(".rs") {
+                assert!(root().join(word).exists(), "SECURITY.md: no {word}");
+            } else if word.matches('_').count() > 3 {
+                assert!(all.contains(&format!("fn {word}(")), "SECURITY.md: no test {word}");
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use protocol::release::{Image, Release};
 use protocol::spec;
 
 use super::identity::{Identity, Ours};
+use crate::policy::Admitted;
 
 /// Everything a container is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,10 @@ pub struct ContainerSpec {
     pub address: Ipv4Addr,
     /// A file of the agent's, mounted read-only over `/etc/hosts`.
     pub hosts_file: PathBuf,
+    /// What it gets of the node.
+    pub access: Admitted,
+    /// Its secrets: files on the node, in memory, and where they are inside.
+    pub secrets: Vec<(PathBuf, String)>,
 }
 
 /// A named volume in a container.
@@ -45,7 +50,7 @@ pub struct Mount {
 }
 
 impl ContainerSpec {
-    /// An instance of `release`.
+    /// An instance of `release`, with nothing of the node yet ([`Self::with_access`]).
     #[must_use]
     pub fn of_release(
         ours: &Ours,
@@ -76,7 +81,26 @@ impl ContainerSpec {
             mounts: spec.volumes.iter().map(mount).collect(),
             address,
             hosts_file,
+            access: Admitted::default(),
+            secrets: Vec::new(),
         }
+    }
+
+    /// The same with what the node's policy admitted.
+    #[must_use]
+    pub fn with_access(self, access: Admitted) -> Self {
+        Self { access, ..self }
+    }
+
+    /// The same with its secrets, as files and as variables.
+    #[must_use]
+    pub fn with_secrets(
+        mut self,
+        files: Vec<(PathBuf, String)>,
+        variables: BTreeMap<String, String>,
+    ) -> Self {
+        self.process.env.extend(variables);
+        Self { secrets: files, ..self }
     }
 
     /// The same with a hook's command, and without volumes that an instance may write at that moment.

@@ -3,6 +3,7 @@
 //! Speaks to 20.10 and newer over the unix socket. The client's own timeout ends with the response's head, so every call
 //! here runs under a deadline of ours that covers the body too.
 
+mod access;
 mod classify;
 mod create;
 mod events;
@@ -21,7 +22,9 @@ use bollard::Docker as Client;
 use bollard::errors::Error as ClientError;
 use bollard::query_parameters as query;
 use http::header::HeaderValue;
+use protocol::id::ServiceName;
 use protocol::release::Image;
+use protocol::spec::HostAccess;
 
 use super::container::{Container, ContainerSpec};
 use super::error::EngineError;
@@ -163,6 +166,10 @@ impl Engine for Docker {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
         create::create(self.client()?, self.host().await?, spec).await
+    }
+
+    async fn access(&self, id: &str) -> Result<Option<(ServiceName, HostAccess)>, EngineError> {
+        access::of_container(self.client()?, id).await
     }
 
     async fn start(&self, id: &str) -> Result<(), EngineError> {

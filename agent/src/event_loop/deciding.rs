@@ -2,20 +2,20 @@
 //! service.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use planner::Now;
-use planner::node::{Decision, LedgerChange, Probed, Step, Verdict, decide};
+use planner::node::{Decision, History, LedgerChange, Probed, Step, Verdict, decide};
 use protocol::id::{ReleaseId, ServiceName, Template};
 use protocol::manifest::HookRun;
 use protocol::release::Image;
 use proxy::{Applied, ClientError, Fleet, Route, Snapshot, Table};
 use tracing::{debug, info, warn};
 
+use super::acts::{Act, Surroundings};
 use super::agent::Agent;
-use super::{Event, tell};
-use crate::engine::{ContainerState, Engine};
-use crate::failpoint;
+use crate::engine::ContainerState;
 use crate::observe::gather::Scope;
 use crate::observe::{self};
 use crate::probe::ProbeTarget;
@@ -31,25 +31,25 @@ const PROXY_RETRY_MS: u64 = 250;
 /// A moment that the planner names and that is over already is looked at again after this.
 const OVERDUE_PAUSE_MS: u64 = 100;
 
-impl<E: Engine> Agent<E> {
+impl Agent {
     /// Images that assignments and history need on this node.
     pub(super) fn needed_images(&self) -> Vec<Image> {
         let Some(wanted) = &self.wanted else { return Vec::new() };
         let hooks = wanted.hooks.values().map(|hook| &hook.release);
         let assigned = wanted.assignments.values().flat_map(|a| a.releases()).chain(hooks);
-        let kept = self.histories.values().flat_map(|h| [&h.running, &h.last_good]);
-        let ids: BTreeSet<_> = assigned.chain(kept.flatten().map(|k| &k.release)).collect();
+        let kept = self.histories.values().flat_map(History::kept);
+        let ids: BTreeSet<_> = assigned.chain(kept.map(|k| &k.release)).collect();
         ids.into_iter().filter_map(|id| wanted.releases.get(id)).map(|r| r.image.clone()).collect()
     }
 
-    /// After a gathering: notes what happened since the last one and tells the prober whom to ask.
-    pub(super) fn remember(&mut self, now: Now) {
-        let probed = |id: &str| self.prober.probed(id).unwrap_or_default();
+    /// After a gathering: notes what happened since the last one and says whom to probe.
+    pub(super) fn remember(&mut self, around: &dyn Surroundings, now: Now) {
+        let probed = |id: &str| around.probed(id).unwrap_or_default();
         for (service, ended) in self.memory.see(&self.facts, probed, now) {
             let why = if ended.oom { "killed for its memory" } else { "ended by itself" };
             warn!(%service, container = ended.name, code = ended.code, oom = ended.oom, "instance ended");
             let message = format!("{} {why}, code {}", ended.name, ended.code);
-            self.voice.event(Some(service), None, &message);
+            self.tell(Some(service), None, &message);
         }
         let services = self.facts.containers.iter().flatten().map(|c| c.identity.service.clone());
         for name in services.collect::<BTreeSet<_>>() {
@@ -69,29 +69,37 @@ impl<E: Engine> Agent<E> {
             let spec = release.spec(&self.node.environment);
             Some(ProbeTarget {
                 container: container.id.clone(),
-                address: container.address?,
+                // In the node's own network it answers where the node does.
+                address: match spec.host.network {
+                    true => Ipv4Addr::LOCALHOST,
+                    false => container.address?,
+                },
                 started: self.memory.containers.get(&container.id)?.started,
                 health: Arc::new(spec.health.clone()),
                 targets: spec.ports.iter().map(|port| port.target).collect(),
             })
         });
-        self.prober.set(targets.collect());
+        let targets = targets.collect();
+        self.acts.push(Act::Probe(targets));
     }
 
     /// Decides, and begins what was decided. Without a manifest nothing is decided: what runs goes on.
-    pub(super) fn decide(&mut self, now: Now) {
+    pub(super) fn decide(&mut self, around: &dyn Surroundings, now: Now) {
         if self.gathering.away_since.is_some() || !self.is_everything_known() {
             return;
         }
-        self.look_at_progress(now);
+        self.voice.has_news = true;
+        self.look_at_progress(around, now);
         self.look_at_pulls(now);
         let Some(wanted) = &self.wanted else { return };
-        let probed = |id: &str| -> Probed { self.prober.probed(id).unwrap_or_default() };
+        let probed = |id: &str| -> Probed { around.probed(id).unwrap_or_default() };
         let pulled = self.writing.images_pulled().iter().map(|image| image.pin.clone());
         let pulled = if self.settings.remove_images { pulled.collect() } else { BTreeSet::new() };
         let environment = &self.node.environment;
         self.observed = observe::assemble(&self.facts, &self.memory, environment, probed, pulled);
-        self.observed.memory_available = crate::sampler::memory_available();
+        self.observed.memory_available = around.memory_available();
+        self.observed.policy = self.policy_state().unwrap_or_default();
+        self.observed.secrets = self.copies.keys().cloned().collect();
         let decisions = decide(wanted, &self.observed, &self.histories, now);
         self.is_undecided = false;
         let names: BTreeSet<&ServiceName> = decisions.services.keys().collect();
@@ -148,12 +156,12 @@ impl<E: Engine> Agent<E> {
     }
 
     /// The last instance that became available moves a rollout's clock, and so it is with the candidate's.
-    fn look_at_progress(&mut self, now: Now) {
+    fn look_at_progress(&mut self, around: &dyn Surroundings, now: Now) {
         let Some(wanted) = &self.wanted else { return };
         for (name, history) in &self.histories {
             if let Some(running) = &history.running {
-                let available_at =
-                    self.available_at(name, &running.release, &running.template, now);
+                let known = (&running.release, &running.template);
+                let available_at = self.available_at(name, known, around, now);
                 let service = self.memory.service(name, now);
                 service.progress_at = service.progress_at.max(available_at.unwrap_or_default());
             }
@@ -161,8 +169,9 @@ impl<E: Engine> Agent<E> {
         for (name, assignment) in &wanted.assignments {
             let Some(candidate) = &assignment.candidate else { continue };
             let environment = &self.node.environment;
-            let template = Template::of(&candidate.release, environment, candidate.restarts);
-            let available_at = self.available_at(name, &candidate.release, &template, now);
+            let template = candidate.template(environment);
+            let known = (&candidate.release, &template);
+            let available_at = self.available_at(name, known, around, now);
             let service = self.memory.service(name, now);
             let before = service.candidate_progress_at;
             service.candidate_progress_at = before.max(available_at.unwrap_or_default());
@@ -173,8 +182,8 @@ impl<E: Engine> Agent<E> {
     fn available_at(
         &self,
         service: &ServiceName,
-        release: &ReleaseId,
-        template: &Template,
+        (release, template): (&ReleaseId, &Template),
+        around: &dyn Surroundings,
         now: Now,
     ) -> Option<Now> {
         let release = self.wanted.as_ref()?.releases.get(release)?;
@@ -182,7 +191,7 @@ impl<E: Engine> Agent<E> {
         let containers = self.facts.containers.iter().flatten();
         containers
             .filter(|c| c.identity.service == *service && c.identity.template == *template)
-            .filter_map(|c| self.prober.probed(&c.id)?.ready_since)
+            .filter_map(|c| around.probed(&c.id)?.ready_since)
             .map(|since| since.plus(min_ready_ms))
             .filter(|at| *at <= now)
             .max()
@@ -194,6 +203,7 @@ impl<E: Engine> Agent<E> {
         let environment = &self.node.environment;
         let (gateways, containers) = (self.facts.gateways(environment), self.facts.addresses());
         let addresses = Addresses {
+            fleet: &self.node.fleet,
             environment,
             listen: &self.settings.listen,
             gateways: &gateways,
@@ -201,9 +211,9 @@ impl<E: Engine> Agent<E> {
             own: self.settings.address,
         };
         let wanted = routes::routes(&self.plans, addresses);
-        let peers = self.wanted.as_ref().map(|wanted| &wanted.peers.callers);
-        let fleet = peers.and_then(|callers| {
-            routes::fleet(&self.settings.listen, self.settings.fleet_port, callers)
+        let fleet = self.wanted.as_ref().and_then(|wanted| {
+            let (listen, between) = (&self.settings.listen, &self.settings.between);
+            routes::fleet(listen, between, &self.node.fleet, &wanted.peers)
         });
         let is_foreign = |route: &Route| routes::parse_route_id(environment, &route.id).is_none();
         let is_other =
@@ -253,23 +263,12 @@ impl<E: Engine> Agent<E> {
         let table = Table { version: self.table_version, routes, fleet };
         let names = services.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(" ");
         debug!(services = names, version = table.version, "table set");
-        self.routing = Some(services);
         self.closed_at = now.plus(CLOSED_RETRY_MS);
-        let number = failpoint::before(&format!("route {names}"));
-        let (events, proxy) = (self.events.clone(), self.proxy.clone());
-        tokio::task::spawn_local(async move {
-            let result = set(&proxy, &table).await;
-            tell(&events, Event::TableSet { number, result }).await;
-        });
+        self.acts.push(Act::SetTable { services: services.clone(), table });
+        self.routing = Some(services);
     }
 
-    pub(super) fn table_set(
-        &mut self,
-        number: u64,
-        result: Result<(Applied, Snapshot), ClientError>,
-        now: Now,
-    ) {
-        failpoint::after(number);
+    pub(super) fn table_set(&mut self, result: Result<(Applied, Snapshot), ClientError>, now: Now) {
         let services = self.routing.take().unwrap_or_default();
         self.decide_by(now);
         let (applied, snapshot) = match result {
@@ -310,7 +309,7 @@ impl<E: Engine> Agent<E> {
         {
             warn!(%reason, message, "the fleet port is not open");
             let text = format!("other nodes cannot call services of this one: {message}");
-            self.voice.event(None, Some(*reason), &text);
+            self.tell(None, Some(*reason), &text);
         }
         self.fleet_port_trouble = trouble;
     }
@@ -353,9 +352,4 @@ impl<E: Engine> Agent<E> {
 /// Gives a release up.
 fn is_final(step: &Step) -> bool {
     matches!(step, Step::Record(LedgerChange::GiveUp { .. }))
-}
-
-async fn set(proxy: &proxy::Client, table: &Table) -> Result<(Applied, Snapshot), ClientError> {
-    let applied = proxy.set(table).await?;
-    Ok((applied, proxy.get().await?))
 }

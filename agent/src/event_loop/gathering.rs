@@ -2,16 +2,13 @@
 
 use planner::Now;
 use protocol::reason::Reason;
-use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
+use super::acts::{Act, Surroundings};
 use super::agent::{Agent, COALESCE_MS};
-use super::{Event, Shared, tell};
-use crate::engine::{Engine, EngineError};
-use crate::observe::gather::{Gathered, Inquiry, Scope, gather};
-use crate::probe::{Counting, Prober};
-use proxy::Client;
-use tokio::sync::mpsc;
+use crate::engine::EngineError;
+use crate::observe::gather::{Gathered, Scope};
+use crate::probe::Counting;
 
 /// Hints may be lost: everything is looked at this often.
 const FULL_INTERVAL_MS: u64 = 15_000;
@@ -31,7 +28,9 @@ pub(super) struct Gathering {
     begun: u64,
     /// Of the last one that came back with containers.
     pub(super) number: u64,
-    /// When that one began.
+    /// Of the last one that came back with images.
+    pub(super) images_number: u64,
+    /// When the one with containers began.
     pub(super) fresh_at: Option<Now>,
     full_at: Now,
     /// When the engine answered last, whatever was asked.
@@ -44,16 +43,6 @@ pub(super) struct Gathering {
     pub(super) is_proxy_away: bool,
 }
 
-/// A task that ends with the loop.
-#[derive(Debug)]
-pub(super) struct Watching(AbortHandle);
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Gathering {
     pub(super) fn new(now: Now) -> Self {
         Self {
@@ -62,6 +51,7 @@ impl Gathering {
             is_under_way: false,
             begun: 0,
             number: 0,
+            images_number: 0,
             fresh_at: None,
             full_at: now.plus(FULL_INTERVAL_MS),
             answered_at: now,
@@ -112,55 +102,15 @@ impl Gathering {
     }
 }
 
-/// Starts the tasks that bring news; they end when dropped.
-pub(super) fn watch<E: Engine>(
-    executor: &Shared<E>,
-    proxy: &Client,
-    events: &mpsc::Sender<Event>,
-) -> (Prober, Vec<Watching>) {
-    let (mut news, sender) = (executor.engine.events(&executor.ours), events.clone());
-    let engine = tokio::task::spawn_local(async move {
-        while let Some(event) = news.next().await {
-            tell(&sender, Event::Engine(event)).await;
-        }
-    });
-    let (mut changes, sender) = (proxy.watch(), events.clone());
-    let proxy = tokio::task::spawn_local(async move {
-        loop {
-            let event = changes.next().await;
-            tell(&sender, Event::Proxy(event)).await;
-        }
-    });
-    let sender = events.clone();
-    // A full queue means that the loop is about to look anyway; what is known is read from the prober.
-    let prober = Prober::start(executor.engine.clone(), move |changed| {
-        let _ = sender.try_send(Event::Probe(changed));
-    });
-    let tasks = [engine, proxy].map(|task| Watching(task.abort_handle()));
-    (prober, tasks.into())
-}
-
-impl<E: Engine> Agent<E> {
+impl Agent {
     pub(super) fn begin_gathering(&mut self, now: Now) {
         let Some(scope) = self.gathering.take(now) else { return };
         let number = self.gathering.begun;
-        let (events, executor, proxy) =
-            (self.events.clone(), Shared::clone(&self.executor), self.proxy.clone());
-        let images = self.needed_images();
-        tokio::task::spawn_local(async move {
-            let inquiry = Inquiry {
-                engine: &executor.engine,
-                proxy: &proxy,
-                ours: &executor.ours,
-                images: &images,
-                hosts_file: &executor.hosts_file,
-            };
-            let gathered = gather(inquiry, scope, number, now).await;
-            tell(&events, Event::Gathered(Box::new(gathered))).await;
-        });
+        let (images, policy) = (self.needed_images(), self.policy.clone());
+        self.acts.push(Act::Gather { scope, number, began: now, images, policy });
     }
 
-    pub(super) fn gathered(&mut self, gathered: Gathered, now: Now) {
+    pub(super) fn gathered(&mut self, gathered: Gathered, around: &dyn Surroundings, now: Now) {
         let Gathered { number, began, engine, proxy, scope } = gathered;
         self.gathering.is_under_way = false;
         match proxy {
@@ -181,8 +131,11 @@ impl<E: Engine> Agent<E> {
                     self.gathering.number = number;
                     self.gathering.fresh_at = Some(began);
                 }
+                if scope.images {
+                    self.gathering.images_number = number;
+                }
                 self.facts.apply(from);
-                self.remember(now);
+                self.remember(around, now);
                 self.decide_by(now);
             }
             Err(error) => {
@@ -204,10 +157,10 @@ impl<E: Engine> Agent<E> {
     pub(super) fn engine_away(&mut self, error: &EngineError, scope: Scope, since: Now, now: Now) {
         if self.gathering.away_since.is_none() {
             warn!(%error, "the container engine does not answer; nothing is decided until it does");
-            self.voice.event(None, Some(Reason::EngineUnavailable), &error.to_string());
+            self.tell(None, Some(Reason::EngineUnavailable), &error.to_string());
             self.gathering.away_since = Some(since);
             self.memory.engine_went_away(since);
-            self.prober.count(Counting::Suspended);
+            self.acts.push(Act::Count(Counting::Suspended));
         }
         self.gathering.want(scope.and(Scope::ALL), now.plus(AWAY_PAUSE_MS));
     }
@@ -230,9 +183,9 @@ impl<E: Engine> Agent<E> {
         self.gathering.back_at = Some(now);
         let away_ms = now.since(since);
         info!(away_ms, "the container engine answers again");
-        self.voice.event(None, None, "the container engine answers again");
+        self.tell(None, None, "the container engine answers again");
         self.memory.engine_came_back(away_ms);
-        self.prober.count(Counting::Normal);
+        self.acts.push(Act::Count(Counting::Normal));
         self.gathering.want(Scope::ALL, now.plus(COALESCE_MS));
     }
 }

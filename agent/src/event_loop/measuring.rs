@@ -7,31 +7,19 @@ use planner::node::Life;
 use protocol::hello::Traffic;
 use protocol::manifest::{Assignment, Candidate};
 
+use super::acts::Act;
 use super::agent::Agent;
-use super::{Event, Shared, tell};
-use crate::engine::Engine;
 use crate::observe::gather::Scope;
 use crate::traffic;
 
 /// Percent of its limit that each measured container uses.
-pub(super) type MemoryPercents = BTreeMap<String, u8>;
+pub type MemoryPercents = BTreeMap<String, u8>;
 
-impl<E: Engine> Agent<E> {
+impl Agent {
     /// Asks; the answers come as events.
     pub(super) fn begin_measuring(&mut self, now: Now) {
         self.gathering.want(Scope { proxy: true, ..Scope::NOTHING }, now);
-        let limited: Vec<String> = self.judged_containers();
-        let (events, executor) = (self.events.clone(), Shared::clone(&self.executor));
-        tokio::task::spawn_local(async move {
-            let mut percents = MemoryPercents::new();
-            for container in limited {
-                // A container that is gone meanwhile, or an engine that is away, says nothing about the release.
-                if let Ok(Some(percent)) = executor.engine.memory_percent(&container).await {
-                    percents.insert(container, percent);
-                }
-            }
-            tell(&events, Event::Measured(percents)).await;
-        });
+        self.acts.push(Act::Measure(self.judged_containers()));
     }
 
     /// What the proxy counted of services with a candidate that takes requests, which is judged by it.

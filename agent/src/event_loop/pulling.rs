@@ -6,11 +6,10 @@ use protocol::id::ServiceName;
 use protocol::release::{Image, Pin};
 use tracing::{info, warn};
 
+use super::acts::Act;
 use super::agent::Agent;
 use super::writing::Job;
-use super::{Event, Shared, tell};
-use crate::engine::{Engine, EngineError, PullError, PullUpdate};
-use crate::failpoint;
+use crate::engine::{EngineError, PullError, PullUpdate};
 use crate::ledger::Pulled;
 use crate::observe::gather::Scope;
 use crate::observe::memory::Pulling;
@@ -26,33 +25,32 @@ const UNKNOWN_FAILURES: u32 = 5;
 
 const MIB: u64 = 1 << 20;
 
-impl<E: Engine> Agent<E> {
+impl Agent {
     pub(super) fn begin_pull(&mut self, service: &ServiceName, image: Image, now: Now) {
         let pin = image.pin.clone();
-        if matches!(self.memory.pulls.get(&pin), Some(Pulling::Underway { .. })) {
+        // One that came and that nobody has looked for since is not known to be here yet.
+        let looked = self.gathering.images_number;
+        let is_unseen = self.images_seen_from.get(&pin).is_some_and(|from| looked < *from);
+        if is_unseen || matches!(self.memory.pulls.get(&pin), Some(Pulling::Underway { .. })) {
             return;
         }
         info!(%service, image = image.reference, "pull");
-        let number = failpoint::before(&format!("pull {service}"));
         let failures = self.memory.pulls.get(&pin).map_or(0, failures);
         let progress = format!("pulling {}", image.reference);
-        let credentials = self.registries.credentials_for(&image.reference);
-        let mut pull = self.executor.engine.pull(&image, credentials.as_ref());
+        self.last_pull += 1;
+        let (service, number) = (service.clone(), self.last_pull);
+        self.acts.push(Act::Pull { service, image: image.clone(), number });
         let state =
             Pulling::Underway { image, progress, moved_at: now, is_stalled: false, failures };
         self.memory.pulls.insert(pin.clone(), state);
-        let (events, key) = (self.events.clone(), pin.clone());
-        let task = tokio::task::spawn_local(async move {
-            while let Some(update) = pull.next().await {
-                tell(&events, Event::Pull { pin: pin.clone(), update }).await;
-            }
-        });
-        self.pulls.insert(key, task.abort_handle());
-        failpoint::after(number);
+        self.pulls.insert(pin, number);
         self.decide_by(now);
     }
 
-    pub(super) fn pulled(&mut self, pin: Pin, update: PullUpdate, now: Now) {
+    pub(super) fn pulled(&mut self, pin: Pin, number: u64, update: PullUpdate, now: Now) {
+        if self.pulls.get(&pin) != Some(&number) {
+            return;
+        }
         let Some(Pulling::Underway { image, progress, moved_at, is_stalled, failures }) =
             self.memory.pulls.get_mut(&pin)
         else {
@@ -75,6 +73,7 @@ impl<E: Engine> Agent<E> {
                 info!(image = image.reference, "pulled");
                 self.memory.pulls.remove(&pin);
                 self.pulls.remove(&pin);
+                self.images_seen_from.insert(pin, self.gathering.next_number());
                 self.writing.push(Job::Image { image, is_here: Pulled::Here });
                 self.gathering.want(Scope { images: true, ..Scope::NOTHING }, now);
             }
@@ -101,6 +100,8 @@ impl<E: Engine> Agent<E> {
             }
         }
         // A failure of an image that came by another way, or that nothing names any more, is forgotten.
+        let looked = self.gathering.images_number;
+        self.images_seen_from.retain(|_, from| looked < *from);
         let needed = self.needed_images();
         let facts = &self.facts;
         self.memory.pulls.retain(|pin, pulling| {
@@ -113,10 +114,10 @@ impl<E: Engine> Agent<E> {
     pub(super) fn image_step(&mut self, step: ImageStep, now: Now) {
         match step {
             ImageStep::CancelPull(pin) => {
-                if let Some(task) = self.pulls.remove(&pin) {
-                    task.abort();
-                }
                 self.memory.pulls.remove(&pin);
+                if self.pulls.remove(&pin).is_some() {
+                    self.acts.push(Act::CancelPull(pin));
+                }
                 self.decide_by(now);
             }
             ImageStep::Remove(pin) => self.remove_image(pin),
@@ -126,15 +127,11 @@ impl<E: Engine> Agent<E> {
     fn remove_image(&mut self, pin: Pin) {
         let pulled = self.writing.images_pulled().iter().find(|image| image.pin == pin);
         let Some(image) = pulled.cloned() else { return };
-        if !self.removing_images.insert(pin.clone()) {
+        if !self.removing_images.insert(pin) {
             return;
         }
         info!(image = image.reference, "image removed");
-        let (events, executor) = (self.events.clone(), Shared::clone(&self.executor));
-        tokio::task::spawn_local(async move {
-            let result = executor.engine.remove_image(&image).await;
-            tell(&events, Event::ImageRemoved { pin, result }).await;
-        });
+        self.acts.push(Act::RemoveImage(image));
     }
 
     /// One that is in use stays in [`Agent::removing_images`] until the agent starts anew: whoever uses it is not ours.

@@ -17,17 +17,13 @@ use protocol::reason::Reason;
 use protocol::report::{EngineState, Report};
 use protocol::topic::Up;
 use serde::Serialize;
-use tokio::sync::mpsc;
-use tracing::warn;
 
-use super::Settings;
+use super::acts::{Act, Surroundings};
 use super::agent::Agent;
-use crate::clock;
-use crate::engine::Engine;
+use crate::inbox::Refusal;
 use crate::link::Outgoing;
-use crate::network;
 use crate::report::{self, Obstacle, Sources};
-use crate::sampler::Sampler;
+use crate::sampler::Disk;
 
 /// Changes within this are one report.
 const REPORT_PAUSE_MS: u64 = 50;
@@ -46,42 +42,43 @@ const MAX_EVENT_CHARS: usize = 400;
 #[derive(Debug)]
 pub(super) struct Voice {
     key: SecretKey,
-    outgoing: mpsc::Sender<Outgoing>,
     agent_started_ms: u64,
+    cores: u32,
     boot_id: String,
     sequence: u64,
     last: Option<Report>,
     is_up: bool,
+    /// Something that a report tells of may have changed since one was made.
+    pub(super) has_news: bool,
     report_at: Now,
     hello_at: Now,
     hello_pause_ms: u64,
     load_at: Now,
     /// The proxy was asked for its counters, for the load that is due.
     is_counted: bool,
-    sampler: Option<Sampler>,
 }
 
 impl Voice {
     pub(super) fn new(
         key: SecretKey,
-        outgoing: mpsc::Sender<Outgoing>,
-        agent_started_ms: u64,
+        boot_id: &str,
+        (agent_started_ms, cores): (u64, u32),
         now: Now,
     ) -> Self {
         Self {
             key,
-            outgoing,
             agent_started_ms,
-            boot_id: clock::boot_id(),
+            cores,
+            boot_id: boot_id.to_owned(),
             sequence: 0,
             last: None,
             is_up: false,
+            has_news: true,
             report_at: now,
             hello_at: now,
             hello_pause_ms: HELLO_AGAIN_MS,
             load_at: now,
             is_counted: false,
-            sampler: None,
         }
     }
 
@@ -93,17 +90,31 @@ impl Voice {
         self.load_at = now;
         self.report_at = now;
         self.last = None;
+        self.has_news = true;
     }
 
-    pub(super) fn is_down(&mut self) {
+    /// What a hello says has changed.
+    pub(super) fn hello_is_due_at(&mut self, now: Now) {
+        self.hello_at = now;
+        self.hello_pause_ms = HELLO_AGAIN_MS;
+    }
+
+    pub(super) const fn is_down(&mut self) {
         self.is_up = false;
+    }
+
+    /// Whether what there is to say was said.
+    pub(super) const fn is_told(&self) -> bool {
+        self.is_up && !self.has_news
     }
 
     /// When something is due. Reports are due on change only.
     pub(super) fn wake_at(&self, now: Now) -> Now {
         let load_at = if self.is_up { self.load_at } else { now.plus(LOAD_INTERVAL_MS) };
         let hello_at = if self.is_up { self.hello_at } else { load_at };
-        let report_at = if self.report_at > now { self.report_at } else { load_at };
+        // One that is due and cannot be said yet follows from an event.
+        let is_due_later = self.has_news && self.report_at > now;
+        let report_at = if is_due_later { self.report_at } else { load_at };
         load_at.min(hello_at).min(report_at)
     }
 
@@ -122,46 +133,25 @@ impl Voice {
         is_due
     }
 
-    pub(super) fn event(
-        &mut self,
-        service: Option<ServiceName>,
-        reason: Option<Reason>,
-        message: &str,
-    ) {
-        let message = message.chars().take(MAX_EVENT_CHARS).collect();
-        let event = hello::Event { service, reason, message };
-        self.say_json(Up::Event, &event);
+    /// What a hello says has changed.
+    pub(super) fn greet_again(&mut self, now: Now) {
+        self.hello_at = now;
     }
 
-    /// The first refusal with a code is news, the others are counted.
-    pub(super) fn refused(&mut self, code: &str, message: &str, count: u64) {
-        if count == 1 {
-            let text = format!("manifest refused: {code}: {message}");
-            self.event(None, Some(Reason::ManifestRefused), &text);
+    /// Nobody took what was said. A report is said again; what else was lost is said anew in time.
+    pub(super) fn unsaid(&mut self, subject: Up) {
+        if subject == Up::Report {
+            self.last = None;
+            self.has_news = true;
         }
     }
 
-    fn say_json<T: Serialize>(&mut self, subject: Up, value: &T) {
-        let payload = serde_json::to_vec(value).expect("plain data serialises");
-        self.put(Outgoing { subject, payload });
-    }
-
-    fn put(&mut self, outgoing: Outgoing) -> bool {
-        let subject = outgoing.subject;
-        let result = self.outgoing.try_send(outgoing);
-        if result.is_err() {
-            warn!(?subject, "nobody takes what the node says");
-        }
-        result.is_ok()
-    }
-
-    fn report(&mut self, report: Report, now: Now) {
+    fn report(&mut self, report: Report, now: Now) -> Outgoing {
         let payload = Envelope::sign(&report, &[&self.key]).to_bytes();
-        if self.put(Outgoing { subject: Up::Report, payload }) {
-            self.sequence = report.sequence;
-            self.last = Some(report);
-        }
+        self.sequence = report.sequence;
+        self.last = Some(report);
         self.report_at = now.plus(REPORT_PAUSE_MS);
+        Outgoing { subject: Up::Report, payload }
     }
 
     fn says_the_same(&self, report: &Report) -> bool {
@@ -169,19 +159,41 @@ impl Voice {
     }
 }
 
-impl<E: Engine> Agent<E> {
+impl Agent {
+    /// Something that happened, as people read it.
+    pub(super) fn tell(
+        &mut self,
+        service: Option<ServiceName>,
+        reason: Option<Reason>,
+        message: &str,
+    ) {
+        let message = message.chars().take(MAX_EVENT_CHARS).collect();
+        let event = hello::Event { service, reason, message };
+        self.acts.push(Act::Say(plain(Up::Event, &event)));
+    }
+
+    /// The first refusal with a code is news, the others are counted.
+    pub(super) fn tell_refused(&mut self, reason: Reason, refusal: &Refusal) {
+        let Refusal { what, code, message, count } = refusal;
+        if *count == 1 {
+            let text = format!("{what} refused: {code}: {message}");
+            self.tell(None, Some(reason), &text);
+        }
+    }
+
     /// Says what is due.
-    pub(super) fn say(&mut self, now: Now) {
-        if now >= self.voice.report_at {
+    pub(super) fn say(&mut self, around: &mut dyn Surroundings, now: Now) {
+        if self.voice.has_news && now >= self.voice.report_at {
             self.say_report(now);
         }
         if !self.voice.is_up {
             return;
         }
         if self.voice.hello_is_due(now) {
-            self.say_hello();
+            self.say_hello(around, now);
             // Nobody says when a report was lost on its way: the coordinator would wait for it for ever.
             self.voice.last = None;
+            self.voice.has_news = true;
         }
         self.voice.load_is_due_within(self.load_interval_ms(), now);
         if now >= self.voice.load_at {
@@ -193,7 +205,7 @@ impl<E: Engine> Agent<E> {
             }
             self.voice.is_counted = false;
             self.voice.load_at = now.plus(self.load_interval_ms());
-            self.say_load();
+            self.say_load(around);
         }
     }
 
@@ -203,7 +215,9 @@ impl<E: Engine> Agent<E> {
             // What was decided under the manifest before says nothing about this one.
             return;
         }
+        self.voice.has_news = false;
         let none = BTreeMap::new();
+        let alarms = self.freshness.alarms();
         let sources = Sources {
             node: &self.node,
             agent_started_ms: self.voice.agent_started_ms,
@@ -219,10 +233,12 @@ impl<E: Engine> Agent<E> {
                 None => EngineState::Ready,
             },
             obstacle: obstacle.as_ref(),
+            alarms: &alarms,
         };
         let report = report::build(sources, self.voice.sequence + 1, now);
         if !self.voice.says_the_same(&report) {
-            self.voice.report(report, now);
+            let outgoing = self.voice.report(report, now);
+            self.acts.push(Act::Say(outgoing));
         }
     }
 
@@ -242,11 +258,9 @@ impl<E: Engine> Agent<E> {
         Some(Obstacle { reason, message: message.to_owned() })
     }
 
-    fn say_hello(&mut self) {
-        let mut nonce = [0u8; 16];
-        if let Err(error) = getrandom::fill(&mut nonce) {
-            warn!(%error, "no randomness for a hello");
-        }
+    fn say_hello(&mut self, around: &mut dyn Surroundings, now: Now) {
+        let nonce = hex(&around.nonce());
+        self.freshness.asked(nonce.clone(), self.voice.hello_at, now);
         let hello = Hello {
             format: FORMAT,
             fleet: self.node.fleet.clone(),
@@ -257,21 +271,24 @@ impl<E: Engine> Agent<E> {
             labels: self.settings.labels.clone(),
             formats: (1..=FORMAT).collect(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            nonce: hex(&nonce),
+            nonce,
             boot_id: self.voice.boot_id.clone(),
             seen: self.version(),
             capacity: self.capacity(),
-            address: self.address().to_string(),
-            fleet_port: self.settings.fleet_port.map(NonZeroU16::get),
+            address: self.address(around).to_string(),
+            fleet_port: self.settings.between.port.map(NonZeroU16::get),
+            policy: self.policy_state(),
+            root_version: Some(self.inbox.trust().root.version),
+            seal_key: self.settings.vault.seal_key(),
+            seen_sha256: self.seen.as_ref().map(|seen| seen.payload_sha256.clone()),
         };
         let payload = Envelope::sign(&hello, &[&self.voice.key]).to_bytes();
-        self.voice.put(Outgoing { subject: Up::Hello, payload });
+        self.acts.push(Act::Say(Outgoing { subject: Up::Hello, payload }));
     }
 
     /// Where other nodes and people reach this one, as far as it can know.
-    fn address(&self) -> IpAddr {
-        let Settings { address, broker, .. } = &self.settings;
-        let found = address.or_else(|| network::own_address(*broker));
+    fn address(&self, around: &dyn Surroundings) -> IpAddr {
+        let found = self.settings.address.or_else(|| around.own_address());
         found.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
@@ -284,25 +301,20 @@ impl<E: Engine> Agent<E> {
             },
             None => Capacity {
                 architecture: own_architecture().to_owned(),
-                cores: std::thread::available_parallelism()
-                    .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
+                cores: self.voice.cores,
                 memory_bytes: 0,
             },
         }
     }
 
-    fn say_load(&mut self) {
-        let seen = self.version();
-        if self.voice.sampler.is_none()
-            && let Some(info) = &self.facts.info
-        {
-            self.voice.sampler = Sampler::new(info.root_dir.clone().into());
-        }
-        let Some(sampler) = &mut self.voice.sampler else { return };
-        let load = sampler.sample(seen);
-        self.facts.disk_used_percent = sampler.disk().map(crate::sampler::Disk::used_percent);
+    fn say_load(&mut self, around: &mut dyn Surroundings) {
+        let Some(info) = &self.facts.info else { return };
+        let Some(load) = around.load(&info.root_dir, self.version()) else { return };
+        let disk = load.disk_used.zip(load.disk_total);
+        let disk = disk.map(|(used_bytes, total_bytes)| Disk { used_bytes, total_bytes });
+        self.facts.disk_used_percent = disk.map(Disk::used_percent);
         let load = Load { traffic: self.traffic(), ..load };
-        self.voice.say_json(Up::Load, &load);
+        self.acts.push(Act::Say(plain(Up::Load, &load)));
     }
 
     /// A candidate that takes requests is looked at as often as whoever judges it asks.
@@ -327,6 +339,10 @@ impl<E: Engine> Agent<E> {
     }
 }
 
+fn plain<T: Serialize>(subject: Up, value: &T) -> Outgoing {
+    Outgoing { subject, payload: serde_json::to_vec(value).expect("plain data serialises") }
+}
+
 /// This program's own architecture in the words of images, until the engine has told its own.
 fn own_architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -342,8 +358,7 @@ mod tests {
 
     #[test]
     fn a_hello_is_soon_repeated_and_then_ever_more_rarely_anew_with_each_connection() {
-        let (outgoing, _said) = mpsc::channel(1);
-        let mut voice = Voice::new(crate::testing::node_key(), outgoing, 0, Now(0));
+        let mut voice = Voice::new(crate::testing::node_key(), "boot", (0, 1), Now(0));
         for connected_s in [0, 5_000] {
             voice.is_up(Now(connected_s * 1000));
             let seconds = connected_s..connected_s + 3_000;
@@ -355,8 +370,7 @@ mod tests {
 
     #[test]
     fn whoever_begins_to_judge_a_candidate_does_not_wait_for_the_load_of_a_settled_node() {
-        let (outgoing, _said) = mpsc::channel(1);
-        let mut voice = Voice::new(crate::testing::node_key(), outgoing, 0, Now(0));
+        let mut voice = Voice::new(crate::testing::node_key(), "boot", (0, 1), Now(0));
         voice.load_at = Now(LOAD_INTERVAL_MS);
         voice.load_is_due_within(LOAD_INTERVAL_MS, Now(5_000));
         assert_eq!(voice.load_at, Now(LOAD_INTERVAL_MS), "what is due sooner stays so");

@@ -5,18 +5,18 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use planner::Now;
-use planner::node::{Instance, LedgerChange, Life, Step};
-use protocol::id::{ReleaseId, ServiceName, Template};
+use planner::node::{History, Instance, LedgerChange, Life, Step};
+use protocol::id::{ReleaseId, SecretName, ServiceName, Template};
 use protocol::manifest::HookKind;
 use protocol::reason::Reason;
+use protocol::secret;
 use tracing::{info, warn};
 
+use super::acts::Act;
 use super::agent::Agent;
 use super::writing::Job;
-use super::{Event, Shared, tell};
-use crate::engine::{Engine, EngineError};
-use crate::execute::{self, Creation, Done, StepError, Task};
-use crate::failpoint;
+use crate::engine::{Action, EngineError};
+use crate::execute::{self, Creation, Done, StepError, Task, ToUnseal};
 use crate::observe::gather::Scope;
 use crate::observe::memory::Blame;
 
@@ -34,16 +34,28 @@ pub(super) struct Underway {
     kind: Kind,
 }
 
+/// A failure that waits for its evidence, with what is known of it already.
+#[derive(Debug)]
+pub(super) struct Collecting {
+    change: LedgerChange,
+    probe: Option<String>,
+    /// Code, and whether it was killed for its memory.
+    exit: Option<(i64, bool)>,
+}
+
 #[derive(Debug, Clone)]
 enum Kind {
-    Create,
+    /// And whether the network of the service is made first.
+    Create {
+        makes_network: bool,
+    },
     Start(String),
     Stop(String, Blame),
-    Remove,
+    Remove(String),
     Network,
 }
 
-impl<E: Engine> Agent<E> {
+impl Agent {
     pub(super) fn begin(&mut self, service: &ServiceName, step: Step, now: Now) {
         let task = match step {
             Step::Record(change) => return self.begin_record(service, change),
@@ -54,10 +66,16 @@ impl<E: Engine> Agent<E> {
                     None => return,
                 }
             }
-            Step::Start { container } => Task::Start { container },
+            Step::Start { container } => {
+                let secrets = self.to_unseal(service, &container).map(Box::new);
+                Task::Start { container, secrets }
+            }
             Step::Terminate { container } => Task::Terminate { container },
             Step::Kill { container } => Task::Kill { container },
-            Step::Remove { container } => Task::Remove { container },
+            Step::Remove { container } => {
+                let name = self.instance(service, &container).map(|i| i.name.clone());
+                Task::Remove { name: name.unwrap_or_default(), container }
+            }
             Step::CreateNetwork => Task::CreateNetwork { service: service.clone() },
             Step::RemoveNetwork => {
                 let network = self.facts.network(&self.node.environment, service);
@@ -73,13 +91,7 @@ impl<E: Engine> Agent<E> {
         let underway = self.underway(service, &task, now);
         self.busy.insert(service.clone());
         self.steps.insert(service.clone(), underway);
-        let number = failpoint::before(&format!("{name} {service}"));
-        let (events, executor) = (self.events.clone(), Shared::clone(&self.executor));
-        let service = service.clone();
-        tokio::task::spawn_local(async move {
-            let result = executor.execute(&task).await;
-            tell(&events, Event::StepDone { service, number, result }).await;
-        });
+        self.acts.push(Act::Execute { service: service.clone(), name, task });
     }
 
     fn describe(&self, service: &ServiceName, task: &Task) -> String {
@@ -93,10 +105,10 @@ impl<E: Engine> Agent<E> {
                     Some(kind) => format!("create {}", kind.as_str()),
                 }
             }
-            Task::Start { container } => format!("start {}", named(container)),
+            Task::Start { container, .. } => format!("start {}", named(container)),
             Task::Terminate { container } => format!("stop {}", named(container)),
             Task::Kill { container } => format!("kill {}", named(container)),
-            Task::Remove { container } => format!("remove {}", named(container)),
+            Task::Remove { container, .. } => format!("remove {}", named(container)),
             Task::CreateNetwork { .. } => "create network".to_owned(),
             Task::RemoveNetwork { .. } => "remove network".to_owned(),
         }
@@ -110,16 +122,19 @@ impl<E: Engine> Agent<E> {
         };
         let (template, otherwise, kind) = match task {
             Task::Create(creation) => {
-                (Some(creation.template.0.clone()), Reason::CreateFailed, Kind::Create)
+                let kind = Kind::Create { makes_network: creation.network.is_none() };
+                (Some(creation.template.0.clone()), Reason::CreateFailed, kind)
             }
-            Task::Start { container } => {
+            Task::Start { container, .. } => {
                 (template(container), Reason::StartFailed, Kind::Start(container.clone()))
             }
             Task::Terminate { container } | Task::Kill { container } => {
                 let kind = Kind::Stop(container.clone(), blame(container));
                 (None, Reason::WaitingForStop, kind)
             }
-            Task::Remove { .. } => (None, Reason::WaitingForStop, Kind::Remove),
+            Task::Remove { container, .. } => {
+                (None, Reason::WaitingForStop, Kind::Remove(container.clone()))
+            }
             Task::CreateNetwork { .. } | Task::RemoveNetwork { .. } => {
                 (None, Reason::WaitingForStop, Kind::Network)
             }
@@ -144,6 +159,7 @@ impl<E: Engine> Agent<E> {
         let mut used: BTreeSet<Ipv4Addr> = self.facts.used_addresses();
         used.extend(network.iter().map(|network| network.gateway));
         Some(Creation {
+            copies: self.copies_for(service, &template),
             service: service.clone(),
             release: (release, Arc::clone(document)),
             template: (template, slot),
@@ -154,24 +170,55 @@ impl<E: Engine> Agent<E> {
         })
     }
 
+    fn to_unseal(&self, service: &ServiceName, container: &str) -> Option<ToUnseal> {
+        let instance = self.instance(service, container)?;
+        let release = self.wanted.as_ref()?.releases.get(&instance.release)?;
+        let copies = self.copies_for(service, &instance.template);
+        Some(ToUnseal { name: instance.name.clone(), release: Arc::clone(release), copies })
+    }
+
+    /// Copies of the versions that a template is made with.
+    fn copies_for(&self, service: &ServiceName, template: &Template) -> Vec<secret::Copy> {
+        let environment = &self.node.environment;
+        let kept = self.histories.get(service).into_iter().flat_map(History::kept);
+        let kept = kept.map(|kept| (kept.template.clone(), &kept.secrets));
+        let wanted = self.wanted.as_ref();
+        let assignment = wanted.and_then(|wanted| wanted.assignments.get(service));
+        let candidate = assignment.and_then(|a| a.candidate.as_ref());
+        let hook = wanted.and_then(|wanted| wanted.hooks.get(service));
+        let asked = assignment.map(|a| (a.template(environment), &a.secrets)).into_iter();
+        let asked = asked.chain(candidate.map(|c| (c.template(environment), &c.secrets)));
+        let asked = asked.chain(hook.map(|h| (h.template(environment), &h.secrets)));
+        let mut known = kept.chain(asked);
+        let Some((_, versions)) = known.find(|(of_it, _)| of_it == template) else {
+            return Vec::new();
+        };
+        let copy = |(name, version): (&SecretName, &u64)| {
+            self.copies.get(&(name.clone(), *version)).cloned()
+        };
+        versions.iter().filter_map(copy).collect()
+    }
+
     pub(super) fn step_done(
         &mut self,
         service: &ServiceName,
-        number: u64,
         result: Result<Done, StepError>,
         now: Now,
     ) {
-        failpoint::after(number);
         self.busy.remove(service);
         self.seen_from.insert(service.clone(), self.gathering.next_number());
         let Some(underway) = self.steps.remove(service) else { return };
         let scope = match (&underway.kind, &result) {
-            (Kind::Create | Kind::Network, Ok(_)) => {
+            (Kind::Create { makes_network: true } | Kind::Network, Ok(_)) => {
                 Scope { containers: true, networks: true, ..Scope::NOTHING }
             }
-            (Kind::Start(_) | Kind::Stop(..) | Kind::Remove, Ok(_)) => {
-                Scope { containers: true, ..Scope::NOTHING }
-            }
+            (
+                Kind::Create { makes_network: false }
+                | Kind::Start(_)
+                | Kind::Stop(..)
+                | Kind::Remove(_),
+                Ok(_),
+            ) => Scope { containers: true, ..Scope::NOTHING },
             (_, Err(_)) => Scope { images: true, ..Scope::USUAL },
         };
         self.gathering.want(scope, now);
@@ -184,13 +231,25 @@ impl<E: Engine> Agent<E> {
         }
     }
 
+    /// News of what a step under way does: its end is followed by a look in any case, and one for the news would only
+    /// have to be waited for before that.
+    pub(super) fn is_own_doing(&self, container: &str, action: Action) -> bool {
+        self.steps.values().any(|step| match (&step.kind, action) {
+            (Kind::Create { .. }, Action::Create) => true,
+            (Kind::Start(own), Action::Start) | (Kind::Remove(own), Action::Destroy) => {
+                own == container
+            }
+            _ => false,
+        })
+    }
+
     fn step_succeeded(&mut self, service: &ServiceName, kind: &Kind, done: &Done, now: Now) {
         match kind {
             // An engine that went away right after it may have stopped the container itself.
             Kind::Start(_) if self.gathering.away_since.is_some() => {}
             Kind::Start(container) => self.memory.started(container),
             Kind::Stop(container, blame) => self.memory.told_to_stop(container, *blame, now),
-            Kind::Create | Kind::Remove | Kind::Network => {}
+            Kind::Create { .. } | Kind::Remove(_) | Kind::Network => {}
         }
         if let Done::Created { address } = done {
             self.last_addresses.insert(service.clone(), *address);
@@ -230,11 +289,10 @@ impl<E: Engine> Agent<E> {
 
     /// Evidence is collected before a failure is written down.
     fn begin_record(&mut self, service: &ServiceName, change: LedgerChange) {
-        let number = failpoint::before(&format!("{} {service}", word(&change)));
         self.busy.insert(service.clone());
         let service = service.clone();
         let LedgerChange::GiveUp { evidence_of: Some(container), .. } = &change else {
-            self.writing.push(Job::Record { service, number, change, evidence: None });
+            self.writing.push(Job::Record { service, change, evidence: None });
             return;
         };
         let seen = self.instance(&service, container);
@@ -243,25 +301,29 @@ impl<E: Engine> Agent<E> {
             Life::Exited(exit) => Some((exit.code, exit.oom)),
             Life::Created | Life::Running { .. } | Life::Stopping { .. } => None,
         });
-        let (events, executor) = (self.events.clone(), Shared::clone(&self.executor));
         let container = container.clone();
-        tokio::task::spawn_local(async move {
-            let log = executor.log_tail(&container).await;
-            let evidence = execute::evidence(probe, exit, log);
-            tell(&events, Event::Evidence { service, number, change, evidence }).await;
-        });
+        self.acts.push(Act::CollectEvidence { service: service.clone(), container });
+        self.collecting.insert(service, Collecting { change, probe, exit });
+    }
+
+    pub(super) fn evidence_is_there(&mut self, service: ServiceName, log: Vec<String>) {
+        let Some(Collecting { change, probe, exit }) = self.collecting.remove(&service) else {
+            return;
+        };
+        let evidence = Some(execute::evidence(probe, exit, log));
+        self.writing.push(Job::Record { service, change, evidence });
     }
 
     /// A change of a service's history is durable.
     pub(super) fn recorded(&mut self, service: &ServiceName, change: LedgerChange, now: Now) {
         self.busy.remove(service);
         match change {
-            LedgerChange::Begin { kept, room } => {
+            LedgerChange::Begin { kept, room, .. } => {
                 info!(%service, revision = kept.revision, release = kept.release.short(), ?room, "begun");
                 let remembered = self.memory.service(service, now);
                 remembered.progress_at = now;
                 remembered.failure = None;
-                self.voice.event(
+                self.tell(
                     Some(service.clone()),
                     None,
                     &match room.stop_first {
@@ -275,29 +337,20 @@ impl<E: Engine> Agent<E> {
             }
             LedgerChange::Complete(_) => {
                 info!(%service, "complete");
-                self.voice.event(Some(service.clone()), None, "complete");
+                self.tell(Some(service.clone()), None, "complete");
             }
             LedgerChange::GiveUp { failed, reason, message, .. } => {
                 warn!(%service, revision = failed.revision, %reason, message, "given up");
                 let text = format!("revision {} given up: {message}", failed.revision);
-                self.voice.event(Some(service.clone()), Some(reason), &text);
+                self.tell(Some(service.clone()), Some(reason), &text);
             }
             LedgerChange::Forget => {
                 info!(%service, "removed");
-                self.voice.event(Some(service.clone()), None, "removed");
+                self.tell(Some(service.clone()), None, "removed");
                 self.memory.services.remove(service);
                 self.last_addresses.remove(service);
                 self.seen_from.remove(service);
             }
         }
-    }
-}
-
-fn word(change: &LedgerChange) -> &'static str {
-    match change {
-        LedgerChange::Begin { .. } => "begin",
-        LedgerChange::Complete(_) => "complete",
-        LedgerChange::GiveUp { .. } => "give up",
-        LedgerChange::Forget => "forget",
     }
 }

@@ -1,7 +1,12 @@
 //! The whole loop on a fake engine, a real proxy in this process and a ledger on disk.
 
+mod acts;
 mod board;
+mod freshness;
 mod peers;
+mod policy;
+mod secrets;
+mod trust;
 
 use std::time::Duration;
 
@@ -32,7 +37,7 @@ fn a_manifest_is_acknowledged_only_when_it_is_in_the_ledger() {
         let report = board.until("an acknowledgement", |r| r.seen.generation == 1).await;
         board.kill_agent().await;
         let ledger = board.ledger().await;
-        assert_eq!(ledger.seen().unwrap().version, report.seen);
+        assert_eq!(ledger.contents().seen().unwrap().version, report.seen);
     });
 }
 

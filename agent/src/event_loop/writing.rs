@@ -1,5 +1,5 @@
-//! Writes to the ledger, one after another. The ledger is away while it is written; decisions go on from what was
-//! durable last, and nothing acts on a change before it is back.
+//! Writes to the ledger, one after another. While one is under way decisions go on from what was durable last, and nothing
+//! acts on a change before it is durable itself.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -9,16 +9,15 @@ use planner::node::{LedgerChange, Wanted};
 use protocol::acceptance::{self, Accepted};
 use protocol::envelope::Envelope;
 use protocol::id::{ReleaseId, ServiceName};
+use protocol::keys::Root;
 use protocol::manifest::{Assignment, Manifest};
 use protocol::release::Image;
 use protocol::report::Evidence;
 use tracing::{error, info};
 
+use super::acts::Act;
 use super::agent::Agent;
-use super::{Event, tell};
-use crate::engine::Engine;
-use crate::failpoint;
-use crate::ledger::{Ledger, LedgerError, Pulled};
+use crate::ledger::{Contents, LedgerError, Pulled};
 use crate::observe::gather::Scope;
 
 /// After a write that failed. Nothing of the node moves meanwhile: what is not durable is not acted on.
@@ -26,7 +25,7 @@ const RETRY_MS: u64 = 2_000;
 
 /// A change to write.
 #[derive(Debug)]
-pub(crate) enum Job {
+pub enum Job {
     /// A manifest.
     Accept {
         /// It, with its releases.
@@ -34,12 +33,17 @@ pub(crate) enum Job {
         /// As it is kept.
         envelope: Envelope,
     },
+    /// The next trust root.
+    Succeed {
+        /// It.
+        root: Box<Root>,
+        /// The one trusted until then.
+        before: Box<Root>,
+    },
     /// What the planner decided for a service.
     Record {
         /// The service.
         service: ServiceName,
-        /// The step's number, for failpoints.
-        number: u64,
         /// The change.
         change: LedgerChange,
         /// What was seen of the failure.
@@ -52,47 +56,64 @@ pub(crate) enum Job {
         /// Which of the two.
         is_here: Pulled,
     },
+    /// Nothing but the floor of the time, which every change carries.
+    Floor,
 }
 
-/// The ledger and what waits to be written.
+/// A change, and the ledger with it: durable before anything acts on it.
+#[derive(Debug)]
+pub struct Write {
+    /// The change.
+    pub job: Job,
+    /// Everything that is to be on the disk then.
+    pub contents: Arc<Contents>,
+}
+
+/// What is durable and what waits to be.
 #[derive(Debug)]
 pub(super) struct Writing {
-    /// None while a write is under way.
-    ledger: Option<Ledger>,
+    contents: Arc<Contents>,
+    boot_id: String,
+    opened_at: Now,
     queue: VecDeque<Job>,
+    is_under_way: bool,
     is_accepting: bool,
     retry_at: Option<Now>,
     trouble: Option<String>,
-    images_pulled: Vec<Image>,
 }
 
 impl Writing {
-    pub(super) fn new(ledger: Ledger) -> Self {
-        let images_pulled = ledger.images_pulled().to_vec();
-        let queue = VecDeque::new();
+    pub(super) fn new(contents: Arc<Contents>, boot_id: String, opened_at: Now) -> Self {
         Self {
-            ledger: Some(ledger),
-            queue,
+            contents,
+            boot_id,
+            opened_at,
+            queue: VecDeque::new(),
+            is_under_way: false,
             is_accepting: false,
             retry_at: None,
             trouble: None,
-            images_pulled,
         }
     }
 
-    /// At most one job per service, one per image and one manifest wait: the queue needs no other bound.
+    /// At most one job per service, one per image, one floor and one manifest or root wait: the queue needs no other bound.
     pub(super) fn push(&mut self, job: Job) {
-        self.is_accepting |= matches!(job, Job::Accept { .. });
+        self.is_accepting |= matches!(job, Job::Accept { .. } | Job::Succeed { .. });
         self.queue.push_back(job);
     }
 
-    /// Whether a manifest is on its way to the disk.
-    pub(super) fn is_accepting(&self) -> bool {
+    /// Whether a manifest or a trust root is on its way to the disk.
+    pub(super) const fn is_accepting(&self) -> bool {
         self.is_accepting
     }
 
+    /// Whether everything is durable.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.is_under_way
+    }
+
     pub(super) fn images_pulled(&self) -> &[Image] {
-        &self.images_pulled
+        self.contents.images_pulled()
     }
 
     /// Why the last write failed.
@@ -100,77 +121,89 @@ impl Writing {
         self.trouble.as_deref()
     }
 
-    pub(super) fn wake_at(&self) -> Option<Now> {
+    pub(super) const fn wake_at(&self) -> Option<Now> {
         self.retry_at
     }
-}
 
-async fn write(
-    ledger: &mut Ledger,
-    job: &Job,
-    in_use: Option<&BTreeSet<ReleaseId>>,
-) -> Result<(), LedgerError> {
-    match job {
-        Job::Accept { accepted, envelope } => {
-            ledger.accept(accepted, envelope.clone(), in_use).await
-        }
-        Job::Record { service, change, evidence, .. } => {
-            ledger.record(service, change.clone(), evidence.clone()).await
-        }
-        Job::Image { image, is_here } => ledger.set_pulled(image, *is_here).await,
+    /// The floor of the time that is durable.
+    pub(super) fn floor_s(&self) -> u64 {
+        self.contents.floor_s()
+    }
+
+    fn with(&self, job: &Job, in_use: Option<&BTreeSet<ReleaseId>>, floor_s: u64) -> Contents {
+        let next = match job {
+            Job::Accept { accepted, envelope } => {
+                self.contents.accept(accepted, envelope.clone(), in_use)
+            }
+            Job::Succeed { root, before } => self.contents.succeed(root, before),
+            Job::Record { service, change, evidence } => {
+                self.contents.record(service, change.clone(), evidence.clone(), &self.boot_id)
+            }
+            Job::Image { image, is_here } => self.contents.set_pulled(image, *is_here),
+            Job::Floor => Contents::clone(&self.contents),
+        };
+        next.raise_floor(floor_s)
     }
 }
 
-impl<E: Engine> Agent<E> {
+impl Agent {
     pub(super) fn begin_writing(&mut self, now: Now) {
-        if self.writing.retry_at.is_some_and(|at| now < at) || self.writing.queue.is_empty() {
+        let is_paused = self.writing.retry_at.is_some_and(|at| now < at);
+        if is_paused || self.writing.is_under_way {
             return;
         }
-        let Some(mut ledger) = self.writing.ledger.take() else { return };
         let Some(job) = self.writing.queue.pop_front() else { return };
         self.writing.retry_at = None;
-        let events = self.events.clone();
+        self.writing.is_under_way = true;
         let in_use = self.facts.releases_in_use();
-        tokio::task::spawn_local(async move {
-            let result = write(&mut ledger, &job, in_use.as_ref()).await;
-            tell(&events, Event::Written { ledger: Box::new(ledger), job, result }).await;
-        });
+        let floor_s = self.settings.between.floor.unix_s();
+        let contents = Arc::new(self.writing.with(&job, in_use.as_ref(), floor_s));
+        self.acts.push(Act::Write(Box::new(Write { job, contents })));
     }
 
-    pub(super) fn written(
-        &mut self,
-        ledger: Ledger,
-        job: Job,
-        result: Result<(), LedgerError>,
-        now: Now,
-    ) {
-        self.histories = ledger.histories();
-        self.seen = ledger.seen();
-        self.writing.images_pulled = ledger.images_pulled().to_vec();
-        self.writing.ledger = Some(ledger);
+    pub(super) fn written(&mut self, write: Write, result: Result<(), LedgerError>, now: Now) {
+        let Write { job, contents } = write;
+        self.writing.is_under_way = false;
         if let Err(reason) = result {
             error!(%reason, "the ledger cannot be written: nothing moves until it can");
             if self.writing.trouble.is_none() {
-                self.voice.event(None, None, &format!("the ledger cannot be written: {reason}"));
+                self.tell(None, None, &format!("the ledger cannot be written: {reason}"));
             }
             self.writing.trouble = Some(reason.to_string());
             self.writing.queue.push_front(job);
             self.writing.retry_at = Some(now.plus(RETRY_MS));
             return;
         }
+        self.histories = contents.histories(&self.writing.boot_id, self.writing.opened_at);
+        self.seen = contents.seen();
+        self.floors.clone_from(contents.floors());
+        self.writing.contents = contents;
         self.writing.trouble = None;
         match job {
             Job::Accept { accepted, .. } => {
                 self.writing.is_accepting = false;
+                self.trust_as_kept();
                 self.accepted(&accepted, now);
             }
-            Job::Record { service, number, change, .. } => {
-                failpoint::after(number);
-                self.recorded(&service, change, now);
+            Job::Succeed { root, .. } => {
+                self.writing.is_accepting = false;
+                self.trust_as_kept();
+                info!(version = root.version, epoch = root.epoch, "trust root accepted");
+                self.tell(None, None, &format!("trust root {} accepted", root.version));
+                self.voice.greet_again(now);
             }
-            Job::Image { .. } => {}
+            Job::Record { service, change, .. } => self.recorded(&service, change, now),
+            Job::Image { .. } | Job::Floor => {}
         }
         self.decide_by(now);
+    }
+
+    /// The trust that is durable now. What was accepted before it stays accepted: nothing that runs ends by it.
+    fn trust_as_kept(&mut self) {
+        let trust = self.writing.contents.trust(&self.first_root);
+        if let Some(early) = self.inbox.set_trust(trust) {
+            self.manifests.push_front(early);
+        }
     }
 
     fn accepted(&mut self, accepted: &Accepted, now: Now) {
@@ -202,11 +235,12 @@ impl<E: Engine> Agent<E> {
 
     /// At the start: the manifest that was accepted last, verified again.
     pub(super) fn recall(&mut self) {
-        let Some(envelope) = self.writing.ledger.as_ref().and_then(Ledger::manifest) else {
+        let contents = Arc::clone(&self.writing.contents);
+        let Some(envelope) = contents.manifest() else {
             info!("no manifest yet: nothing is touched until one comes");
             return;
         };
-        match acceptance::reread(&envelope.to_bytes(), &self.root, &self.node) {
+        match acceptance::reread(&envelope.to_bytes(), self.inbox.trust(), &self.node) {
             Ok(accepted) => {
                 self.want(&accepted.manifest);
                 self.is_undecided = true;
@@ -217,12 +251,28 @@ impl<E: Engine> Agent<E> {
         }
     }
 
+    /// Finds the copies that open; each stays sealed until a container is started with it.
+    fn open_copies(&mut self) {
+        self.copies.clear();
+        for copy in self.writing.contents.secrets() {
+            match self.settings.vault.open(&self.node, copy) {
+                Ok(_) => {
+                    self.copies.insert((copy.name.clone(), copy.version), copy.clone());
+                }
+                Err(reason) => {
+                    error!(secret = %copy.name, version = copy.version, %reason, "secret not opened");
+                }
+            }
+        }
+    }
+
     fn want(&mut self, manifest: &Manifest) {
-        let Some(ledger) = &self.writing.ledger else { return };
-        let verify = |envelope| acceptance::verify_release(envelope, &self.root, &self.node.fleet);
+        self.open_copies();
+        let (trust, fleet) = (self.inbox.trust(), &self.node.fleet);
+        let verify = |envelope| acceptance::verify_held_release(envelope, trust, fleet);
         let known = self.wanted.take().map(|wanted| wanted.releases).unwrap_or_default();
         let mut releases = std::collections::BTreeMap::new();
-        for (id, envelope) in ledger.releases() {
+        for (id, envelope) in self.writing.contents.releases() {
             let release = match known.get(id) {
                 Some(release) => Ok(Arc::clone(release)),
                 None => verify(envelope).map(|release| Arc::new(release.into_inner())),
@@ -249,6 +299,7 @@ impl<E: Engine> Agent<E> {
             assignments: assignments.collect(),
             hooks: manifest.hooks.iter().map(|h| (h.service.clone(), h.clone())).collect(),
             releases,
+            floors: self.floors.clone(),
             peers: manifest.peers.clone(),
         });
     }

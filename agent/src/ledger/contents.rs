@@ -1,21 +1,22 @@
-//! What stands in a slot of the ledger, and the rules by which it changes. Pure: each change gives the next contents.
+//! What stands in a slot of the ledger. Pure: each change gives the next contents.
 //!
-//! Owns the form on disk. Must not touch a file, and must not decide anything: changes come from the planner.
+//! Owns the form on disk. Must not touch a file, and must not decide anything: changes come from the planner, and so does
+//! what each of them does to a service's history.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::Now;
-use planner::node::{AfterGivingUp, History, Kept, LedgerChange, Room};
-use protocol::acceptance::{Accepted, Seen};
+use planner::node::{History, Kept, LedgerChange};
+use protocol::acceptance::{Accepted, Seen, Trust};
 use protocol::envelope::Envelope;
-use protocol::id::{ReleaseId, ServiceName, Template};
-use protocol::manifest::Version;
-use protocol::release::Image;
+use protocol::id::{ReleaseId, SecretName, ServiceName, Template};
+use protocol::keys::Root;
+use protocol::manifest::{Manifest, Version};
+use protocol::release::{Image, Release};
 use protocol::report::{Evidence, GivenUp};
+use protocol::retirement::{self, Floors};
+use protocol::secret::{self, SecretVersions};
 use serde::{Deserialize, Serialize};
-
-/// Failed templates that are remembered beside the newest: more releases than anyone goes back and forth between.
-const MAX_GIVEN_UP: usize = 16;
 
 /// All that a node must not forget, as JSON on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,6 +26,21 @@ pub struct Contents {
     services: BTreeMap<ServiceName, Entry>,
     releases: BTreeMap<ReleaseId, Envelope>,
     images_pulled: Vec<Image>,
+    /// Never fall, whatever is removed or forgotten.
+    #[serde(default)]
+    floors: Floors,
+    /// The newest trust root that was accepted; none: the one in the file that `trust_root` names.
+    #[serde(default)]
+    root: Option<Root>,
+    /// Older ones, under which something that stands here was accepted.
+    #[serde(default)]
+    former: Vec<Root>,
+    /// The newest time that somebody had vouched for at the last change, seconds since 1970. Never falls.
+    #[serde(default)]
+    floor_s: u64,
+    /// Sealed copies of the secrets that the manifest and history name.
+    #[serde(default)]
+    secrets: Vec<secret::Copy>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,21 +49,17 @@ struct SeenEntry {
     payload_sha256: String,
 }
 
+/// A [`History`] on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 struct Entry {
     running: Option<KeptEntry>,
     completed: bool,
-    #[serde(default)]
     completed_at: Option<Moment>,
-    #[serde(default)]
     stop_first: bool,
-    #[serde(default)]
     warm: bool,
     last_good: Option<KeptEntry>,
-    given_up: Option<GivenUp>,
-    /// Templates that failed before that one, each under its highest attempt.
-    #[serde(default)]
-    given_up_before: Vec<(Template, u32)>,
+    proven: bool,
+    failures: Vec<GivenUp>,
 }
 
 /// A moment that means something under the boot it was of only.
@@ -63,6 +75,8 @@ struct KeptEntry {
     template: Template,
     attempt: u32,
     revision: u64,
+    #[serde(default)]
+    secrets: SecretVersions,
 }
 
 /// Whether an image that this node pulled is still here.
@@ -94,16 +108,68 @@ impl Contents {
         &self.releases
     }
 
+    /// Sealed copies of the secrets that the manifest and history name.
+    #[must_use]
+    pub fn secrets(&self) -> &[secret::Copy] {
+        &self.secrets
+    }
+
+    /// The security floors.
+    #[must_use]
+    pub fn floors(&self) -> &Floors {
+        &self.floors
+    }
+
     /// What is remembered of every service. Moments of another boot than `boot_id` count as `opened_at`.
     #[must_use]
     pub fn histories(&self, boot_id: &str, opened_at: Now) -> BTreeMap<ServiceName, History> {
-        let moment =
-            |moment: &Moment| if moment.boot_id == boot_id { Now(moment.ms) } else { opened_at };
         let history = |(name, entry): (&ServiceName, &Entry)| {
-            let completed_at = entry.completed_at.as_ref().map(moment);
-            (name.clone(), entry.to_history(completed_at))
+            let history = entry.to_history();
+            let is_of_another =
+                entry.completed_at.as_ref().is_some_and(|moment| moment.boot_id != boot_id);
+            let completed_at = if is_of_another { Some(opened_at) } else { history.completed_at };
+            (name.clone(), History { completed_at, ..history })
         };
         self.services.iter().map(history).collect()
+    }
+
+    /// Whom the node trusts, given what its file says. The file is the first trust: it counts again only where somebody
+    /// placed a newer root, or one of another fleet, by hand.
+    #[must_use]
+    pub fn trust(&self, file: &Root) -> Trust {
+        let kept = self.root.as_ref().filter(|root| root.fleet == file.fleet);
+        let (root, older) = match kept {
+            Some(kept) if kept.version >= file.version => (kept, None),
+            Some(kept) => (file, Some(kept)),
+            None => (file, None),
+        };
+        let former = self.former.iter().chain(older).cloned().collect();
+        let held = self.releases.keys().cloned().collect();
+        Trust { root: root.clone(), former, held }
+    }
+
+    /// With the trust root that follows `before`. A version never goes back.
+    #[must_use]
+    pub fn succeed(&self, root: &Root, before: &Root) -> Self {
+        let mut next = self.clone();
+        if root.version > before.version {
+            next.former.push(before.clone());
+            next.root = Some(root.clone());
+            next.forget_former();
+        }
+        next
+    }
+
+    /// The newest time that somebody had vouched for when it was written, seconds since 1970.
+    #[must_use]
+    pub const fn floor_s(&self) -> u64 {
+        self.floor_s
+    }
+
+    /// With the floor of the time as it is known now.
+    #[must_use]
+    pub fn raise_floor(self, floor_s: u64) -> Self {
+        Self { floor_s: floor_s.max(self.floor_s), ..self }
     }
 
     /// Images this node pulled.
@@ -130,12 +196,18 @@ impl Contents {
             }
         }
         next.manifest = Some(envelope);
+        for (service, below) in &accepted.floors {
+            retirement::raise(&mut next.floors, service, *below);
+        }
+        next.forget_retired();
         if let Some(in_use) = in_use {
             let hooks = accepted.manifest.hooks.iter().map(|hook| &hook.release);
             let assigned = accepted.manifest.services.iter().flat_map(|a| a.releases());
             let assigned = assigned.chain(hooks);
             next.forget_releases(&assigned.chain(in_use).cloned().collect());
         }
+        next.keep_secrets(&accepted.manifest);
+        next.forget_former();
         next
     }
 
@@ -153,7 +225,8 @@ impl Contents {
             next.services.remove(service);
         } else {
             let entry = next.services.entry(service.clone()).or_default();
-            entry.apply(change, evidence, boot_id);
+            *entry = entry.after(&change, evidence, boot_id);
+            next.forget_retired();
         }
         next
     }
@@ -169,13 +242,56 @@ impl Contents {
         next
     }
 
+    /// What lies below its service's floor is not gone back to: there is nothing to go back to then.
+    fn forget_retired(&mut self) {
+        for (service, floor) in &self.floors {
+            let Some(entry) = self.services.get_mut(service) else { continue };
+            let last_good = entry.last_good.as_ref();
+            let envelope = last_good.and_then(|kept| self.releases.get(&kept.release));
+            if envelope.and_then(counter).is_some_and(|counter| counter < *floor) {
+                entry.last_good = None;
+            }
+        }
+    }
+
+    /// Keeps the former roots that vouch for something that the newest does not vouch for any more.
+    fn forget_former(&mut self) {
+        let Some(newest) = self.root.clone().filter(|_| !self.former.is_empty()) else { return };
+        let (manifest, releases) = (self.manifest.clone(), &self.releases);
+        let vouches = |root: &Root| {
+            let for_manifest = |e: &Envelope| e.verify::<Manifest>(root).is_ok();
+            let for_release = |e: &Envelope| e.verify::<Release>(root).is_ok();
+            let manifest = manifest.iter().filter(|e| e.verify::<Manifest>(&newest).is_err());
+            let releases = releases.values().filter(|e| e.verify::<Release>(&newest).is_err());
+            manifest.into_iter().any(for_manifest) || releases.into_iter().any(for_release)
+        };
+        self.former.retain(vouches);
+        self.former.dedup_by(|a, b| a.roles == b.roles);
+    }
+
+    /// Takes the copies of a manifest, each in the place of an older one, and keeps those that it or history names.
+    fn keep_secrets(&mut self, manifest: &Manifest) {
+        for copy in &manifest.secrets {
+            self.secrets.retain(|held| (&held.name, held.version) != (&copy.name, copy.version));
+            self.secrets.push(copy.clone());
+        }
+        let of_history = self.services.values().flat_map(|entry| {
+            entry.running.iter().chain(&entry.last_good).map(|kept| &kept.secrets)
+        });
+        let named: BTreeSet<(&SecretName, u64)> = manifest
+            .secret_versions()
+            .chain(of_history)
+            .flat_map(|versions| versions.iter().map(|(name, version)| (name, *version)))
+            .collect();
+        self.secrets.retain(|copy| named.contains(&(&copy.name, copy.version)));
+    }
+
     /// Keeps the releases that are needed or that history may go back to.
     fn forget_releases(&mut self, needed: &BTreeSet<ReleaseId>) {
         let kept: BTreeSet<ReleaseId> = self
             .services
             .values()
-            .flat_map(|entry| [&entry.running, &entry.last_good])
-            .flatten()
+            .flat_map(|entry| entry.running.iter().chain(&entry.last_good))
             .map(|kept| kept.release.clone())
             .collect();
         self.releases.retain(|id, _| needed.contains(id) || kept.contains(id));
@@ -183,83 +299,69 @@ impl Contents {
 }
 
 impl Entry {
-    fn apply(&mut self, change: LedgerChange, evidence: Option<Evidence>, boot_id: &str) {
-        match change {
-            LedgerChange::Begin { kept, room } => {
-                if self.completed {
-                    self.last_good = self.running.take();
-                }
-                self.running = Some(kept.into());
-                self.is_incomplete(room);
+    fn after(&self, change: &LedgerChange, evidence: Option<Evidence>, boot_id: &str) -> Self {
+        let next = self.to_history().after(change, evidence);
+        let moment = match change {
+            LedgerChange::Complete(at) => Some(Moment { boot_id: boot_id.to_owned(), ms: at.0 }),
+            // One of another boot stays of that boot.
+            LedgerChange::Begin { .. } | LedgerChange::GiveUp { .. } | LedgerChange::Forget => {
+                self.completed_at.clone()
             }
-            LedgerChange::Complete(at) => {
-                self.completed = true;
-                self.completed_at = Some(Moment { boot_id: boot_id.to_owned(), ms: at.0 });
-            }
-            LedgerChange::GiveUp { failed, reason, message, then, .. } => {
-                let Kept { release, template, attempt, .. } = failed;
-                self.remember_given_up(&template);
-                self.given_up =
-                    Some(GivenUp { release, template, attempt, reason, message, evidence });
-                if then == AfterGivingUp::GoBack {
-                    self.running = self.last_good.clone();
-                    self.is_incomplete(Room::default());
-                }
-            }
-            LedgerChange::Forget => *self = Self::default(),
-        }
-    }
-
-    /// What failed before is not tried again either, though only the newest is told of.
-    fn remember_given_up(&mut self, newer: &Template) {
-        let Some(before) = self.given_up.take() else { return };
-        let highest = |(template, attempt): &(Template, u32)| {
-            if *template == before.template { Some(*attempt) } else { None }
         };
-        let known = self.given_up_before.iter().filter_map(highest).max();
-        let attempt = known.map_or(before.attempt, |known| known.max(before.attempt));
-        self.given_up_before.retain(|(template, _)| *template != before.template);
-        if before.template != *newer {
-            self.given_up_before.push((before.template, attempt));
+        Self {
+            running: next.running.map(Into::into),
+            completed: next.completed,
+            completed_at: moment.filter(|_| next.completed_at.is_some()),
+            stop_first: next.stop_first,
+            warm: next.warm,
+            last_good: next.last_good.map(Into::into),
+            proven: next.proven,
+            failures: next.failures,
         }
-        let excess = self.given_up_before.len().saturating_sub(MAX_GIVEN_UP);
-        self.given_up_before.drain(..excess);
     }
 
-    fn is_incomplete(&mut self, room: Room) {
-        (self.completed, self.completed_at) = (false, None);
-        (self.stop_first, self.warm) = (room.stop_first, room.warm);
-    }
-
-    fn to_history(&self, completed_at: Option<Now>) -> History {
+    /// As it was written: moments are of whatever boot they were of.
+    fn to_history(&self) -> History {
         History {
             running: self.running.clone().map(Into::into),
             completed: self.completed,
-            completed_at,
+            completed_at: self.completed_at.as_ref().map(|moment| Now(moment.ms)),
             stop_first: self.stop_first,
             warm: self.warm,
             last_good: self.last_good.clone().map(Into::into),
-            given_up: self.given_up.clone(),
-            given_up_before: self.given_up_before.clone(),
+            proven: self.proven,
+            failures: self.failures.clone(),
         }
     }
 }
 
 impl From<Kept> for KeptEntry {
-    fn from(Kept { release, template, attempt, revision }: Kept) -> Self {
-        Self { release, template, attempt, revision }
+    fn from(Kept { release, template, attempt, revision, secrets }: Kept) -> Self {
+        Self { release, template, attempt, revision, secrets }
     }
 }
 
 impl From<KeptEntry> for Kept {
-    fn from(KeptEntry { release, template, attempt, revision }: KeptEntry) -> Self {
-        Self { release, template, attempt, revision }
+    fn from(KeptEntry { release, template, attempt, revision, secrets }: KeptEntry) -> Self {
+        Self { release, template, attempt, revision, secrets }
     }
 }
 
 /// The id of an embedded release: the hash of its payload bytes.
 fn release_id(envelope: &Envelope) -> Option<ReleaseId> {
+    Some(ReleaseId::of_payload(&payload(envelope)?))
+}
+
+/// The counter of a release that was verified when it came.
+fn counter(envelope: &Envelope) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Counted {
+        counter: u64,
+    }
+    serde_json::from_slice::<Counted>(&payload(envelope)?).ok().map(|release| release.counter)
+}
+
+fn payload(envelope: &Envelope) -> Option<Vec<u8>> {
     use base64::Engine as _;
-    let payload = base64::engine::general_purpose::STANDARD.decode(&envelope.payload).ok()?;
-    Some(ReleaseId::of_payload(&payload))
+    base64::engine::general_purpose::STANDARD.decode(&envelope.payload).ok()
 }

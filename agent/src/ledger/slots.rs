@@ -1,8 +1,9 @@
 //! Two files written in turn, so that one of them is always whole.
 //!
-//! A slot is `magic, sequence, length, sha256, payload`. Writing takes the older slot: write, fsync the file, fsync the
-//! folder. Reading takes the readable slot with the higher sequence. A failed fsync is never tried again on the same
-//! handle (the kernel may have dropped the pages): the error is given up, and the next write opens the file anew.
+//! A slot is `magic, sequence, length, sha256, payload`. Writing takes the older slot: write, fsync the file, and the
+//! first time also the folder, where its name stands. Reading takes the readable slot with the higher sequence. A failed
+//! fsync is never tried again on the same handle (the kernel may have dropped the pages): the error is given up, and the
+//! next write opens the file anew.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 const MAGIC: &[u8; 8] = b"PITHLDG1";
+const NAMES: [&str; 2] = ["ledger.a", "ledger.b"];
 const HEAD_BYTES: usize = 8 + 8 + 4 + 32;
 /// A ledger larger than this is not one of ours.
 const MAX_PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
@@ -22,68 +24,53 @@ pub(super) struct Slots {
     dir: PathBuf,
     /// The sequence of the newest slot, and which of the two it is.
     newest: Option<(u64, usize)>,
+    /// The files whose names this process has flushed with the folder; writing anew into a file leaves its name alone.
+    named: [bool; 2],
 }
 
-/// What a slot file holds.
+/// A slot that is as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Content {
-    /// No file.
-    Missing,
-    /// A file that is not whole.
-    Damaged(String),
-    /// A whole one.
-    Whole {
-        /// Its place in the order.
-        sequence: u64,
-        /// What was written.
-        payload: Vec<u8>,
-    },
+pub(super) struct Whole {
+    /// Its place in the order.
+    pub(super) sequence: u64,
+    /// Which of the two it is.
+    pub(super) index: usize,
+    /// What was written.
+    pub(super) payload: Vec<u8>,
 }
 
 impl Slots {
-    /// Opens the folder's slots; the payload of the newest whole one, and what was wrong with the others.
-    pub(super) fn open(dir: &Path) -> std::io::Result<(Self, Option<Vec<u8>>, Vec<String>)> {
-        let mut best: Option<(u64, usize, Vec<u8>)> = None;
-        let mut damage = Vec::new();
-        for index in 0..2 {
-            match read(&path(dir, index))? {
-                Content::Missing => {}
-                Content::Damaged(why) => {
-                    damage.push(format!("{}: {why}", path(dir, index).display()))
-                }
-                Content::Whole { sequence, payload } => {
-                    if best.as_ref().is_none_or(|(newest, ..)| sequence > *newest) {
-                        best = Some((sequence, index, payload));
-                    }
-                }
-            }
-        }
-        let newest = best.as_ref().map(|(sequence, index, _)| (*sequence, *index));
-        Ok((Self { dir: dir.to_owned(), newest }, best.map(|(.., payload)| payload), damage))
+    /// The slots of a folder, with the one that counts: the next write goes into the other.
+    pub(super) fn of(dir: &Path, newest: Option<&Whole>) -> Self {
+        let newest = newest.map(|whole| (whole.sequence, whole.index));
+        Self { dir: dir.to_owned(), newest, named: [false; 2] }
     }
 
     /// Stands in while the real ones are in another thread's hands.
     pub(super) fn none(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), newest: None }
+        Self::of(dir, None)
     }
 
     /// Writes `payload` durably into the older slot.
     pub(super) fn write(&mut self, payload: &[u8]) -> std::io::Result<()> {
         let (sequence, index) =
-            self.newest.map_or((1, 0), |(sequence, index)| (sequence + 1, 1 - index));
+            self.newest.map_or((1, 0), |(sequence, index)| (sequence.saturating_add(1), 1 - index));
         let path = path(&self.dir, index);
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.write_all(&encode(sequence, payload))?;
         file.sync_all()?;
-        File::open(&self.dir)?.sync_all()?;
+        if !self.named[index] {
+            File::open(&self.dir)?.sync_all()?;
+            self.named[index] = true;
+        }
         self.newest = Some((sequence, index));
         Ok(())
     }
 }
 
 fn path(dir: &Path, index: usize) -> PathBuf {
-    dir.join(if index == 0 { "ledger.a" } else { "ledger.b" })
+    dir.join(NAMES[index])
 }
 
 fn checksum(sequence: u64, payload: &[u8]) -> [u8; 32] {
@@ -104,52 +91,79 @@ fn encode(sequence: u64, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn read(path: &Path) -> std::io::Result<Content> {
+/// What the two files hold, whatever it is; none: there is no such file.
+pub(super) fn read(dir: &Path) -> std::io::Result<[Option<Vec<u8>>; 2]> {
+    Ok([read_one(&path(dir, 0))?, read_one(&path(dir, 1))?])
+}
+
+fn read_one(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Content::Missing),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
     let limit = u64::try_from(HEAD_BYTES + MAX_PAYLOAD_BYTES + 1).unwrap_or(u64::MAX);
     if let Err(error) = file.take(limit).read_to_end(&mut bytes) {
-        return Ok(Content::Damaged(error.to_string()));
+        // A card that gives up half-way: what came is cut off, and is found to be.
+        tracing::warn!(path = %path.display(), %error, "a slot of the ledger cannot be read");
     }
-    Ok(decode(&bytes))
+    Ok(Some(bytes))
 }
 
-fn decode(bytes: &[u8]) -> Content {
-    let damaged = |why: &str| Content::Damaged(why.to_owned());
-    let Some((head, payload)) = bytes.split_at_checked(HEAD_BYTES) else {
-        return damaged("too short");
-    };
-    let Some(rest) = head.strip_prefix(MAGIC) else { return damaged("not a ledger") };
+/// The whole ones, newest first, and what is wrong with the others.
+pub(super) fn whole(files: [Option<&[u8]>; 2]) -> (Vec<Whole>, Vec<String>) {
+    let (mut found, mut damage) = (Vec::new(), Vec::new());
+    for (index, bytes) in files.into_iter().enumerate() {
+        match bytes.map(decode) {
+            None => {}
+            Some(Err(why)) => damage.push(format!("{}: {why}", NAMES[index])),
+            Some(Ok((sequence, payload))) => {
+                found.push(Whole { sequence, index, payload: payload.to_owned() });
+            }
+        }
+    }
+    found.sort_by_key(|whole| std::cmp::Reverse(whole.sequence));
+    (found, damage)
+}
+
+fn decode(bytes: &[u8]) -> Result<(u64, &[u8]), &'static str> {
+    let (head, payload) = bytes.split_at_checked(HEAD_BYTES).ok_or("too short")?;
+    let rest = head.strip_prefix(MAGIC).ok_or("not a ledger")?;
     let (Ok(sequence), Ok(length)) = (rest[..8].try_into(), rest[8..12].try_into()) else {
-        return damaged("too short");
+        return Err("too short");
     };
     let (sequence, length) = (u64::from_le_bytes(sequence), u32::from_le_bytes(length) as usize);
     if payload.len() != length {
-        return damaged("cut off");
+        return Err("cut off");
     }
     if checksum(sequence, payload) != rest[12..] {
-        return damaged("checksum differs");
+        return Err("checksum differs");
     }
-    Content::Whole { sequence, payload: payload.to_owned() }
+    Ok((sequence, payload))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn open(dir: &Path) -> (Slots, Option<Vec<u8>>, Vec<String>) {
+        let files = read(dir).unwrap();
+        let (mut whole, damage) = whole([files[0].as_deref(), files[1].as_deref()]);
+        let slots = Slots::of(dir, whole.first());
+        let newest = (!whole.is_empty()).then(|| whole.remove(0).payload);
+        (slots, newest, damage)
+    }
+
     fn newest(dir: &Path) -> Option<Vec<u8>> {
-        Slots::open(dir).unwrap().1
+        open(dir).1
     }
 
     #[test]
     fn what_was_written_last_is_read() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(newest(dir.path()), None);
-        let (mut slots, ..) = Slots::open(dir.path()).unwrap();
+        let (mut slots, ..) = open(dir.path());
         for text in ["one", "two", "three"] {
             slots.write(text.as_bytes()).unwrap();
             assert_eq!(newest(dir.path()), Some(text.as_bytes().to_vec()));
@@ -159,7 +173,7 @@ mod tests {
     #[test]
     fn a_write_torn_at_any_byte_leaves_the_one_before() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut slots, ..) = Slots::open(dir.path()).unwrap();
+        let (mut slots, ..) = open(dir.path());
         slots.write(b"first").unwrap();
         slots.write(b"second").unwrap();
         let whole = std::fs::read(path(dir.path(), 1)).unwrap();
@@ -172,7 +186,7 @@ mod tests {
     #[test]
     fn a_flipped_bit_anywhere_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut slots, ..) = Slots::open(dir.path()).unwrap();
+        let (mut slots, ..) = open(dir.path());
         slots.write(b"first").unwrap();
         slots.write(b"second").unwrap();
         let whole = std::fs::read(path(dir.path(), 1)).unwrap();
@@ -189,7 +203,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(path(dir.path(), 0), b"garbage").unwrap();
         std::fs::write(path(dir.path(), 1), b"").unwrap();
-        let (mut slots, payload, damage) = Slots::open(dir.path()).unwrap();
+        let (mut slots, payload, damage) = open(dir.path());
         assert_eq!((payload, damage.len()), (None, 2));
         slots.write(b"anew").unwrap();
         assert_eq!(newest(dir.path()), Some(b"anew".to_vec()));

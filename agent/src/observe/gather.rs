@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use planner::Now;
 use protocol::release::{Image, Pin};
 use proxy::{Client, Snapshot};
@@ -10,6 +11,9 @@ use proxy::{Client, Snapshot};
 use super::Facts;
 use crate::engine::{Container, Engine, EngineError, EngineInfo, ImageFacts, Network, Ours};
 use crate::network;
+
+/// Images looked at side by side.
+const IMAGES_AT_ONCE: usize = 4;
 
 /// What to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,18 +109,20 @@ pub struct Inquiry<'a, E> {
     pub hosts_file: &'a Path,
 }
 
-/// Asks what `scope` says. The first engine error ends the asking of the engine.
+/// Asks what `scope` says, all at the same time. The first engine error ends the asking of the engine.
 pub async fn gather<E: Engine>(
     inquiry: Inquiry<'_, E>,
     scope: Scope,
     number: u64,
     began: Now,
 ) -> Gathered {
-    let engine = from_engine(&inquiry, scope).await;
-    let proxy = match scope.proxy {
-        true => Some(inquiry.proxy.get().await.map_err(|error| error.to_string())),
-        false => None,
+    let proxy = async {
+        match scope.proxy {
+            true => Some(inquiry.proxy.get().await.map_err(|error| error.to_string())),
+            false => None,
+        }
     };
+    let (engine, proxy) = tokio::join!(from_engine(&inquiry, scope), proxy);
     Gathered { number, began, engine, proxy, scope }
 }
 
@@ -125,26 +131,37 @@ async fn from_engine<E: Engine>(
     scope: Scope,
 ) -> Result<FromEngine, EngineError> {
     let (engine, ours) = (inquiry.engine, inquiry.ours);
-    let mut from = FromEngine::default();
-    if scope.info {
-        from.info = Some(engine.info().await?);
+    let (info, containers, networks, images) = tokio::try_join!(
+        asked(scope.info, || engine.info()),
+        asked(scope.containers, || engine.containers(ours)),
+        asked(scope.networks, || engine.networks(ours)),
+        asked(scope.images, || images(engine, inquiry.images)),
+    )?;
+    if let Some(networks) = &networks {
+        keep_hosts_file(inquiry.hosts_file, networks);
     }
-    if scope.containers {
-        from.containers = Some(engine.containers(ours).await?);
+    Ok(FromEngine { info, containers, networks, images })
+}
+
+async fn asked<T, F: Future<Output = Result<T, EngineError>>>(
+    is_asked: bool,
+    ask: impl FnOnce() -> F,
+) -> Result<Option<T>, EngineError> {
+    match is_asked {
+        true => ask().await.map(Some),
+        false => Ok(None),
     }
-    if scope.networks {
-        let networks = engine.networks(ours).await?;
-        keep_hosts_file(inquiry.hosts_file, &networks);
-        from.networks = Some(networks);
-    }
-    if scope.images {
-        let mut images = Vec::with_capacity(inquiry.images.len());
-        for image in inquiry.images {
-            images.push((image.pin.clone(), engine.image(image).await?));
-        }
-        from.images = Some(images);
-    }
-    Ok(from)
+}
+
+async fn images<E: Engine>(
+    engine: &E,
+    images: &[Image],
+) -> Result<Vec<(Pin, Option<ImageFacts>)>, EngineError> {
+    let look = |image: &Image| {
+        let (engine, image) = (engine.clone(), image.clone());
+        async move { Ok((image.pin.clone(), engine.image(&image).await?)) }
+    };
+    stream::iter(images.iter().map(look)).buffered(IMAGES_AT_ONCE).try_collect().await
 }
 
 /// Writes the hosts file where it is not as it should be. In place: containers have the file itself mounted, so a new

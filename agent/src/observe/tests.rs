@@ -155,6 +155,7 @@ fn routed_active() -> Snapshot {
         state: proxy::BackendState::Active,
         release: "r".into(),
         through: None,
+        name: None,
         source: None,
         backup: false,
     };

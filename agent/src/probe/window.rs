@@ -8,8 +8,8 @@
 //!    dead <-----------------------------------------+        until the container starts anew (a new window)
 //! ```
 //!
-//! Until its first success a startup or readiness check is asked fast: after a twentieth of the time it has been asked
-//! for, at least 10 ms and at most 250 ms, never slower than its period. A start is noticed within a twentieth
+//! Until its first success a startup or readiness check is asked fast: after a fortieth of the time it has been asked
+//! for, at least 10 ms and at most 250 ms, never slower than its period. A start is noticed within a fortieth
 //! of its length. Fast failures do not count faster than the period, so that thresholds mean what they mean in Kubernetes.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use protocol::units::Millis;
 const FAST_FIRST_MS: u64 = 10;
 const FAST_LONGEST_MS: u64 = 250;
 /// The share of the time since the first asking that passes until the next.
-const FAST_SHARE: u64 = 20;
+const FAST_SHARE: u64 = 40;
 /// Checks at their period that are due this soon are asked together with the one that is due, for fewer wake-ups.
 const TOGETHER_MS: u64 = 250;
 /// Rhythm of the check that is made where none is written: Kubernetes' defaults.

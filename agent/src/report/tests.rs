@@ -20,7 +20,7 @@ fn web() -> ServiceName {
 fn kept(tag: &str) -> Kept {
     let release = testing::release_id(&testing::release(&testing::spec("web"), tag));
     let template = Template::of(&release, &testing::identity().environment, 0);
-    Kept { release, template, attempt: 1, revision: 1 }
+    Kept { release, template, attempt: 1, revision: 1, secrets: std::collections::BTreeMap::new() }
 }
 
 fn instance(kept: &Kept, slot: u32, life: Life, routing: Routing) -> Instance {
@@ -52,6 +52,7 @@ impl Said {
             count: 2,
             attempt: 1,
             restarts: 0,
+            secrets: std::collections::BTreeMap::new(),
         };
         let since = Now(5);
         let instances = vec![
@@ -79,6 +80,7 @@ impl Said {
                 environment: testing::identity().environment,
                 assignments: BTreeMap::from([(web(), assignment)]),
                 releases: BTreeMap::new(),
+                floors: Default::default(),
                 peers: Default::default(),
             },
             observed: Observed {
@@ -103,6 +105,7 @@ impl Said {
             memory: &self.memory,
             refused: &BTreeMap::new(),
             engine: EngineState::Ready,
+            alarms: &[],
             obstacle,
         };
         build(sources, 1, now)

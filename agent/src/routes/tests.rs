@@ -9,6 +9,10 @@ fn environment() -> EnvironmentName {
     "default".parse().unwrap()
 }
 
+fn fleet_id() -> FleetId {
+    "f".repeat(32).parse().unwrap()
+}
+
 fn web() -> ServiceName {
     "web".parse().unwrap()
 }
@@ -41,6 +45,7 @@ fn translate(plans: &BTreeMap<ServiceName, RoutePlan>) -> Vec<Route> {
     routes(
         plans,
         Addresses {
+            fleet: &fleet_id(),
             environment: &environment(),
             listen: &["0.0.0.0".parse().unwrap(), "::".parse().unwrap()],
             gateways: &BTreeMap::from([(web(), gateway)]),
@@ -154,6 +159,7 @@ fn other_nodes_stand_behind_the_own_instances_and_are_asked_for_the_same_route()
     let mut plans = plan(Vec::new(), vec![at("a", BackendState::Active)]);
     plans.get_mut(&web()).unwrap().ports[0].elsewhere = vec![OtherNode {
         name: "opi-2".parse().unwrap(),
+        id: "2".repeat(32).parse().unwrap(),
         fleet_port: "10.0.0.2:7484".parse().unwrap(),
     }];
     let route = translate(&plans).remove(0);
@@ -162,24 +168,42 @@ fn other_nodes_stand_behind_the_own_instances_and_are_asked_for_the_same_route()
     assert_eq!((other.through.as_ref(), other.backup), (Some(&route.id), true));
     assert_eq!((other.address.to_string(), other.weight), ("10.0.0.2:7484".to_owned(), 1));
     assert_eq!(other.state, proxy::BackendState::Active);
+    let name = format!("{}.node.{}.pith", "2".repeat(32), fleet_id());
+    assert_eq!((own.name.as_ref(), other.name.as_ref()), (None, Some(&name)));
 }
 
 #[test]
 fn the_fleet_port_is_open_only_while_someone_may_use_it() {
     let (listen, port) = (["127.0.0.2".parse().unwrap()], NonZeroU16::new(7484));
-    let callers = BTreeSet::from(["10.0.0.2".parse().unwrap()]);
-    let open = fleet(&listen, port, &callers).unwrap();
+    let floor = mqtt::VerifyAt::new(1_900_000_001);
+    let between = |port| Between { port, certificates: None, floor: floor.clone() };
+    let id: NodeId = "2".repeat(32).parse().unwrap();
+    let callers = BTreeMap::from([(id.clone(), "10.0.0.2".parse().unwrap())]);
+    let called = Peers { callers, ..Peers::default() };
+    let open = fleet(&listen, &between(port), &fleet_id(), &called).unwrap();
     assert_eq!(open.listen, ["127.0.0.2:7484".parse().unwrap()]);
-    assert_eq!(open.peers, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
-    assert_eq!(fleet(&listen, None, &callers), None);
-    assert_eq!(fleet(&listen, port, &BTreeSet::new()), None);
+    let name = join::node_dns_name(&fleet_id(), &id);
+    assert_eq!(open.callers, [Caller { address: "10.0.0.2".parse().unwrap(), name }]);
+    assert_eq!(open.trust, Some(Trust::Clear), "without a certificate");
+    assert_eq!(fleet(&listen, &between(None), &fleet_id(), &called), None);
+    assert_eq!(fleet(&listen, &between(port), &fleet_id(), &Peers::default()), None);
+    // Nobody calls this node, and it may ask others.
+    let peer = protocol::peers::Peer { id, address: "10.0.0.2:7484".parse().unwrap() };
+    let nodes = [("opi-2".parse().unwrap(), peer)].into();
+    let calls = Peers { nodes, ..Peers::default() };
+    let joined = Between { certificates: Some("/state".into()), ..between(port) };
+    let asks = fleet(&listen, &joined, &fleet_id(), &calls).unwrap();
+    assert!(asks.listen.is_empty() && asks.callers.is_empty());
+    let Some(Trust::Certificates { key, verify_at_s, .. }) = asks.trust else { panic!("in clear") };
+    assert_eq!(key, std::path::Path::new("/state/tls/node.key"));
+    assert_eq!(verify_at_s, 1_899_936_000, "whole days, so that a table is not new every second");
 }
 
 #[test]
 fn a_fleet_port_that_is_not_open_is_known_with_its_reason() {
     let mut snapshot = snapshot(Vec::new());
     let address = "127.0.0.2:7484".parse().unwrap();
-    snapshot.table.fleet = Some(Fleet { listen: vec![address], peers: Vec::new() });
+    snapshot.table.fleet = Some(Fleet { listen: vec![address], ..Fleet::default() });
     assert!(is_fleet_port_closed(&snapshot));
     snapshot.listening = vec![("fleet".to_owned(), address)];
     assert!(!is_fleet_port_closed(&snapshot));

@@ -137,6 +137,8 @@ impl Stage {
             mounts: Vec::new(),
             address: (u32::from(network.gateway) + 1 + slot).into(),
             hosts_file,
+            access: agent::policy::Admitted::default(),
+            secrets: Vec::new(),
         }
     }
 

@@ -1,7 +1,6 @@
 //! Who may connect to the embedded broker and what each may touch. Pure: the hooks ask, this answers.
 //!
-//! Until certificates exist, identity is a client id with its own token. The client id of a node is its id, so one node's
-//! token never takes over another's session.
+//! Identity is a client id with its own token, which the nodes' port puts in once a certificate has proved it (crate::front).
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

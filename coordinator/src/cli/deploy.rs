@@ -8,11 +8,12 @@ use protocol::release::Release;
 
 use super::follow::{self, Patience};
 use super::session::Session;
+use super::signing;
 use super::sources::{self, Ready};
 use super::together;
 use super::{CliError, DeployArgs, Exit};
 use crate::client::Client;
-use crate::data_dir::{Fleet, Key};
+use crate::data_dir::Fleet;
 use crate::render;
 use crate::state::requests::{Accepted, Deploy};
 use crate::state::shown::RolloutShown;
@@ -20,7 +21,8 @@ use crate::state::shown::RolloutShown;
 pub(super) async fn run(session: &Session, args: DeployArgs) -> Result<Exit, CliError> {
     let client = session.client()?;
     let batch = sources::load(session, &client, &args.target).await?;
-    let (fleet, key) = (session.data.open()?, session.data.key(Key::Release)?);
+    let fleet = session.fleet(&client).await?;
+    let keys = signing::release_keys(&session.own_folder()?, &fleet.root)?;
     if args.if_revision.is_some() && batch.services.len() > 1 {
         return Err(CliError::usage(
             "--if-revision is for one service; deploy the others without it",
@@ -30,7 +32,7 @@ pub(super) async fn run(session: &Session, args: DeployArgs) -> Result<Exit, Cli
     for service in &batch.services {
         let request = Deploy {
             environment: batch.environment.clone(),
-            release: sign(service, &fleet, &key)?,
+            release: sign(service, &fleet, &keys)?,
             file: service.text.clone(),
             cause: args.cause.clone(),
             by: user(),
@@ -80,7 +82,7 @@ pub(super) async fn follow_accepted(
     }
 }
 
-fn sign(service: &Ready, fleet: &Fleet, key: &SecretKey) -> Result<Envelope, CliError> {
+fn sign(service: &Ready, fleet: &Fleet, keys: &[SecretKey]) -> Result<Envelope, CliError> {
     let release = Release {
         format: FORMAT,
         fleet: fleet.id.clone(),
@@ -89,7 +91,7 @@ fn sign(service: &Ready, fleet: &Fleet, key: &SecretKey) -> Result<Envelope, Cli
         base: service.base.clone(),
         environments: service.environments.clone(),
     };
-    let envelope = Envelope::sign(&release, &[key]);
+    let envelope = Envelope::sign(&release, &keys.iter().collect::<Vec<_>>());
     let size = envelope.to_bytes().len();
     if size > MAX_ENVELOPE_BYTES {
         return Err(CliError::usage(format_args!(

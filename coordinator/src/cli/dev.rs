@@ -11,14 +11,14 @@ pub(super) async fn run(session: &Session, args: DevArgs) -> Result<Exit, CliErr
     let nodes = dev::settings(args.nodes, &args.node, &environment).map_err(CliError::usage)?;
     let at_end = if args.keep { AtEnd::Keep } else { AtEnd::Remove };
     serve::start_logging();
-    // `pith dev` is its own broker; what environments take stands in the same file as for `serve`.
+    // `pith dev` is its own broker; what environments take, and who may use the API, stands in the same file as for `serve`.
     let file = session.data.path().join("coordinator.toml");
     let config = match file.exists() {
         true => ServeConfig::load(&file).map_err(CliError::usage)?,
         false => ServeConfig::default(),
     };
-    let policy = config.policy();
-    let wish = Wish { data: session.data.clone(), nodes, at_end, policy };
+    let (policy, api) = (config.policy(), config.api().map_err(CliError::usage)?);
+    let wish = Wish { data: session.data.clone(), nodes, at_end, policy, api };
     match dev::run(wish, serve::asked_to_end()).await {
         Ok(()) => Ok(Exit::Done),
         Err(DevError::Local(error)) => Err(error.into()),

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use crate::client::{ClientError, chain};
 use crate::data_dir::DataDirError;
+use crate::key_file::KeyFileError;
 use crate::local::LocalError;
+use crate::login::ProfileError;
+use crate::passphrase::PassphraseError;
 
 /// How a verb ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,12 @@ impl CliError {
         Self { exit: Exit::Usage, message: error.to_string() }
     }
 
+    /// What policy, role or a missing key does not allow.
+    #[must_use]
+    pub fn refused(error: impl fmt::Display) -> Self {
+        Self { exit: Exit::Refused, message: error.to_string() }
+    }
+
     /// Writes it to stderr. What says `error:` by itself, with place and carets, is left as it is.
     pub fn print(&self) {
         let prefix = if self.message.starts_with("error:") { "" } else { "error: " };
@@ -91,11 +100,20 @@ impl fmt::Display for CliError {
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let exit = match &error {
-            ClientError::Unreachable { .. } | ClientError::Broken(_) => Exit::Unreachable,
+            ClientError::Unreachable { .. } | ClientError::Away { .. } | ClientError::Broken(_) => {
+                Exit::Unreachable
+            }
+            ClientError::Denied { .. } | ClientError::Distrust { .. } => Exit::Refused,
             ClientError::Refused(problem) => match problem.code.as_str() {
-                "release_refused" | "refused_by_policy" => Exit::Refused,
+                "release_refused" | "release_distrusted" | "root_refused" | "refused_by_policy"
+                | "policy_denied" | "retirement_refused" | "retired" | "still_runs" | "role"
+                | "no_role" | "no_certificate" | "not_an_operator" | "invitation_unknown"
+                | "invitation_used" | "invitation_expired" => Exit::Refused,
                 "stopping" => Exit::Unreachable,
-                "no_revision" | "no_service" => Exit::Usage,
+                "no_revision" | "no_service" | "no_secret" | "floor_too_high" | "no_node"
+                | "several_nodes" | "token_life" | "bad_address" | "no_operator"
+                | "operator_exists" | "invitation_life" => Exit::Usage,
+                "node_revoked" | "conflict" => Exit::Refused,
                 _ => Exit::Failed,
             },
         };
@@ -106,14 +124,36 @@ impl From<ClientError> for CliError {
 impl From<DataDirError> for CliError {
     fn from(error: DataDirError) -> Self {
         let exit = match &error {
-            DataDirError::Exists(_) | DataDirError::Missing(_) | DataDirError::SocketPath(_) => {
-                Exit::Usage
-            }
-            DataDirError::Io { .. } | DataDirError::Damaged { .. } | DataDirError::Random(_) => {
-                Exit::Failed
-            }
+            DataDirError::Exists(_)
+            | DataDirError::Missing(_)
+            | DataDirError::Unfinished(..)
+            | DataDirError::TooFewRootKeys { .. }
+            | DataDirError::SocketPath(_) => Exit::Usage,
+            DataDirError::Key(_)
+            | DataDirError::NoDirectorKey { .. }
+            | DataDirError::Io { .. }
+            | DataDirError::Damaged { .. }
+            | DataDirError::Random(_) => Exit::Failed,
         };
         Self { exit, message: error.to_string() }
+    }
+}
+
+impl From<ProfileError> for CliError {
+    fn from(error: ProfileError) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<KeyFileError> for CliError {
+    fn from(error: KeyFileError) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<PassphraseError> for CliError {
+    fn from(error: PassphraseError) -> Self {
+        Self::failed(error)
     }
 }
 
@@ -123,7 +163,11 @@ impl From<LocalError> for CliError {
             LocalError::Data(error) => error.into(),
             LocalError::Store(_)
             | LocalError::Broker(_)
-            | LocalError::Token(_)
+            | LocalError::Ca(_)
+            | LocalError::Door(_)
+            | LocalError::Front(_)
+            | LocalError::Tls(_)
+            | LocalError::Audit(_)
             | LocalError::Api(_)
             | LocalError::Ended => Self::failed(chain(&error)),
         }

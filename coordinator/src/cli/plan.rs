@@ -10,11 +10,13 @@ pub(super) async fn run(session: &Session, target: TargetArgs) -> Result<Exit, C
     let batch = sources::load(session, &client, &target).await?;
     let mut plans = Vec::new();
     for service in batch.services {
+        let sizes = batch.sources.sizes(&service.image, &batch.architectures).await;
         let request = PlanRequest {
             environment: batch.environment.clone(),
             image: service.image,
             spec: Box::new(service.spec),
             environments: service.environments,
+            sizes,
         };
         plans.push(client.plan(&request).await?);
     }

@@ -2,28 +2,37 @@
 
 use super::session::Session;
 use super::{CliError, Exit, ServeArgs};
+use crate::backup::nightly;
+use crate::data_dir::DataDir;
 use crate::local::Coordinator;
-use crate::serve::{self, Reach, ServeConfig};
+use crate::serve::{self, ServeConfig};
 
 pub(super) async fn run(session: &Session, args: ServeArgs) -> Result<Exit, CliError> {
-    let reach = if args.insecure_lab { Reach::InsecureLab } else { Reach::Loopback };
     let config = match &args.config {
         Some(path) => ServeConfig::load(path).map_err(CliError::usage)?,
         None => ServeConfig::default(),
     };
-    let choice = config.broker(reach).map_err(CliError::usage)?;
-    let policy = config.policy();
+    let choice = config.broker().map_err(CliError::usage)?;
+    let (policy, settings) = (config.policy(), config.api().map_err(CliError::usage)?);
     serve::start_logging();
     let asked_to_end = serve::asked_to_end();
-    let data = config.data.map_or_else(|| session.data.clone(), crate::data_dir::DataDir::at);
-    let mut coordinator = Coordinator::start(&data, choice, policy).await?;
-    let broker = coordinator.broker_address().map_or("external".to_owned(), |a| a.to_string());
-    tracing::info!(data = %data.path().display(), %broker, "coordinator serves");
+    let (is_backed_up, backups) = (config.is_backed_up(), config.backups());
+    let data = config.data.map_or_else(|| session.data.clone(), DataDir::at).with_backups(backups);
+    let mut coordinator = Coordinator::start_with(&data, choice, policy, settings).await?;
+    let port = coordinator.address().map_or("none".to_owned(), |a| a.to_string());
+    tracing::info!(data = %data.path().display(), %port, "coordinator serves");
+    let nightly = is_backed_up.then(|| {
+        let (fleet, id) = (coordinator.fleet().clone(), coordinator.ca().fleet().clone());
+        tokio::spawn(nightly::run(fleet, data.clone(), id))
+    });
     let ended = tokio::select! {
         // Cancel-safe: both only wait; the loser holds nothing.
         () = asked_to_end => None,
         error = coordinator.failed() => Some(error),
     };
+    if let Some(nightly) = nightly {
+        nightly.abort();
+    }
     match ended {
         None => {
             coordinator.stop().await;

@@ -1,40 +1,147 @@
-//! What every verb needs: the folder, the environment, how to print.
+//! What every verb needs: where the coordinator is, the environment, how to print.
 
 use std::path::PathBuf;
 
-use protocol::id::{EnvironmentName, ServiceId, ServiceName};
+use protocol::id::{EnvironmentName, FleetId, ServiceId, ServiceName};
+use protocol::succession::{self, Chain};
 use serde::Serialize;
 
 use super::{CliError, Output};
 use crate::client::Client;
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, Fleet};
+use crate::event_loop::at;
+use crate::login::{Profile, Profiles};
 
 const DEFAULT_ENVIRONMENT: &str = "default";
 
 /// The common arguments.
 #[derive(Debug)]
 pub(super) struct Session {
+    /// The fleet's folder, named or by default.
     pub(super) data: DataDir,
     pub(super) output: Output,
+    is_data_named: bool,
+    fleet: Option<String>,
+    socket: Option<PathBuf>,
     environment: Option<EnvironmentName>,
+}
+
+/// Where the coordinator is that a verb speaks to.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// Where the fleet's folder is.
+    Folder,
+    /// Behind a socket that the coordinator made for others.
+    Socket(PathBuf),
+    /// On another machine.
+    Remote(Profiles, FleetId),
+}
+
+/// What names a place.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    pub(super) data: Option<PathBuf>,
+    pub(super) fleet: Option<String>,
+    pub(super) socket: Option<PathBuf>,
 }
 
 impl Session {
     pub(super) fn new(
-        data: Option<PathBuf>,
+        named: Named,
         environment: Option<EnvironmentName>,
         output: Output,
     ) -> Result<Self, CliError> {
+        let Named { data, fleet, socket } = named;
+        let is_data_named = data.is_some();
         let path = data.or_else(default_data).ok_or_else(|| {
             CliError::usage(
                 "no data folder: HOME is not set; name one with --data DIR or PITH_DATA",
             )
         })?;
-        Ok(Self { data: DataDir::at(path), output, environment })
+        let data = DataDir::at(path);
+        Ok(Self { data, output, is_data_named, fleet, socket, environment })
+    }
+
+    /// What is named; else the folder, where it holds a fleet; else the one fleet that this person has logged in to.
+    pub(super) fn place(&self) -> Result<Place, CliError> {
+        if [self.is_data_named, self.fleet.is_some(), self.socket.is_some()]
+            .iter()
+            .filter(|one| **one)
+            .count()
+            > 1
+        {
+            return Err(CliError::usage(
+                "several coordinators are named: --data (PITH_DATA), --fleet (PITH_FLEET) and --socket (PITH_SOCKET) exclude \
+                 each other",
+            ));
+        }
+        if let Some(socket) = &self.socket {
+            return Ok(Place::Socket(socket.clone()));
+        }
+        let is_here = self.data.holds_fleet() || self.data.socket().exists();
+        if self.fleet.is_none() && (self.is_data_named || is_here) {
+            return Ok(Place::Folder);
+        }
+        let profiles = Profiles::of_this_user()?;
+        let known = profiles.fleets();
+        match chosen(&known, self.fleet.as_deref())? {
+            Some(fleet) => Ok(Place::Remote(profiles, fleet.clone())),
+            None => Ok(Place::Folder),
+        }
+    }
+
+    /// The fleet that is named by its whole id, if one is.
+    pub(super) fn named_fleet(&self) -> Result<Option<FleetId>, CliError> {
+        self.fleet.as_ref().map(|named| named.parse().map_err(CliError::usage)).transpose()
     }
 
     pub(super) fn client(&self) -> Result<Client, CliError> {
-        Ok(Client::new(&self.data)?)
+        match self.place()? {
+            Place::Folder => Ok(Client::new(&self.data)?),
+            Place::Socket(socket) => Ok(Client::at_socket(&socket)?),
+            Place::Remote(profiles, fleet) => {
+                let own = profiles.read(&fleet)?;
+                check_time(&own.profile)?;
+                Ok(Client::operator(&own)?)
+            }
+        }
+    }
+
+    /// Where this person's keys and registries are: the fleet's folder, else that of the login.
+    pub(super) fn own_folder(&self) -> Result<DataDir, CliError> {
+        Ok(match self.place()? {
+            Place::Folder | Place::Socket(_) => self.data.clone(),
+            Place::Remote(profiles, fleet) => DataDir::at(profiles.of(&fleet)),
+        })
+    }
+
+    /// The fleet that releases are signed for: from its folder, else as the coordinator says. Whatever it says, a signature is
+    /// made for what the person names, with a key that the person has.
+    pub(super) async fn fleet(&self, client: &Client) -> Result<Fleet, CliError> {
+        let expected = match self.place()? {
+            Place::Folder => return Ok(self.data.open()?),
+            Place::Socket(_) => None,
+            Place::Remote(_, fleet) => Some(fleet),
+        };
+        let envelope = client.root_document().await?;
+        let root = succession::first(&envelope).map_err(CliError::refused)?.into_inner();
+        if let Some(expected) = expected.filter(|expected| *expected != root.fleet) {
+            return Err(CliError::refused(format_args!(
+                "the coordinator shows the trust root of fleet {}, and the login is of {expected}",
+                root.fleet
+            )));
+        }
+        Ok(Fleet { id: root.fleet.clone(), root, chain: Chain::default() })
+    }
+
+    /// The fleet's own folder, for what only works there.
+    pub(super) fn folder(&self, verb: &str) -> Result<&DataDir, CliError> {
+        match self.place()? {
+            Place::Folder => Ok(&self.data),
+            Place::Socket(_) | Place::Remote(..) => Err(CliError::usage(format_args!(
+                "`pith {verb}` works on the fleet's own folder: run it on the coordinator's machine, with --data DIR"
+            ))),
+        }
     }
 
     /// The environment named, if one was.
@@ -83,6 +190,53 @@ impl Session {
     }
 }
 
+/// A certificate that is over says nothing when TLS refuses it.
+fn check_time(profile: &Profile) -> Result<(), CliError> {
+    const SOON_S: u64 = 14 * 24 * 60 * 60;
+    let left = profile.expires_at.saturating_sub(at().unix_ms / 1000);
+    let name = &profile.name;
+    if left == 0 {
+        return Err(CliError::refused(format_args!(
+            "the certificate of {name} is over; ask for an invitation (`pith operator invite {name} --role {}`) and \
+             `pith login TOKEN`",
+            profile.role
+        )));
+    }
+    if left < SOON_S {
+        let days = left / (24 * 60 * 60);
+        eprintln!(
+            "warning: the certificate of {name} ends in {days} days; `pith operator invite {name}` then gives a new one"
+        );
+    }
+    Ok(())
+}
+
+/// The fleet that is meant, by its id or the beginning of it; without a name the only one there is, or none at all.
+fn chosen<'a>(known: &'a [FleetId], named: Option<&str>) -> Result<Option<&'a FleetId>, CliError> {
+    let is_meant = |fleet: &&FleetId| match named {
+        Some(named) => !named.is_empty() && fleet.as_str().starts_with(named),
+        None => true,
+    };
+    let meant: Vec<&FleetId> = known.iter().filter(is_meant).collect();
+    match (meant.as_slice(), named) {
+        ([one], _) => Ok(Some(*one)),
+        ([], None) => Ok(None),
+        ([], Some(named)) => Err(CliError::usage(format_args!(
+            "no login of a fleet {named}: `pith login TOKEN` makes one; there are: {}",
+            list(known)
+        ))),
+        (several, _) => Err(CliError::usage(format_args!(
+            "several fleets are meant ({}); choose one with --fleet or PITH_FLEET, by its id or the beginning of it",
+            list(several.iter().copied())
+        ))),
+    }
+}
+
+fn list<'a>(fleets: impl IntoIterator<Item = &'a FleetId>) -> String {
+    let fleets: Vec<&str> = fleets.into_iter().map(FleetId::as_str).collect();
+    if fleets.is_empty() { "none".to_owned() } else { fleets.join(", ") }
+}
+
 pub(super) fn default_environment() -> EnvironmentName {
     DEFAULT_ENVIRONMENT.parse().expect("a valid name")
 }
@@ -96,4 +250,22 @@ fn default_data() -> Option<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share"));
     let base = std::env::var_os("XDG_DATA_HOME").filter(|dir| !dir.is_empty());
     Some(base.map(PathBuf::from).or_else(home)?.join("pith"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_is_meant_by_the_beginning_of_its_id_or_by_being_the_only_one() {
+        let known = [[0x1a; 16], [0x1b; 16], [0x2c; 16]].map(FleetId::from_random);
+        let refused = |named| chosen(&known, named).unwrap_err().to_string();
+        assert_eq!(chosen(&known, Some("1b")).unwrap(), Some(&known[1]));
+        assert!(refused(Some("1")).contains("several fleets are meant"));
+        assert!(refused(None).contains("--fleet or PITH_FLEET"));
+        assert!(refused(Some("3")).contains("no login of a fleet 3"));
+        assert!(refused(Some("")).contains(known[2].as_str()));
+        assert_eq!(chosen(&known[2..], None).unwrap(), Some(&known[2]));
+        assert_eq!(chosen(&[], None).unwrap(), None);
+    }
 }

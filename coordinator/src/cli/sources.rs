@@ -16,7 +16,7 @@ use crate::client::{Client, ClientError};
 use crate::docker::Docker;
 use crate::resolve::Sources;
 use crate::resolve::registries::Registries;
-use crate::state::shown::Deployed;
+use crate::state::shown::{Deployed, NodeShown};
 
 /// One service with its image pinned.
 #[derive(Debug)]
@@ -39,6 +39,10 @@ pub(super) struct Ready {
 pub(super) struct Batch {
     pub(super) environment: EnvironmentName,
     pub(super) services: Vec<Ready>,
+    /// Where their images are.
+    pub(super) sources: Sources,
+    /// Of the environment's nodes.
+    pub(super) architectures: BTreeSet<String>,
 }
 
 /// Where the nodes are, seen from here.
@@ -77,7 +81,7 @@ pub(super) async fn load(
         Ok(environment) => environment,
         Err(error) => {
             // A mistake in the files is worth more than the coordinator's absence.
-            check(&read, &Deployed { services: BTreeMap::new() })?;
+            check(&read, &Deployed { services: BTreeMap::new(), counters: BTreeMap::new() })?;
             return Err(error);
         }
     };
@@ -91,12 +95,13 @@ pub(super) async fn load(
     check(&read, &deployed)?;
     let sources = sources(session)?;
     let mut services = Vec::new();
-    let spread = spread(client, &environment).await?;
+    let nodes = client.nodes(Some(&environment)).await?.nodes;
+    let (spread, architectures) = (spread(&nodes), architectures(&nodes));
     for mut one in in_order(read) {
         one.image = target.image.clone().or(one.image);
         services.push(pin(one, &deployed, &sources, spread).await?);
     }
-    Ok(Batch { environment, services })
+    Ok(Batch { environment, services, sources, architectures })
 }
 
 /// The services that files describe.
@@ -146,17 +151,21 @@ fn sources(session: &Session) -> Result<Sources, CliError> {
     let config = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker"));
     let docker_config = config.or_else(home).map(|dir| dir.join("config.json"));
-    let registries = Registries::load(&session.data.registries(), docker_config.as_deref())
-        .map_err(CliError::usage)?;
+    let registries =
+        Registries::load(&session.own_folder()?.registries(), docker_config.as_deref())
+            .map_err(CliError::usage)?;
     Ok(Sources { registries, docker: Docker::local().ok() })
 }
 
-async fn spread(client: &Client, environment: &EnvironmentName) -> Result<Spread, CliError> {
-    let nodes = client.nodes(Some(environment)).await?.nodes;
+fn architectures(nodes: &[NodeShown]) -> BTreeSet<String> {
+    nodes.iter().map(|node| node.capacity.architecture.clone()).collect()
+}
+
+fn spread(nodes: &[NodeShown]) -> Spread {
     let is_here =
         |address: &str| address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     let all_here = nodes.iter().all(|node| is_here(&node.address));
-    Ok(if all_here { Spread::ThisMachine } else { Spread::Machines })
+    if all_here { Spread::ThisMachine } else { Spread::Machines }
 }
 
 async fn pin(
@@ -182,7 +191,7 @@ async fn pin(
              registry for them"
         );
     }
-    let counter = deployed.services.get(name).map_or(0, |service| service.counter) + 1;
+    let counter = deployed.counters.get(name).map_or(0, |counter| *counter) + 1;
     Ok(Ready {
         text: read.text,
         spec: read.file.spec,
@@ -242,7 +251,8 @@ fn toml_files(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
 /// Whether an error means that nobody is there.
 pub(super) fn is_away(error: &ClientError) -> bool {
     match error {
-        ClientError::Unreachable { .. } | ClientError::Broken(_) => true,
+        ClientError::Unreachable { .. } | ClientError::Away { .. } | ClientError::Broken(_) => true,
+        ClientError::Denied { .. } | ClientError::Distrust { .. } => false,
         ClientError::Refused(problem) => problem.code == "stopping",
     }
 }

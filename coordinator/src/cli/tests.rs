@@ -23,9 +23,21 @@ fn check_refused(line: &str, says: &str) {
 fn the_contract_used_by_scripts_parses() {
     for line in [
         "init --data /x",
+        "init --root-threshold 2 --root-key a.key --root-key b.key.pub --passphrase",
+        "keys ls -o json",
+        "keys new a.key --passphrase",
+        "keys encrypt a.key",
+        "keys add agent-release a.key.pub --root-key root.key",
+        "keys rotate director",
+        "keys rotate root 1234abcd --to new.key --root-key a.key --root-key b.key",
+        "keys revoke 1234abcd",
+        "keys threshold root 2",
+        "keys sign root-2.json --root-key b.key",
+        "fleet reconcile -o json",
+        "fleet reconcile --yes --root-key a.key --root-key b.key",
         "dev --nodes 3 --data /x",
         "dev --node name=edge,env=staging,label=zone=a --keep",
-        "serve --config coordinator.toml --insecure-lab",
+        "serve --config coordinator.toml",
         "deploy -f web.toml",
         "deploy -f web.toml --image r.io/web:v2 --cause why --wait",
         "deploy web --image r.io/web:v2",
@@ -39,9 +51,28 @@ fn the_contract_used_by_scripts_parses() {
         "rollout undo web --to-revision 3 --cause oops",
         "ps -o json",
         "node ls --env staging",
+        "node token --ttl 2h --labels zone=edge,rack=2 --env staging --approve --address 10.0.0.2:8883",
+        "node approve opi-1",
+        "node revoke 00000000000000000000000000000001",
+        "operator invite anna --role deployer --ttl 2h --address 10.0.0.2:8883",
+        "operator ls -o json",
+        "operator revoke anna",
+        "login pithop1_abc",
+        "login -",
+        "--fleet 73ef logout",
+        "ps --socket /run/pith/api.sock",
+        "audit --since 24h -o json",
+        "audit --verify",
+        "broker mosquitto --dir /etc/mosquitto/pith --listen 10.0.0.2:8883",
+        "backup",
+        "backup fleet.pith -o json",
+        "restore fleet.pith --root-key root.key --data /x",
+        "restore fleet.pith --root-key root.key --fleet 00000000000000000000000000000001",
         "scale web 5",
         "scale web --reset",
         "rm web --yes",
+        "release retire web --below 3",
+        "release retire web --below 3 --cause leak -o json",
         "events --follow",
         "completions bash",
     ] {
@@ -61,6 +92,15 @@ fn mistakes_are_refused_with_code_2() {
     check_refused("dev --nodes 0", "1..=16");
     check_refused("ps -o yaml", "possible values");
     check_refused("rolout", "rollout");
+    check_refused("release retire web", "--below");
+    check_refused("release retire web --below v2", "invalid");
+    check_refused("release retire web --below 0", "0 is not in");
+    check_refused("release retire --below 2", "required");
+    check_refused("keys rotate coordinator", "not a role");
+    check_refused("operator invite anna", "--role");
+    check_refused("operator invite anna --role admin", "viewer, deployer, operator or security");
+    check_refused("operator invite Anna --role viewer", "not a valid operator name");
+    check_refused("audit --verify --since 1h", "cannot be used with");
 }
 
 #[test]
@@ -102,4 +142,21 @@ fn the_state_of_a_rollout_decides_the_exit_code() {
     ] {
         assert_eq!(follow::exit_of(state), exit, "{state}");
     }
+}
+
+#[test]
+fn only_one_coordinator_may_be_named() {
+    let named = |data: &str, fleet: &str, socket: &str| {
+        let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+        let fleet = (!fleet.is_empty()).then(|| fleet.to_owned());
+        Named { data: path(data), fleet, socket: path(socket) }
+    };
+    let place = |named: Named| Session::new(named, None, Output::Text).unwrap().place().unwrap();
+    for both in [named("/x", "ab", ""), named("/x", "", "/s"), named("", "ab", "/s")] {
+        let refused = Session::new(both, None, Output::Text).unwrap().place().unwrap_err();
+        assert_eq!(refused.exit, Exit::Usage);
+        assert!(refused.to_string().contains("exclude each other"), "{refused}");
+    }
+    assert!(matches!(place(named("/x", "", "")), session::Place::Folder));
+    assert!(matches!(place(named("", "", "/s")), session::Place::Socket(_)));
 }

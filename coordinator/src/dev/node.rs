@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use protocol::id::{EnvironmentName, NodeId, NodeName};
@@ -15,6 +15,9 @@ use crate::data_dir::{DataDir, DataDirError, check_socket_path, new_key};
 
 /// Lines of a log that are shown when a node does not come up.
 const LAST_WORDS: usize = 8;
+
+/// On tmpfs on every Linux.
+const MEMORY_DIR: &str = "/dev/shm";
 
 /// How a node presents itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +34,6 @@ pub struct NodeSettings {
 pub(super) struct Surroundings<'a> {
     pub(super) data: &'a DataDir,
     pub(super) docker: String,
-    pub(super) broker: SocketAddr,
     pub(super) agent: PathBuf,
     pub(super) fleet_port: u16,
 }
@@ -40,7 +42,9 @@ pub(super) struct Surroundings<'a> {
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) id: NodeId,
-    pub(super) token: String,
+    pub(super) key: SecretKey,
+    /// Below the data folder.
+    pub(super) state_dir: String,
     name: NodeName,
     agent: Program,
     proxy: Program,
@@ -64,21 +68,15 @@ struct AgentFile<'a> {
     labels: &'a BTreeMap<String, String>,
     state_dir: PathBuf,
     runtime_dir: PathBuf,
+    secrets_dir: PathBuf,
     listen: [String; 1],
     address: String,
     fleet_port: u16,
     network_pool: String,
     docker: &'a str,
-    trust_root: PathBuf,
     registries: PathBuf,
+    policy: PathBuf,
     remove_images: bool,
-    broker: BrokerTable,
-}
-
-#[derive(Debug, Serialize)]
-struct BrokerTable {
-    address: String,
-    token_file: PathBuf,
 }
 
 /// The nodes that `--nodes N` and `--node …` ask for: `node-1` to `node-N`, those named last replacing the first ones.
@@ -129,6 +127,11 @@ fn read_settings(node: &mut NodeSettings, text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Where a node keeps secrets in clear: in memory.
+pub(super) fn secrets_dir(node: &NodeId) -> PathBuf {
+    PathBuf::from(format!("{MEMORY_DIR}/pith-{node}"))
+}
+
 impl Prepared {
     /// Writes the node's folder. One from before is used again: the same key is the same node, and its containers are
     /// its own.
@@ -143,8 +146,6 @@ impl Prepared {
         let folder = std::path::absolute(&folder).unwrap_or(folder);
         let key = node_key(around.data, name)?;
         let id = key.public().node_id();
-        let token = around.data.token(id.as_str())?;
-        let token_file = around.data.write(&format!("nodes/{name}/token"), token.as_bytes())?;
         let runtime_dir = around.data.create_folder(&format!("nodes/{name}/run"))?;
         let control_socket = std::path::absolute(runtime_dir.join("proxy.sock"));
         let control_socket = control_socket.unwrap_or_else(|_| runtime_dir.join("proxy.sock"));
@@ -156,19 +157,17 @@ impl Prepared {
             labels: &settings.labels,
             state_dir: folder.join("state"),
             runtime_dir: absolute(runtime_dir),
+            // The data folder is on a disk.
+            secrets_dir: secrets_dir(&id),
             listen: [address.to_string()],
             address: address.to_string(),
             fleet_port: around.fleet_port,
             network_pool: pool,
             docker: &around.docker,
-            trust_root: absolute(around.data.root_file()),
             registries: absolute(around.data.registries()),
+            policy: folder.join("policy.toml"),
             // This Docker has other users.
             remove_images: false,
-            broker: BrokerTable {
-                address: around.broker.to_string(),
-                token_file: absolute(token_file),
-            },
         };
         let text = toml::to_string(&file).expect("plain data serialises");
         let config = around.data.write(&format!("nodes/{name}/agent.toml"), text.as_bytes())?;
@@ -186,14 +185,15 @@ impl Prepared {
         };
         let (mut proxy, agent) = (program("proxy", &["proxy"]), program("agent", &[]));
         proxy.socket = Some(control_socket);
-        Ok(Self { id, token, name: name.clone(), agent, proxy })
+        let state_dir = format!("nodes/{name}/state");
+        Ok(Self { id, key, state_dir, name: name.clone(), agent, proxy })
     }
 }
 
 impl DevNode {
     /// Starts its proxy and agent.
     pub(super) fn start(prepared: Prepared) -> Result<Self, DevError> {
-        let Prepared { id, name, agent, proxy, token: _ } = prepared;
+        let Prepared { id, name, agent, proxy, .. } = prepared;
         let agent_log = agent.log();
         let proxy = Supervised::start(proxy)?;
         let agent = Supervised::start(agent)?;
@@ -212,6 +212,11 @@ impl DevNode {
     pub(super) async fn stop(&mut self) {
         self.agent.stop().await;
         self.proxy.stop().await;
+    }
+
+    /// Secrets in clear go with the containers that used them.
+    pub(super) fn forget_secrets(&self) {
+        let _ = fs::remove_dir_all(secrets_dir(&self.id));
     }
 
     /// The end of the agent's log, for a node that did not come up.

@@ -9,7 +9,7 @@ use crate::state::records::Failure;
 use crate::state::records::Kind;
 use crate::state::requests::Accepted;
 use crate::state::shown::{
-    DifferenceShown, HistoryShown, NodeProgressShown, RevisionInFull, RolloutShown,
+    DifferenceShown, HistoryShown, NodeProgressShown, RetiredShown, RevisionInFull, RolloutShown,
 };
 
 /// The first line of a deploy or undo.
@@ -201,10 +201,32 @@ pub fn steered(rollout: &RolloutShown) -> String {
 pub fn revision(shown: &RevisionInFull) -> String {
     let mut text = rollout(&shown.rollout);
     text.push_str(&format!(
-        "pinned    {}\nrelease   {}\n\n",
-        shown.rollout.pinned, shown.rollout.release
+        "pinned    {}\nrelease   {} ({})\n\n",
+        shown.rollout.pinned, shown.rollout.counter, shown.rollout.release
     ));
     text.push_str(shown.file.trim_end());
+    text.push('\n');
+    text
+}
+
+/// `pith release retire`
+#[must_use]
+pub fn retired(shown: &RetiredShown) -> String {
+    let RetiredShown { service, below, unchanged, told, offline } = shown;
+    if *unchanged {
+        return format!(
+            "{service}: nothing changed: releases below {below} are retired already, and a floor never falls\n"
+        );
+    }
+    let nodes = |count: usize| if count == 1 { "node is" } else { "nodes are" };
+    let mut text = format!("{service}: releases below {below} are retired");
+    if !told.is_empty() {
+        text.push_str(&format!("; {} {} told", told.len(), nodes(told.len())));
+    }
+    if !offline.is_empty() {
+        let names: Vec<&str> = offline.iter().map(NodeName::as_str).collect();
+        text.push_str(&format!("; offline, told on return: {}", names.join(", ")));
+    }
     text.push('\n');
     text
 }
@@ -225,7 +247,8 @@ pub fn difference(shown: &DifferenceShown) -> String {
 #[must_use]
 pub fn history(history: &HistoryShown) -> String {
     let mut rows = vec![
-        ["REVISION", "STATE", "STARTED", "TOOK", "IMAGE", "BY", "CHANGE-CAUSE"].map(str::to_owned),
+        ["REVISION", "RELEASE", "STATE", "STARTED", "TOOK", "IMAGE", "BY", "CHANGE-CAUSE"]
+            .map(str::to_owned),
     ];
     for revision in &history.revisions {
         let current = if history.current == Some(revision.revision) { "*" } else { "" };
@@ -243,6 +266,7 @@ pub fn history(history: &HistoryShown) -> String {
         };
         rows.push([
             format!("{}{current}", revision.revision),
+            format!("{}{}", revision.counter, if revision.retired { " retired" } else { "" }),
             state,
             clock(revision.started_ms),
             took.map_or("-".to_owned(), |ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100)),

@@ -1,7 +1,7 @@
 //! Columns as wide as their widest cell, two spaces between, the last one free.
 
 /// Rows of equal length, the first of them the head.
-pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let width =
         |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();

@@ -9,8 +9,9 @@ use super::*;
 use crate::state::records::{Failure, Kind};
 use crate::state::requests::Accepted;
 use crate::state::shown::{
-    ChangeShown, HistoryShown, NodePlanShown, NodeProgressShown, RevisionShown, RolloutShown,
-    ServiceOnNode,
+    ChangeShown, HistoryShown, NodePlanShown, NodeProgressShown, NodeReconciled, PullShown,
+    ReconcileShown, Reconciling, RetiredShown, RevisionShown, RolloutShown, RunShown,
+    ServiceOnNode, ServiceReconciled,
 };
 
 fn service() -> ServiceId {
@@ -42,6 +43,7 @@ fn rollout_in(state: &str, nodes: Vec<NodeProgressShown>) -> RolloutShown {
         image: "r.io/web:v3".to_owned(),
         pinned: "r.io/web@sha256:00".to_owned(),
         release: "a".repeat(64).parse().unwrap(),
+        counter: 3,
         cause: None,
         by: "anna".to_owned(),
         started_ms: 1_795_434_151_217,
@@ -160,6 +162,8 @@ fn history_marks_the_revision_that_stands_and_the_reason_of_a_rollback() {
         state: state.to_owned(),
         image: format!("r.io/web:v{number}"),
         release: "a".repeat(64).parse().unwrap(),
+        counter: number,
+        retired: number < 3,
         undo_to,
         cause: None,
         by: "anna".to_owned(),
@@ -179,9 +183,25 @@ fn history_marks_the_revision_that_stands_and_the_reason_of_a_rollback() {
     };
     assert_eq!(
         history(&shown),
-        "REVISION  STATE                     STARTED               TOOK  IMAGE        BY    CHANGE-CAUSE\n\
-         2         rolled_back [crash_loop]  1970-01-01T00:00:00Z  -     r.io/web:v2  anna\n\
-         3*        succeeded                 1970-01-01T00:00:00Z  -     r.io/web:v3  anna  undo to revision 1\n"
+        "REVISION  RELEASE    STATE                     STARTED               TOOK  IMAGE        BY    CHANGE-CAUSE\n\
+         2         2 retired  rolled_back [crash_loop]  1970-01-01T00:00:00Z  -     r.io/web:v2  anna\n\
+         3*        3          succeeded                 1970-01-01T00:00:00Z  -     r.io/web:v3  anna  undo to revision 1\n"
+    );
+}
+
+#[test]
+fn a_retirement_says_who_is_told_and_what_did_not_change() {
+    let (told, offline) = (vec!["node-1".parse().unwrap()], vec!["node-2".parse().unwrap()]);
+    let mut shown =
+        RetiredShown { service: service().name, below: 4, unchanged: false, told, offline };
+    assert_eq!(
+        retired(&shown),
+        "web: releases below 4 are retired; 1 node is told; offline, told on return: node-2\n"
+    );
+    shown.unchanged = true;
+    assert_eq!(
+        retired(&shown),
+        "web: nothing changed: releases below 4 are retired already, and a floor never falls\n"
     );
 }
 
@@ -198,6 +218,7 @@ fn ps_says_what_is_missing_and_that_it_was_not_moved() {
         message: None,
         settled: false,
         instances: Vec::new(),
+        alarms: Vec::new(),
     };
     let shown = ServiceShown {
         environment: "default".parse().unwrap(),
@@ -229,6 +250,7 @@ fn node_ls_shows_what_is_not_known_as_a_dash() {
         status: "ready".to_owned(),
         labels: std::collections::BTreeMap::new(),
         address: "10.0.0.7".to_owned(),
+        policy: None,
         agent_version: "0.1.0".to_owned(),
         capacity: Capacity { architecture: "arm64".to_owned(), cores: 4, memory_bytes: 1 << 30 },
         load: None,
@@ -237,12 +259,62 @@ fn node_ls_shows_what_is_not_known_as_a_dash() {
         generation: 0,
         refused: std::collections::BTreeMap::new(),
         services: vec!["web".parse().unwrap()],
+        alarms: Vec::new(),
+        cloned: false,
+        conflict: None,
+        certificate_expires_at: None,
     };
     assert_eq!(
-        nodes(&NodesShown { nodes: vec![node] }),
+        nodes(&NodesShown { nodes: vec![node], lobby: Vec::new() }),
         "NAME   STATUS  ENVIRONMENT  ADDRESS   AGENT  CPU  MEMORY  TEMP  SERVICES\n\
          opi-1  ready   default      10.0.0.7  0.1.0  -    -       -     web\n"
     );
+}
+
+#[test]
+fn a_reconciliation_shows_what_would_change_on_each_node() {
+    let run = |revision, image: Option<&str>| RunShown {
+        revision,
+        release: Some("5".repeat(64).parse().unwrap()),
+        image: image.map(str::to_owned),
+        count: 2,
+    };
+    let of = |service: &str, action, runs, then| ServiceReconciled {
+        service: service.parse().unwrap(),
+        action,
+        runs,
+        then,
+    };
+    let node = NodeReconciled {
+        id: "0".repeat(32).parse().unwrap(),
+        node: "opi-1".parse().unwrap(),
+        environment: "default".parse().unwrap(),
+        conflict: Some("it has seen manifest 5 and 2 is the newest signed here".to_owned()),
+        seen: Version { epoch: 1, generation: 5 },
+        signed: Version { epoch: 1, generation: 2 },
+        services: vec![
+            of("web", Reconciling::Replace, Some(run(2, None)), Some(run(1, Some("web:v1")))),
+            of("db", Reconciling::Remove, Some(run(1, Some("db:v1"))), None),
+        ],
+    };
+    let mut reconciled = ReconcileShown {
+        root_version: 1,
+        epoch: 1,
+        nodes: vec![node],
+        unheard: vec!["opi-2".parse().unwrap()],
+        hopeless: None,
+    };
+    assert_eq!(
+        reconcile::shown(&reconciled),
+        "opi-1 is in conflict: it has seen manifest 5 and 2 is the newest signed here (epoch 1 there, 1 here)\n\
+         NODE   SERVICE  RUNS                                             THEN                  ACTION\n\
+         opi-1  web      revision 2 ×2 release 55555555 (not known here)  revision 1 ×2 web:v1  replace\n\
+         opi-1  db       revision 1 ×2 db:v1                              -                     remove\n\
+         not heard since the coordinator's start: opi-2; what they run is not shown, and not removed without being shown\n"
+    );
+    assert_eq!(reconciled.removals().len(), 1);
+    (reconciled.nodes, reconciled.unheard) = (Vec::new(), Vec::new());
+    assert_eq!(reconcile::shown(&reconciled), "no node is in conflict\n");
 }
 
 #[test]
@@ -265,8 +337,12 @@ fn a_plan_shows_before_and_after() {
         from_revision: Some(2),
         changes: vec![change],
         nodes: vec![node],
+        image_is_local: false,
+        pulls: Vec::new(),
         unplaced: 0,
         steps: vec!["node-1 takes it".to_owned()],
+        needs_policy: vec!["privileged = true".to_owned()],
+        left_out: [("node-2".parse().unwrap(), "it refuses".to_owned())].into(),
         notes: vec!["no ports".to_owned()],
         anything: true,
     };
@@ -276,9 +352,35 @@ fn a_plan_shows_before_and_after() {
          ~ image: web:v1 -> web:v2\n\
          NODE    NOW  THEN  ACTION\n\
          node-1  2    2     replace\n\
+         pull: nothing, every node that takes it has the image\n\
          1. node-1 takes it\n\
+         policy: every node that runs it must allow `privileged = true`\n\
+         node-2 is left out: it refuses\n\
          note: no ports\n"
     );
+    let pull = |node: &str, architecture: &str, bytes| PullShown {
+        node: node.parse().unwrap(),
+        architecture: architecture.to_owned(),
+        bytes,
+    };
+    shown.pulls = vec![
+        pull("node-1", "arm64", Some(12_900_000)),
+        pull("node-2", "amd64", Some(640)),
+        pull("node-3", "arm64", Some(12_900_000)),
+        pull("node-4", "riscv64", None),
+    ];
+    let pulls = |shown: &PlanShown| {
+        let lines = plan(shown);
+        lines.lines().filter(|line| line.starts_with("pull")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(
+        pulls(&shown),
+        "pull: node-2: at most 640 B (amd64)\n\
+         pull: node-1, node-3: at most 12.4 MiB each (arm64)\n\
+         pull: node-4: size unknown (riscv64)"
+    );
+    shown.image_is_local = true;
+    assert_eq!(pulls(&shown), "pull: nothing, only the local Docker has the image");
     shown.anything = false;
     assert_eq!(plan(&shown), "web: nothing to do, revision 2 runs this already\n");
 }

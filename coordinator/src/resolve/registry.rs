@@ -7,6 +7,7 @@ use protocol::id::{Digest, sha256_hex};
 use reqwest::header::{ACCEPT, HeaderMap, WWW_AUTHENTICATE};
 use reqwest::{Certificate, Method, Response, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::reference::{DOCKER_HUB, Reference};
 use super::registries::Access;
@@ -81,7 +82,7 @@ struct BearerToken {
 }
 
 /// One registry and how to speak to it.
-struct Registry<'a> {
+pub(super) struct Registry<'a> {
     http: reqwest::Client,
     host: &'a str,
     base: String,
@@ -109,10 +110,7 @@ pub(super) async fn digest(
     if let Some(digest) = digest_header(answer.headers()) {
         return Ok(digest);
     }
-    let body = answer.bytes().await.map_err(|e| registry.unreachable(&e))?;
-    if body.len() > MAX_MANIFEST_BYTES {
-        return Err(registry.unexpected(format!("a manifest of {} bytes", body.len())));
-    }
+    let body = registry.body(answer).await?;
     let text = format!("sha256:{}", sha256_hex(&body));
     text.parse().map_err(|_| registry.unexpected("no digest".to_owned()))
 }
@@ -122,7 +120,7 @@ fn digest_header(headers: &HeaderMap) -> Option<Digest> {
 }
 
 impl<'a> Registry<'a> {
-    fn new(host: &'a str, access: &'a Access) -> Result<Self, RegistryError> {
+    pub(super) fn new(host: &'a str, access: &'a Access) -> Result<Self, RegistryError> {
         let scheme = if access.http { "http" } else { "https" };
         // Docker Hub's API lives under another name than its images.
         let address = if host == DOCKER_HUB { "registry-1.docker.io" } else { host };
@@ -141,6 +139,32 @@ impl<'a> Registry<'a> {
         }
         let http = http.build().map_err(|e| failed(chain(&e)))?;
         Ok(Self { http, host, base, access })
+    }
+
+    /// The index or manifest of this digest, as far as `T` reads it.
+    pub(super) async fn manifest<T: DeserializeOwned>(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+    ) -> Result<T, RegistryError> {
+        let url = format!("{}/v2/{}/manifests/{digest}", self.base, reference.repository());
+        let answer = self.ask(Method::GET, &url, reference).await?;
+        let body = self.body(answer).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| self.unexpected(format!("a manifest that is not readable: {error}")))
+    }
+
+    /// Not more of it than a manifest may have.
+    async fn body(&self, mut answer: Response) -> Result<Vec<u8>, RegistryError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|e| self.unreachable(&e))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_MANIFEST_BYTES {
+                let most = MAX_MANIFEST_BYTES;
+                return Err(self.unexpected(format!("a manifest of more than {most} bytes")));
+            }
+        }
+        Ok(body)
     }
 
     async fn ask(

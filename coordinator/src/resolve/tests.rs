@@ -78,6 +78,9 @@ fn answer(request: &Request, login: Login, says: Says, address: SocketAddr) -> R
         let head = [(header::WWW_AUTHENTICATE, challenge)];
         return (StatusCode::UNAUTHORIZED, head, "").into_response();
     }
+    if let Some(document) = path.strip_prefix("/v2/team/web/manifests/").and_then(by_digest) {
+        return document.into_response();
+    }
     if path != "/v2/team/web/manifests/v1" {
         return StatusCode::NOT_FOUND.into_response();
     }
@@ -87,6 +90,76 @@ fn answer(request: &Request, login: Login, says: Says, address: SocketAddr) -> R
         }
         Says::BodyOnly => MANIFEST.into_response(),
     }
+}
+
+/// An image of this many bytes: its configuration has one, its layers the rest.
+fn image_of(bytes: u64) -> String {
+    let half = (bytes - 1) / 2;
+    let rest = bytes - 1 - half;
+    format!(
+        "{{\"config\":{{\"size\":1}},\"layers\":[{{\"size\":{half}}},{{\"size\":{rest},\"urls\":[]}}]}}"
+    )
+}
+
+/// An index of images of that many bytes, per platform, with an attestation as build tools add them.
+fn index_of(platforms: &[(&str, &str, u64)]) -> String {
+    let attestation = ("unknown", "unknown", 5);
+    let entry = |(architecture, os, bytes): &(&str, &str, u64)| {
+        let digest = digest_of(&image_of(*bytes));
+        format!(
+            "{{\"digest\":\"{digest}\",\"size\":400,\"platform\":{{\"architecture\":\"{architecture}\",\"os\":\"{os}\"}}}}"
+        )
+    };
+    let entries: Vec<String> = std::iter::once(&attestation).chain(platforms).map(entry).collect();
+    format!("{{\"schemaVersion\":2,\"manifests\":[{}]}}", entries.join(","))
+}
+
+const PLATFORMS: [(&str, &str, u64); 3] =
+    [("arm64", "windows", 900), ("arm64", "linux", 2_000), ("386", "linux", 3_000)];
+
+/// What the stub registry has by digest.
+fn by_digest(digest: &str) -> Option<String> {
+    let images = [900, 2_000, 3_000, 5].map(image_of);
+    let documents = images.into_iter().chain([index_of(&PLATFORMS), "[]".to_owned()]);
+    documents.into_iter().find(|document| digest_of(document) == digest)
+}
+
+/// The sizes that the stub registry tells of a document, for nodes of three kinds.
+async fn sizes(document: &str, login: Login) -> Vec<(String, u64)> {
+    install_tls();
+    let stub = registry(login, Says::Header).await;
+    let reference = format!("{}/team/web:v1", stub.address);
+    let pin = Pin::Digest(digest_of(document).parse().unwrap());
+    let nodes = ["amd64", "arm64", "riscv64"].map(str::to_owned).into();
+    let sizes = sources("", None).sizes(&Image { reference, pin }, &nodes).await;
+    sizes.into_iter().collect()
+}
+
+#[tokio::test]
+async fn the_size_of_an_image_is_that_of_what_each_kind_of_node_pulls() {
+    let of = |architecture: &str, bytes| (architecture.to_owned(), bytes);
+    let index = sizes(&index_of(&PLATFORMS), Login::Bearer).await;
+    assert_eq!(index, [of("amd64", 3_000), of("arm64", 2_000)], "nothing for riscv64");
+    let one = sizes(&image_of(2_000), Login::None).await;
+    assert_eq!(one, [of("amd64", 2_000), of("arm64", 2_000), of("riscv64", 2_000)]);
+}
+
+#[tokio::test]
+async fn sizes_that_cannot_be_learned_are_no_mistake() {
+    assert_eq!(sizes("unknown", Login::None).await, []);
+    assert_eq!(sizes("[]", Login::None).await, [], "not a manifest");
+    assert_eq!(sizes(&image_of(900), Login::Basic).await, [], "credentials are missing");
+    let local = Image {
+        reference: "web:v1".to_owned(),
+        pin: Pin::ImageId(digest_of("id").parse().unwrap()),
+    };
+    let nodes = ["arm64".to_owned()].into();
+    assert_eq!(sources("", None).sizes(&local, &nodes).await, BTreeMap::new());
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let away = format!("{}/team/web:v1", closed.local_addr().unwrap());
+    drop(closed);
+    let away = Image { reference: away, pin: Pin::Digest(digest_of("x").parse().unwrap()) };
+    assert_eq!(sources("", None).sizes(&away, &nodes).await, BTreeMap::new());
 }
 
 /// A Docker that knows these images: reference to inspect JSON.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use planner::fleet::{PlaceRequest, Placed, RolloutState, place};
+use planner::fleet::{PlaceRequest, Placed, Refusing, RolloutState, place};
 use protocol::acceptance::verify_release;
 use protocol::envelope::Envelope;
 use protocol::id::{NodeName, ReleaseId, ServiceId};
 use protocol::release::Release;
+use protocol::secret::SecretVersions;
 use protocol::spec::ServiceSpec;
 
 use super::records::{Assigned, Change, Kind, Revision, ServiceRecord, StageRecord, StoredRelease};
@@ -19,9 +20,18 @@ struct Draft {
     file: String,
     kind: Kind,
     restarts: u32,
+    secrets: SecretVersions,
     undo_to: Option<u64>,
     cause: Option<String>,
     by: String,
+}
+
+/// The release that stands, to be started anew.
+pub(super) struct Again {
+    pub(super) cause: Option<String>,
+    pub(super) by: String,
+    /// How many restarts are added.
+    pub(super) restarts: u32,
 }
 
 impl State {
@@ -36,15 +46,15 @@ impl State {
         let id =
             ServiceId { environment: deploy.environment.clone(), name: release.service().clone() };
         self.check_revision(&id, deploy.if_revision)?;
+        self.check_agreed(&id, [])?;
         if let Some(accepted) = self.same_as_running(&id, &release) {
             return Ok(accepted);
         }
         self.check_policy(&id, &release_id)?;
-        let newest = self.services.get(&id).map_or(0, |service| service.record.counter);
-        if release.counter <= newest {
-            return Err(Refused::OldCounter { found: release.counter, newest });
-        }
+        self.check_floor(&id.name, release.counter)?;
+        self.check_counter(&id, &release_id, release.counter)?;
         let spec = release.spec(&id.environment);
+        let secrets = self.secret_versions(&id.environment, spec)?;
         let placed = self.place_service(&id, spec)?;
         self.check_placed(&id, spec, (&release_id, &deploy.release), &placed, at)?;
         let stored = StoredRelease { envelope: deploy.release, release };
@@ -54,11 +64,13 @@ impl State {
         self.releases.insert(release_id.clone(), stored);
         let service = self.services.entry(id.clone()).or_insert_with(|| new_service(&id));
         service.record.counter = counter;
+        self.count_release(&id.name, counter);
         let draft = Draft {
             release: release_id,
             file: deploy.file,
             kind: Kind::Deploy,
             restarts: 0,
+            secrets,
             undo_to: None,
             cause: deploy.cause,
             by: deploy.by,
@@ -72,30 +84,35 @@ impl State {
     /// Where there is nothing to go back to, or no node fits any more.
     pub fn undo(&mut self, id: &ServiceId, undo: Undo, at: At) -> Result<Accepted, Refused> {
         self.check_revision(id, undo.if_revision)?;
+        self.check_agreed(id, [])?;
         let service = self.services.get(id).ok_or_else(|| Refused::NoService(id.clone()))?;
         let target = match undo.to_revision {
             Some(number) => service
                 .revisions
                 .get(&number)
                 .ok_or_else(|| Refused::NoRevision { service: id.clone(), revision: number })?,
-            None => service.revision_before().ok_or_else(|| Refused::NothingToUndo(id.clone()))?,
+            None => self.revision_before(id, service)?,
         };
         let runs_it = service.current().is_some_and(|current| current.release == target.release);
         if let Some(current) = service.current().filter(|_| runs_it && service.active().is_none()) {
             return Ok(unchanged(id, current));
         }
+        self.check_trusted(id, &target.release)?;
+        let stored = self.releases.get(&target.release);
+        let stored = stored.ok_or_else(|| Refused::NothingToUndo(id.clone()))?;
+        self.check_floor(&id.name, stored.release.counter)?;
+        let spec = stored.release.spec(&id.environment).clone();
         let draft = Draft {
             release: target.release.clone(),
             file: target.file.clone(),
             kind: Kind::Undo,
             restarts: target.restarts,
+            // A secret that was replaced stays replaced: the value before it may be the one that was stolen.
+            secrets: self.secret_versions(&id.environment, &spec)?,
             undo_to: Some(target.number),
             cause: undo.cause,
             by: undo.by,
         };
-        let spec = self.releases.get(&draft.release);
-        let spec = spec.map(|stored| stored.release.spec(&id.environment).clone());
-        let spec = spec.ok_or_else(|| Refused::NothingToUndo(id.clone()))?;
         let placed = self.place_service(id, &spec)?;
         Ok(self.begin(id, draft, placed, at))
     }
@@ -108,6 +125,41 @@ impl State {
             return Ok(());
         }
         Err(Refused::RevisionChanged { service: id.clone(), expected, newest })
+    }
+
+    /// Refuses a release that is older than one accepted here, and another release under a counter that was given already,
+    /// wherever that was.
+    fn check_counter(
+        &self,
+        id: &ServiceId,
+        release: &ReleaseId,
+        counter: u64,
+    ) -> Result<(), Refused> {
+        let here = self.services.get(id).map_or(0, |service| service.record.counter);
+        let anywhere = self.lines.get(&id.name).map_or(0, |line| line.counter);
+        let newest = if self.releases.contains_key(release) { here } else { anywhere };
+        if counter <= newest {
+            return Err(Refused::OldCounter { found: counter, newest });
+        }
+        Ok(())
+    }
+
+    /// The revision that an undo without a number goes to.
+    fn revision_before<'a>(
+        &self,
+        id: &ServiceId,
+        service: &'a Service,
+    ) -> Result<&'a Revision, Refused> {
+        let mut before = service.revisions_before();
+        let newest = before.next().ok_or_else(|| Refused::NothingToUndo(id.clone()))?;
+        let mut all = std::iter::once(newest).chain(before);
+        match all.find(|revision| !self.is_retired(&revision.release)) {
+            Some(revision) => Ok(revision),
+            None => {
+                self.check_floor(&id.name, self.counter_of(&newest.release).unwrap_or(0))?;
+                Err(Refused::NothingToUndo(id.clone()))
+            }
+        }
     }
 
     /// Refuses what has not succeeded where the environment takes its releases from.
@@ -134,20 +186,38 @@ impl State {
         if let Some(revision) = service.active() {
             return Err(Refused::Busy { service: id.clone(), revision });
         }
+        self.begin_again(id, Again { cause: undo.cause, by: undo.by, restarts: 1 }, at)
+    }
+
+    /// A revision of the release that stands, with the newest secrets.
+    pub(super) fn begin_again(
+        &mut self,
+        id: &ServiceId,
+        again: Again,
+        at: At,
+    ) -> Result<Accepted, Refused> {
+        let service = self.services.get(id).ok_or_else(|| Refused::NoService(id.clone()))?;
         let current = service.current().ok_or_else(|| Refused::NoService(id.clone()))?;
+        self.check_trusted(id, &current.release)?;
         let most = service.revisions.values().map(|revision| revision.restarts).max();
+        let restarts = match again.restarts {
+            0 => current.restarts,
+            more => most.unwrap_or(0) + more,
+        };
+        let stored = self.releases.get(&current.release);
+        let stored = stored.ok_or_else(|| Refused::NoService(id.clone()))?;
+        self.check_floor(&id.name, stored.release.counter)?;
+        let spec = stored.release.spec(&id.environment).clone();
         let draft = Draft {
             release: current.release.clone(),
             file: current.file.clone(),
             kind: Kind::Restart,
-            restarts: most.unwrap_or(0) + 1,
+            restarts,
+            secrets: self.secret_versions(&id.environment, &spec)?,
             undo_to: None,
-            cause: undo.cause,
-            by: undo.by,
+            cause: again.cause,
+            by: again.by,
         };
-        let spec = self.releases.get(&draft.release);
-        let spec = spec.map(|stored| stored.release.spec(&id.environment).clone());
-        let spec = spec.ok_or_else(|| Refused::NoService(id.clone()))?;
         let placed = self.place_service(id, &spec)?;
         Ok(self.begin(id, draft, placed, at))
     }
@@ -163,20 +233,24 @@ impl State {
         let stable = service.record.stable.and_then(|number| service.revisions.get(&number));
         let stable = stable.ok_or(Refused::NothingToPromote(source.clone()))?;
         let (release, file) = (stable.release.clone(), stable.file.clone());
+        self.check_trusted(&id, &release)?;
+        self.check_agreed(&id, [])?;
         let stored = self.releases.get(&release).cloned();
         let stored = stored.ok_or(Refused::NothingToPromote(source))?;
         if let Some(accepted) = self.same_as_running(&id, &stored.release) {
             return Ok(accepted);
         }
         self.check_policy(&id, &release)?;
+        self.check_floor(&id.name, stored.release.counter)?;
         let spec = stored.release.spec(&id.environment);
+        let secrets = self.secret_versions(&id.environment, spec)?;
         let placed = self.place_service(&id, spec)?;
         self.check_placed(&id, spec, (&release, &stored.envelope), &placed, at)?;
         let service = self.services.entry(id.clone()).or_insert_with(|| new_service(&id));
         service.record.counter = service.record.counter.max(stored.release.counter);
         let (kind, restarts, undo_to) = (Kind::Promote, 0, None);
         let (cause, by) = (promote.cause, promote.by);
-        let draft = Draft { release, file, kind, restarts, undo_to, cause, by };
+        let draft = Draft { release, file, kind, restarts, secrets, undo_to, cause, by };
         Ok(self.begin(&id, draft, placed, at))
     }
 
@@ -190,7 +264,9 @@ impl State {
             .revisions
             .values()
             .filter(|r| {
-                r.release == draft.release && r.restarts == draft.restarts && r.has_failed()
+                r.release == draft.release
+                    && (r.restarts, &r.secrets) == (draft.restarts, &draft.secrets)
+                    && r.has_failed()
             })
             .count();
         let revision = Revision {
@@ -201,6 +277,7 @@ impl State {
             from,
             kind: draft.kind,
             restarts: draft.restarts,
+            secrets: draft.secrets,
             undo_to: draft.undo_to,
             cause: draft.cause,
             by: draft.by,
@@ -229,11 +306,24 @@ impl State {
         }
     }
 
-    /// Where a spec would run, given where the service runs now.
+    /// Where a spec would run, given where the service runs now; refused where a node that it is meant for would refuse it or
+    /// is in conflict.
     pub(super) fn place_service(
         &self,
         id: &ServiceId,
         spec: &ServiceSpec,
+    ) -> Result<Placed, Refused> {
+        let placed = self.place_with(id, spec, Refusing::Refuse)?;
+        self.check_agreed(id, placed.counts.keys())?;
+        Ok(placed)
+    }
+
+    /// The same, where nodes that would refuse it only get nothing new.
+    pub(super) fn place_with(
+        &self,
+        id: &ServiceId,
+        spec: &ServiceSpec,
+        refusing: Refusing,
     ) -> Result<Placed, Refused> {
         let count_override = self.services.get(id).and_then(|s| s.record.count_override);
         let request = PlaceRequest {
@@ -241,6 +331,9 @@ impl State {
             count_override,
             placement: &spec.placement,
             exclusive: spec.is_exclusive(),
+            service: &id.name,
+            host: &spec.host,
+            refusing,
         };
         Ok(place(&request, &self.node_facts(&id.environment), &self.counts_of(id))?)
     }
@@ -279,6 +372,7 @@ impl State {
                 count: *count,
                 attempt: 1,
                 restarts: 0,
+                secrets: self.secret_versions(&id.environment, spec)?,
                 paused: false,
                 candidate: None,
             };
@@ -323,9 +417,13 @@ impl State {
         let current = service.current()?;
         let newest = service.revisions.values().next_back()?;
         let runs = self.releases.get(&current.release)?;
+        // The same content under a key that is trusted is something to do.
+        self.check_trusted(id, &current.release).ok()?;
         let same = runs.release.base == release.base
             && runs.release.environments == release.environments
             && runs.release.image == release.image;
+        let newest_secrets = self.secret_versions(&id.environment, release.spec(&id.environment));
+        let same = same && newest_secrets.ok().as_ref() == Some(&current.secrets);
         let settled = service.active().is_none() && current.state == RolloutState::Succeeded;
         (same && settled && newest.state != RolloutState::Paused).then(|| unchanged(id, current))
     }
@@ -361,13 +459,15 @@ impl Revision {
 }
 
 impl Service {
-    /// The newest revision that succeeded with another release than the one that stands now.
-    fn revision_before(&self) -> Option<&Revision> {
-        let current = self.current()?;
-        self.revisions
-            .values()
-            .rev()
-            .filter(|revision| revision.number < current.number)
-            .find(|r| r.state == RolloutState::Succeeded && r.release != current.release)
+    /// Revisions that succeeded with another release than the one that stands now, newest first.
+    fn revisions_before(&self) -> impl Iterator<Item = &Revision> {
+        let current = self.current();
+        self.revisions.values().rev().filter(move |revision| {
+            current.is_some_and(|current| {
+                revision.number < current.number
+                    && revision.state == RolloutState::Succeeded
+                    && revision.release != current.release
+            })
+        })
     }
 }

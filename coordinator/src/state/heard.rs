@@ -7,11 +7,11 @@ use protocol::envelope::Rejected;
 use protocol::hello::{Event, Hello, Load, Presence, Traffic};
 use protocol::id::{EnvironmentName, NodeId, NodeName, ServiceId, ServiceName};
 use protocol::keys::PublicKey;
-use protocol::manifest::Version;
 use protocol::reason::Reason;
 use protocol::report::{Report, ServiceReport};
 use protocol::topic::Up;
 
+use super::conflict::Accord;
 use super::manifests::is_gone;
 use super::records::{Change, Happened, Intent, NodeRecord};
 use super::{At, Node, State};
@@ -34,6 +34,9 @@ pub enum NotTaken {
     /// Said by one node on another's topic.
     #[error("said on the topic of another node")]
     ForeignTopic,
+    /// It was not let in, or is revoked.
+    #[error("a node that is not admitted")]
+    NotAdmitted,
     /// Nothing is known of it before its hello.
     #[error("a node that has not said hello")]
     UnknownNode,
@@ -54,6 +57,10 @@ impl State {
     /// # Errors
     /// Says why it was not taken; nothing has changed then.
     pub fn heard(&mut self, node: &NodeId, up: Up, bytes: &[u8], at: At) -> Result<(), NotTaken> {
+        if !self.is_admitted(node) {
+            self.ignored += 1;
+            return Err(NotTaken::NotAdmitted);
+        }
         match up {
             Up::Hello => self.heard_hello(node, bytes, at),
             Up::Report => self.heard_report(node, bytes, at),
@@ -68,14 +75,20 @@ impl State {
         if hello.node != *topic {
             return Err(NotTaken::ForeignTopic);
         }
-        let hello = hello.into_inner();
-        let seen = hello.seen;
+        let hello = self.as_fixed(hello.into_inner());
+        let (seen, sha256) = (hello.seen, hello.seen_sha256.clone());
+        let nonce = hello.nonce.clone();
+        if hello.root_version.unwrap_or(1) < self.director.root.version {
+            self.effects.publish_roots.insert(topic.clone());
+        }
         let is_new = !self.nodes.contains_key(topic);
         if is_new && self.nodes.len() >= MAX_NODES {
             return Err(NotTaken::TooManyNodes);
         }
-        self.note_clone(&hello, at);
+        self.note_boot(&hello, at);
+        self.watch_clones(&hello, at);
         self.leave_environment(&hello);
+        self.take_name_of_revoked(&hello);
         let record = self.record_of(hello, key, at);
         let name = record.name.clone();
         self.are_peers_stale = true;
@@ -83,7 +96,8 @@ impl State {
             Some(node) => (node.record, node.is_greeted) = (record, true),
             None => {
                 let (intent, load, heard_at) = (Intent::default(), None, at.now);
-                let node = Node { record, intent, load, heard_at, is_greeted: true };
+                let accord = Accord::default();
+                let node = Node { record, intent, load, heard_at, accord, is_greeted: true };
                 self.nodes.insert(topic.clone(), node);
             }
         }
@@ -93,8 +107,11 @@ impl State {
         }
         self.keep_node(topic);
         self.heard_of(topic, at);
-        self.compare_seen(topic, seen);
-        self.place_on_newcomer(topic);
+        self.heed(topic, seen, sha256, at);
+        if self.is_agreed(topic) {
+            self.place_on_newcomer(topic);
+        }
+        self.asks_time(topic, &nonce);
         Ok(())
     }
 
@@ -112,10 +129,13 @@ impl State {
             labels: hello.labels,
             address: hello.address,
             fleet_port: hello.fleet_port,
+            seal_key: hello.seal_key,
+            policy: hello.policy,
             agent_version: hello.agent_version,
             formats: hello.formats,
             capacity: hello.capacity,
             boot_id: hello.boot_id,
+            root_version: hello.root_version,
             seen: hello.seen,
             online: known.is_some_and(|known| known.online),
             heard_ms: at.unix_ms,
@@ -137,8 +157,29 @@ impl State {
             .unwrap_or_else(|| claimed.clone())
     }
 
-    /// A second board with the same key has another boot id while the first still speaks.
-    fn note_clone(&mut self, hello: &Hello, at: At) {
+    /// What its token fixed stands above what a node says of itself.
+    fn as_fixed(&self, mut hello: Hello) -> Hello {
+        let (environment, labels) = self.fixed_for(&hello.node);
+        if let Some(environment) = environment {
+            hello.environment = environment;
+        }
+        hello.labels.extend(labels);
+        hello
+    }
+
+    /// A board that replaces one whose identity was revoked has its name, and with it its place.
+    fn take_name_of_revoked(&mut self, hello: &Hello) {
+        let Some(holder) = self.id_of(&hello.name).filter(|holder| *holder != hello.node) else {
+            return;
+        };
+        if !self.is_admitted(&holder) {
+            self.nodes.remove(&holder);
+            self.effects.changes.push(Change::ForgetNode(holder));
+        }
+    }
+
+    /// The same node under another boot.
+    fn note_boot(&mut self, hello: &Hello, at: At) {
         let Some(node) = self.nodes.get(&hello.node) else { return };
         let changed = node.record.boot_id != hello.boot_id;
         if changed && !node.record.boot_id.is_empty() {
@@ -173,6 +214,7 @@ impl State {
         let environment = node.record.environment.clone();
         let services = report.services.clone();
         let refused = newly_refused(node.record.report.as_ref(), &report);
+        let (before, said) = (node.record.report.clone(), report.clone());
         if let Some(node) = self.nodes.get_mut(topic) {
             (node.record.report, node.is_greeted) = (Some(report), false);
             // What it called is known to it until it has moved.
@@ -180,14 +222,20 @@ impl State {
         }
         if !refused.is_empty() {
             // What it refused may be what the broker keeps for it.
+            self.effects.publish_roots.insert(topic.clone());
             self.effects.publish.insert(topic.clone());
         }
+        self.note_alarms((&name, &environment), before.as_ref(), &said, at);
         for code in refused {
             self.note_refusal(&name, &environment, &code, at);
         }
         self.keep_node(topic);
         self.heard_of(topic, at);
-        self.compare_seen(topic, seen);
+        self.heed(topic, seen, None, at);
+        if !self.is_agreed(topic) {
+            // What it runs was decided elsewhere: its revisions are none of ours, whatever their numbers.
+            return Ok(());
+        }
         for of_it in &services {
             let id = ServiceId { environment: environment.clone(), name: of_it.service.clone() };
             self.tell_report(&id, &name, of_it, at);
@@ -199,11 +247,23 @@ impl State {
     /// Whoever publishes forgeries in our name has our session at that moment, and the node's own event about them is
     /// lost; the report is retained and signed, so that none of them stays unnoticed.
     fn note_refusal(&mut self, node: &NodeName, of: &EnvironmentName, code: &str, at: At) {
-        let message = format!("manifest refused: {}", printable(code));
+        let of_time = code.strip_prefix("time_");
+        let (what, reason) = match of_time {
+            Some(_) => ("time", Reason::TimeRefused),
+            None if Rejected::ROOT_CODES.contains(&code) => ("trust root", Reason::RootRefused),
+            None => ("manifest", Reason::ManifestRefused),
+        };
+        let code = of_time.unwrap_or(code);
+        let refused = format!("refused: {}", printable(code));
+        let message = format!("{what} {refused}");
+        // The node knows which of them it was.
         let is_told = |event: &&Happened| {
             event.node.as_ref() == Some(node)
-                && event.reason == Some(Reason::ManifestRefused)
-                && event.message.starts_with(&message)
+                && matches!(
+                    event.reason,
+                    Some(Reason::ManifestRefused | Reason::RootRefused | Reason::TimeRefused)
+                )
+                && event.message.contains(&refused)
         };
         let is_fresh = |event: &&Happened| at.unix_ms.saturating_sub(event.at_ms) < REFUSAL_TOLD_MS;
         if self.events.iter().rev().take_while(is_fresh).any(|event| is_told(&event)) {
@@ -215,7 +275,7 @@ impl State {
             environment: Some(of.clone()),
             service: None,
             node: Some(node.clone()),
-            reason: Some(Reason::ManifestRefused),
+            reason: Some(reason),
             message,
         });
     }
@@ -228,7 +288,9 @@ impl State {
             .removed
             .iter()
             .filter(|(service, _)| said.iter().all(|of_it| of_it.service != **service))
-            .filter(|(service, since)| is_gone(&node.record, service, **since))
+            .filter(|(service, since)| {
+                is_gone(&node.record, service, node.intent.of_epoch(**since))
+            })
             .map(|(service, _)| ServiceId {
                 environment: node.record.environment.clone(),
                 name: service.clone(),
@@ -260,8 +322,10 @@ impl State {
         node.load = Some(load);
         self.effects.visible = true;
         self.heard_of(topic, at);
-        self.compare_seen(topic, seen);
-        self.tell_traffic(&name, &environment, &traffic, at);
+        self.glance(topic, seen);
+        if self.is_agreed(topic) {
+            self.tell_traffic(&name, &environment, &traffic, at);
+        }
         Ok(())
     }
 
@@ -358,30 +422,6 @@ impl State {
         self.keep_node(id);
         self.note_node(id, format!("offline: {why}"), at);
         self.tell_rollouts(&FleetEvent::Offline(name), at);
-    }
-
-    /// A node that holds another manifest than the newest gets it again; one that has seen a higher generation than we
-    /// have counted (our database is older) makes us count on from there.
-    fn compare_seen(&mut self, id: &NodeId, seen: Version) {
-        let epoch = self.director.root.epoch;
-        let Some(node) = self.nodes.get_mut(id) else { return };
-        node.record.seen = seen;
-        if seen.epoch != epoch {
-            if !node.intent.manifest.is_empty() {
-                self.effects.publish.insert(id.clone());
-            }
-            return;
-        }
-        if seen.generation > node.intent.generation {
-            tracing::warn!(node = %node.record.name, seen = seen.generation,
-                counted = node.intent.generation, "node has seen newer manifests than are stored");
-            node.intent.generation = seen.generation;
-            let change = Change::Intent(id.clone(), node.intent.clone());
-            self.effects.changes.push(change);
-            self.touched.insert(id.clone());
-        } else if seen.generation < node.intent.generation && !node.intent.manifest.is_empty() {
-            self.effects.publish.insert(id.clone());
-        }
     }
 }
 

@@ -21,6 +21,7 @@ impl State {
         }
         intent.removed.remove(service);
         intent.assigned.insert(service.clone(), assigned);
+        intent.known.insert(service.clone());
         self.are_peers_stale = true;
         self.touched.insert(node.clone());
     }
@@ -40,6 +41,7 @@ impl State {
     pub(super) fn run_hook(&mut self, node: &NodeId, service: &ServiceName, hook: AssignedHook) {
         let Some(node_state) = self.nodes.get_mut(node) else { return };
         node_state.intent.removed.remove(service);
+        node_state.intent.known.insert(service.clone());
         node_state.intent.hooks.insert(service.clone(), hook);
         self.touched.insert(node.clone());
     }
@@ -59,9 +61,9 @@ impl State {
     /// Signs the next generation of a node's manifest; called once per step for each node that was touched.
     pub(super) fn sign_manifest(&mut self, id: &NodeId, at: At) {
         let Some(node) = self.nodes.get_mut(id) else { return };
-        let next = node.intent.generation + 1;
+        node.intent.count_on(self.director.root.epoch);
         forget_confirmed(&mut node.intent, &node.record);
-        node.intent.generation = next;
+        node.intent.is_unsigned = false;
         let record = node.record.clone();
         let intent = node.intent.clone();
         let manifest = self.compose(&record, &intent, &BTreeMap::new(), at);
@@ -95,6 +97,13 @@ impl State {
         Err(Refused::ManifestTooLarge { node, size, max: MAX_ENVELOPE_BYTES })
     }
 
+    /// Bytes of a node's manifest as it would be signed now.
+    pub(super) fn manifest_size(&self, id: &NodeId, at: At) -> Option<usize> {
+        let node = self.nodes.get(id)?;
+        let manifest = self.compose(&node.record, &node.intent, &BTreeMap::new(), at);
+        Some(Envelope::sign(&manifest, &[&self.director.key]).to_bytes().len())
+    }
+
     fn compose(
         &self,
         record: &NodeRecord,
@@ -109,6 +118,7 @@ impl State {
             count: assigned.count,
             attempt: assigned.attempt,
             restarts: assigned.restarts,
+            secrets: assigned.secrets.clone(),
             paused: assigned.paused,
             candidate: assigned.candidate.as_ref().map(|candidate| Candidate {
                 revision: candidate.revision,
@@ -116,6 +126,7 @@ impl State {
                 count: candidate.count,
                 attempt: candidate.attempt,
                 restarts: candidate.restarts,
+                secrets: candidate.secrets.clone(),
                 share: candidate.share,
                 sample_every: candidate.sample_every,
             }),
@@ -126,6 +137,7 @@ impl State {
             revision: hook.revision,
             release: hook.release.clone(),
             attempt: hook.attempt,
+            secrets: hook.secrets.clone(),
         };
         let named: BTreeSet<&ReleaseId> = intent.releases().collect();
         let envelope = |release: &&ReleaseId| {
@@ -143,7 +155,9 @@ impl State {
             removed: intent.removed.keys().cloned().collect(),
             hooks: intent.hooks.iter().map(hook).collect(),
             releases: named.iter().filter_map(envelope).collect(),
+            retirements: self.retirements_for(intent),
             peers: intent.peers.clone(),
+            secrets: self.copies_for(record, intent),
         }
     }
 }
@@ -151,12 +165,13 @@ impl State {
 /// A removal is named until the node has it durably and says that nothing of the service is left: a node that was away
 /// would refuse a manifest that drops the service unnamed.
 fn forget_confirmed(intent: &mut Intent, record: &NodeRecord) {
-    intent.removed.retain(|service, since| !is_gone(record, service, *since));
+    let epoch = intent.epoch;
+    let since = |generation| Version { epoch, generation };
+    intent.removed.retain(|service, generation| !is_gone(record, service, since(*generation)));
 }
 
 /// Whether a node has confirmed that a service it had to remove is gone.
-pub(super) fn is_gone(record: &NodeRecord, service: &ServiceName, since_generation: u64) -> bool {
+pub(super) fn is_gone(record: &NodeRecord, service: &ServiceName, since: Version) -> bool {
     let Some(report) = &record.report else { return false };
-    report.seen.generation >= since_generation
-        && report.services.iter().all(|of_it| of_it.service != *service)
+    report.seen >= since && report.services.iter().all(|of_it| of_it.service != *service)
 }

@@ -48,7 +48,9 @@ impl State {
 
     fn all_peers(&self) -> BTreeMap<NodeName, Peers> {
         let mut by_environment: BTreeMap<&EnvironmentName, Vec<Neighbour<'_>>> = BTreeMap::new();
-        for node in self.nodes.values() {
+        // A revoked node's proxy is nobody's neighbour.
+        let admitted = self.nodes.values().filter(|node| self.is_admitted(&node.record.id));
+        for node in admitted {
             let neighbours = by_environment.entry(&node.record.environment).or_default();
             neighbours.push(self.neighbour(node));
         }
@@ -58,7 +60,7 @@ impl State {
     fn neighbour<'a>(&'a self, node: &'a Node) -> Neighbour<'a> {
         let (record, intent) = (&node.record, &node.intent);
         let is_ending = |(service, since): (&ServiceName, &u64)| {
-            (!is_gone(record, service, *since)).then(|| service.clone())
+            (!is_gone(record, service, intent.of_epoch(*since))).then(|| service.clone())
         };
         let leaves: BTreeSet<ServiceName> = intent.removed.iter().filter_map(is_ending).collect();
         let has_instances =
@@ -72,6 +74,7 @@ impl State {
         let calls = specs.flat_map(|spec| spec.depends_on.iter().chain(&spec.uses)).cloned();
         Neighbour {
             name: record.name.clone(),
+            id: record.id.clone(),
             fleet_port: fleet_port(record),
             runs: runs.collect(),
             calls: calls.collect(),

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::FORMAT;
 use protocol::envelope::Envelope;
 use protocol::id::{NodeName, ReleaseId, ServiceId};
-use protocol::release::{Image, Release};
+use protocol::policy::NodePolicy;
+use protocol::release::{Image, Pin, Release};
+use protocol::report::InstanceReport;
 use protocol::spec::{ServiceSpec, Strategy};
 use serde_json::Value;
 
 use super::records::Assigned;
 use super::requests::{PlanRequest, Refused};
-use super::shown::{ChangeShown, DifferenceShown, NodePlanShown, PlanShown};
+use super::shown::{ChangeShown, DifferenceShown, NodePlanShown, PlanShown, PullShown};
 use super::{At, State};
 
 impl State {
@@ -28,6 +30,7 @@ impl State {
             runs.map(|stored| flat(&stored.release.image, stored.release.spec(&id.environment)));
         let after = flat(&request.image, &request.spec);
         let changes = differences(&before.unwrap_or_default(), &after);
+        self.secret_versions(&id.environment, &request.spec)?;
         let placed = self.place_service(&id, &request.spec)?;
         for (name, count) in &placed.counts {
             let Some(node) = self.node_named(name) else { continue };
@@ -39,6 +42,7 @@ impl State {
                 count: *count,
                 attempt: 1,
                 restarts: 0,
+                secrets: self.secret_versions(&id.environment, &request.spec)?,
                 paused: false,
                 candidate: None,
             };
@@ -56,9 +60,13 @@ impl State {
             from_revision: current.map(|revision| revision.number),
             anything: moves || !changes.is_empty(),
             changes,
+            image_is_local: matches!(request.image.pin, Pin::ImageId(_)),
+            pulls: self.pulls(request, &nodes),
             nodes,
             steps,
             unplaced: placed.unplaced,
+            needs_policy: needs_policy(&request.spec),
+            left_out: placed.left_out,
             notes: notes(&request.spec),
         })
     }
@@ -82,6 +90,9 @@ impl State {
             if revision.restarts > 0 {
                 leaves.insert("restarts".to_owned(), revision.restarts.to_string());
             }
+            for (name, version) in &revision.secrets {
+                leaves.insert(format!("secrets.{name}.version"), version.to_string());
+            }
             Ok::<_, Refused>(leaves)
         };
         let changes = differences(&leaves(from)?, &leaves(to)?);
@@ -101,6 +112,28 @@ impl State {
         };
         let envelope = Envelope::sign(&release, &[&self.director.key]);
         (ReleaseId::of_payload(envelope.payload.as_bytes()), envelope)
+    }
+
+    /// Who pulls the image, as far as reports tell who has it.
+    fn pulls(&self, request: &PlanRequest, nodes: &[NodePlanShown]) -> Vec<PullShown> {
+        let image = &request.image;
+        if matches!(image.pin, Pin::ImageId(_)) {
+            return Vec::new();
+        }
+        let is_of_it = |instance: &InstanceReport| {
+            let stored = self.releases.get(&instance.release);
+            stored.is_some_and(|stored| stored.release.image.pin == image.pin)
+        };
+        let takes_it = nodes.iter().filter(|node| node.after > 0);
+        let pulls = takes_it.filter_map(|planned| {
+            let record = &self.node_named(&planned.node)?.record;
+            let services = record.report.iter().flat_map(|report| &report.services);
+            let has_it = services.flat_map(|of_it| &of_it.instances).any(is_of_it);
+            let architecture = record.capacity.architecture.clone();
+            let bytes = request.sizes.get(&architecture).copied();
+            (!has_it).then(|| PullShown { node: planned.node.clone(), architecture, bytes })
+        });
+        pulls.collect()
     }
 
     fn plan_nodes(
@@ -129,6 +162,12 @@ impl State {
     }
 }
 
+/// The lines that would allow what the spec asks for, to itself alone.
+fn needs_policy(spec: &ServiceSpec) -> Vec<String> {
+    let denied = NodePolicy::default().denied(&spec.name, &spec.host);
+    denied.into_iter().map(|one| one.line).collect()
+}
+
 /// What the file implies without saying it.
 fn notes(spec: &ServiceSpec) -> Vec<String> {
     let mut notes = Vec::new();
@@ -142,7 +181,19 @@ fn notes(spec: &ServiceSpec) -> Vec<String> {
     if spec.health.readiness.is_none() && targets.is_empty() {
         notes.push("no [health.readiness] and no ports: ready means that it runs".to_owned());
     }
-    if spec.is_exclusive() {
+    for (variable, name) in &spec.container.secret_env {
+        notes.push(format!(
+            "secret `{name}` is the variable {variable}: everyone who may inspect the container reads it; `[[secrets]]` gives it \
+             as a file in memory"
+        ));
+    }
+    if spec.host.network {
+        notes.push(
+            "in the node's network: it opens its ports itself, one instance per node, and nothing holds requests while \
+             the old instance stops before the new one starts"
+                .to_owned(),
+        );
+    } else if spec.is_exclusive() {
         notes.push(
             "a writable volume has one writer: the old instance stops before the new one starts, requests wait meanwhile"
                 .to_owned(),

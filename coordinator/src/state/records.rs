@@ -2,20 +2,37 @@
 //!
 //! Plain data. Written whole by [`crate::store`], changed only by [`super::State`].
 
+mod answers;
+mod line;
+mod membership;
+mod people;
+mod secrets;
+mod stage;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::fleet::{NodeProgress, NodeState, RolloutState, Stage};
+use planner::fleet::{NodeProgress, NodeState, RolloutState};
 use protocol::envelope::Envelope;
 use protocol::hello::Capacity;
 use protocol::id::{EnvironmentName, NodeId, NodeName, ReleaseId, ServiceId, ServiceName};
+use protocol::join::{SealKey, TokenId};
 use protocol::keys::PublicKey;
 use protocol::manifest::{HookKind, Version};
 use protocol::peers::Peers;
+use protocol::policy::PolicyState;
 use protocol::reason::Reason;
 use protocol::release::Release;
 use protocol::report::{Evidence, Report};
+use protocol::secret::SecretVersions;
 use protocol::units::Millis;
 use serde::{Deserialize, Serialize};
+
+pub use self::answers::{AnswerKey, KeptAnswer};
+pub use self::membership::{IssuedCertificate, Member, Renewal, Standing, TokenRecord};
+pub use self::people::{Invitation, Operator, OperatorCertificate};
+pub use self::secrets::{NodeCopy, OperatorCopy, SecretRecord, VersionRecord};
+pub use self::stage::StageRecord;
+pub use line::{Line, Retired};
 
 /// A node as it was last heard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,12 +54,21 @@ pub struct NodeRecord {
     /// The port there for other nodes' proxies; none: it has nothing to do with them.
     #[serde(default)]
     pub fleet_port: Option<u16>,
+    /// What secrets are sealed to; none: it has not said it.
+    #[serde(default)]
+    pub seal_key: Option<SealKey>,
+    /// What it lets containers have of it; none: nothing.
+    #[serde(default)]
+    pub policy: Option<PolicyState>,
     /// The agent's version.
     pub agent_version: String,
     /// Formats the agent reads.
     pub formats: Vec<u32>,
     /// What it has.
     pub capacity: Capacity,
+    /// The trust root it knows; none: the first.
+    #[serde(default)]
+    pub root_version: Option<u64>,
     /// The boot it spoke from.
     pub boot_id: String,
     /// The newest manifest it holds durably.
@@ -58,8 +84,14 @@ pub struct NodeRecord {
 /// What a node must run, and the manifest that says so.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Intent {
-    /// Counts its manifests; never goes back.
+    /// The epoch that its newest manifest was signed under; 0 before the first.
+    #[serde(default = "first_epoch")]
+    pub epoch: u64,
+    /// Counts its manifests; never goes back within an epoch.
     pub generation: u64,
+    /// It has changed since its newest manifest was signed, which has to wait: the node is in conflict or was not heard.
+    #[serde(default)]
+    pub is_unsigned: bool,
     /// What runs there.
     pub assigned: BTreeMap<ServiceName, Assigned>,
     /// One-shot containers it is to run.
@@ -70,12 +102,29 @@ pub struct Intent {
     /// The other nodes that it was told of last.
     #[serde(default)]
     pub peers: Peers,
+    /// Every service that it was ever told to run: it may hold releases of it.
+    #[serde(default)]
+    pub known: BTreeSet<ServiceName>,
     /// The signed manifest of `generation`; empty before the first.
     #[serde(skip)]
     pub manifest: Vec<u8>,
 }
 
+/// What was kept before epochs were is of the first.
+const fn first_epoch() -> u64 {
+    1
+}
+
 impl Intent {
+    /// Whether the node runs a service or ever ran it.
+    #[must_use]
+    pub fn knows(&self, service: &ServiceName) -> bool {
+        self.known.contains(service)
+            || self.assigned.contains_key(service)
+            || self.hooks.contains_key(service)
+            || self.removed.contains_key(service)
+    }
+
     /// Every release that it names.
     pub fn releases(&self) -> impl Iterator<Item = &ReleaseId> {
         let hooks = self.hooks.values().map(|hook| &hook.release);
@@ -84,6 +133,15 @@ impl Intent {
             std::iter::once(&assigned.release).chain(beside)
         });
         assigned.chain(hooks)
+    }
+
+    /// With which versions of secrets everything is made that it names.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretVersions> {
+        let candidates = self.assigned.values().filter_map(|a| a.candidate.as_ref());
+        let assigned = self.assigned.values().map(|assigned| &assigned.secrets);
+        let hooks = self.hooks.values().map(|hook| &hook.secrets);
+        let all = assigned.chain(candidates.map(|c| &c.secrets)).chain(hooks);
+        all.filter(|versions| !versions.is_empty())
     }
 }
 
@@ -98,6 +156,9 @@ pub struct AssignedHook {
     pub release: ReleaseId,
     /// The coordinator's count of tries.
     pub attempt: u32,
+    /// The version of each secret.
+    #[serde(default)]
+    pub secrets: SecretVersions,
 }
 
 /// One service on one node.
@@ -113,6 +174,9 @@ pub struct Assigned {
     pub attempt: u32,
     /// Part of the template.
     pub restarts: u32,
+    /// The version of each secret; part of the template.
+    #[serde(default)]
+    pub secrets: SecretVersions,
     /// An operator holds it.
     #[serde(default)]
     pub paused: bool,
@@ -134,6 +198,9 @@ pub struct AssignedCandidate {
     pub attempt: u32,
     /// Part of the template.
     pub restarts: u32,
+    /// The version of each secret; part of the template.
+    #[serde(default)]
+    pub secrets: SecretVersions,
     /// Of ten thousand requests so many.
     pub share: u32,
     /// How often the node tells what it counts.
@@ -149,7 +216,7 @@ pub struct ServiceRecord {
     pub count_override: Option<u32>,
     /// The number the next deploy or undo gets.
     pub next_revision: u64,
-    /// The highest release counter accepted.
+    /// The highest release counter accepted here.
     pub counter: u64,
     /// The newest revision whose rollout succeeded.
     pub stable: Option<u64>,
@@ -176,6 +243,9 @@ pub struct Revision {
     /// Part of the template: raised by a restart.
     #[serde(default)]
     pub restarts: u32,
+    /// The version of each secret; part of the template.
+    #[serde(default)]
+    pub secrets: SecretVersions,
     /// Why, in a person's words.
     pub cause: Option<String>,
     /// Who.
@@ -219,82 +289,6 @@ pub enum Kind {
     Restart,
     /// A release that another environment ran.
     Promote,
-}
-
-/// [`Stage`] as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct StageRecord {
-    /// The hook before it has run well.
-    #[serde(default)]
-    pub pre_done: bool,
-    /// The hook after it has run well.
-    #[serde(default)]
-    pub post_done: bool,
-    /// The node that runs a hook.
-    #[serde(default)]
-    pub hook_on: Option<NodeName>,
-    /// Canary steps behind it.
-    pub step: usize,
-    /// The trial is over.
-    pub promoted: bool,
-    /// Gates behind it.
-    pub gates_passed: usize,
-    /// Measurements that were bad.
-    pub failed_measurements: u32,
-    /// An operator holds it.
-    pub held: bool,
-}
-
-impl StageRecord {
-    /// From the planner's.
-    #[must_use]
-    pub fn of(stage: &Stage) -> Self {
-        let Stage {
-            pre_done,
-            post_done,
-            hook_on,
-            step,
-            promoted,
-            gates_passed,
-            failed_measurements,
-            held,
-        } = stage.clone();
-        Self {
-            pre_done,
-            post_done,
-            hook_on,
-            step,
-            promoted,
-            gates_passed,
-            failed_measurements,
-            held,
-        }
-    }
-
-    /// As the planner's.
-    #[must_use]
-    pub fn to_planner(&self) -> Stage {
-        let Self {
-            pre_done,
-            post_done,
-            hook_on,
-            step,
-            promoted,
-            gates_passed,
-            failed_measurements,
-            held,
-        } = self.clone();
-        Stage {
-            pre_done,
-            post_done,
-            hook_on,
-            step,
-            promoted,
-            gates_passed,
-            failed_measurements,
-            held,
-        }
-    }
 }
 
 /// [`NodeProgress`] as it is kept.
@@ -368,8 +362,26 @@ pub enum Change {
     Release(ReleaseId, Box<StoredRelease>),
     /// Releases that nothing names any more.
     ForgetReleases(BTreeSet<ReleaseId>),
+    /// A member as it is now.
+    Member(Box<Member>),
+    /// A token as it is now.
+    Token(Box<TokenRecord>),
+    /// A token is forgotten.
+    ForgetToken(TokenId),
+    /// A node whose identity is revoked gives its name to another: it is forgotten with its intent.
+    ForgetNode(NodeId),
+    /// What holds of a service's releases everywhere.
+    Line(Box<Line>),
+    /// A secret as it is now.
+    Secret(Box<SecretRecord>),
     /// Something happened.
     Event(Happened),
+    /// An operator as it is now.
+    Operator(Box<Operator>),
+    /// What a request was answered, for its repetition.
+    Answer(Box<KeptAnswer>),
+    /// Its time is over.
+    ForgetAnswer(AnswerKey),
 }
 
 /// All that the store holds.
@@ -383,10 +395,22 @@ pub struct Kept {
     pub services: Vec<ServiceRecord>,
     /// Revisions.
     pub revisions: Vec<(ServiceId, Revision)>,
+    /// What holds of each service's releases.
+    pub lines: Vec<Line>,
     /// Releases.
     pub releases: Vec<(ReleaseId, StoredRelease)>,
     /// The newest events, ascending.
     pub events: Vec<Happened>,
+    /// Members.
+    pub members: Vec<Member>,
+    /// Tokens.
+    pub tokens: Vec<TokenRecord>,
+    /// Operators.
+    pub operators: Vec<Operator>,
+    /// Answers of the last day.
+    pub answers: Vec<KeptAnswer>,
+    /// Secrets.
+    pub secrets: Vec<SecretRecord>,
 }
 
 impl Progress {

@@ -1,12 +1,20 @@
-//! What people ask of the fleet and how it may refuse. These types are the bodies of the API.
+//! What people ask of the fleet. These types are the bodies of the API.
+
+mod refused;
+mod secrets;
 
 use std::collections::BTreeMap;
 
 use protocol::envelope::Envelope;
-use protocol::id::{EnvironmentName, ServiceId, ServiceName};
+use protocol::id::{EnvironmentName, OperatorName, ServiceId, ServiceName};
+use protocol::join::{TlsKey, TokenId};
 use protocol::release::Image;
 use protocol::spec::ServiceSpec;
 use serde::{Deserialize, Serialize};
+
+use crate::role::Role;
+pub use refused::Refused;
+pub use secrets::{AddCopies, CopiesOf, SetSecret};
 
 /// A signed release, to be rolled out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +43,18 @@ pub struct Promote {
     pub from: EnvironmentName,
     /// Where it is to run.
     pub to: EnvironmentName,
+    /// Why, in a person's words.
+    pub cause: Option<String>,
+    /// Who.
+    #[serde(default)]
+    pub by: String,
+}
+
+/// A signed retirement: the security floor of a service.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Retire {
+    /// What.
+    pub retirement: Envelope,
     /// Why, in a person's words.
     pub cause: Option<String>,
     /// Who.
@@ -93,6 +113,59 @@ pub struct PlanRequest {
     /// The service in every environment that has an overlay: only the size of it counts here.
     #[serde(default)]
     pub environments: BTreeMap<EnvironmentName, ServiceSpec>,
+    /// Compressed bytes of the image by architecture, as far as its registry says them.
+    #[serde(default)]
+    pub sizes: BTreeMap<String, u64>,
+}
+
+/// The right to join, to be made.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct NewToken {
+    /// How long it may be used, milliseconds.
+    pub ttl_ms: u64,
+    /// Labels of the node.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The node's environment; none: what the node is configured for.
+    #[serde(default)]
+    pub environment: Option<EnvironmentName>,
+    /// Whether the node is let in without an operator.
+    #[serde(default)]
+    pub approve: bool,
+    /// Where nodes reach the coordinator, `host:port`; none: the addresses of its machine.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+}
+
+/// Somebody to be invited.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NewOperator {
+    /// Unique.
+    pub name: OperatorName,
+    /// What they may do.
+    pub role: Role,
+    /// How long the invitation may be used, milliseconds.
+    pub ttl_ms: u64,
+    /// Where they reach the coordinator, `host:port`; none: the addresses of its machine.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+}
+
+/// The answer to an invitation, with the key that was made for it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Login {
+    /// Which token.
+    pub token: TokenId,
+    /// Its secret.
+    pub secret: String,
+    /// The public half of the key that the certificate is for.
+    pub tls_key: TlsKey,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Login({}, …)", self.token)
+    }
 }
 
 /// A deploy or undo that was accepted.
@@ -108,131 +181,4 @@ pub struct Accepted {
     pub unchanged: bool,
     /// Instances that no node could take.
     pub unplaced: u32,
-}
-
-/// Why a request was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The release's envelope.
-    #[error("the release was refused: {0}")]
-    Release(#[from] protocol::envelope::Rejected),
-    /// A release older than one accepted before.
-    #[error("release counter {found} is not above {newest}, which was accepted before")]
-    OldCounter {
-        /// What it says.
-        found: u64,
-        /// The newest accepted.
-        newest: u64,
-    },
-    /// Nobody can run it.
-    #[error(transparent)]
-    NoNodeFits(#[from] planner::fleet::NoNodeFits),
-    /// No such service.
-    #[error("no service `{0}`; `pith ps` lists them")]
-    NoService(ServiceId),
-    /// No such revision.
-    #[error("{service} has no revision {revision}; `pith rollout history {name}` lists them", name = service.name)]
-    NoRevision {
-        /// The service.
-        service: ServiceId,
-        /// What was asked for.
-        revision: u64,
-    },
-    /// No older revision that succeeded.
-    #[error("{0} has no earlier revision that succeeded; name one with --to-revision")]
-    NothingToUndo(ServiceId),
-    /// Somebody was faster.
-    #[error("{service} is at revision {newest} by now, not {expected}: look again with `pith rollout history {name}`", name = service.name)]
-    RevisionChanged {
-        /// The service.
-        service: ServiceId,
-        /// What was expected.
-        expected: u64,
-        /// What is there.
-        newest: u64,
-    },
-    /// The environment takes only what another ran.
-    #[error(
-        "{to} takes only releases that succeeded in {from}, and this one did not; deploy it with --env {from}, then \
-         `pith promote {name} --from {from} --to {to}`"
-    )]
-    OnlyFrom {
-        /// The service.
-        name: ServiceName,
-        /// Where it should have run.
-        from: EnvironmentName,
-        /// Where it was to run.
-        to: EnvironmentName,
-    },
-    /// Nothing of it has succeeded where it is to come from.
-    #[error("no revision of {0} has succeeded: there is nothing to promote")]
-    NothingToPromote(ServiceId),
-    /// No rollout is under way.
-    #[error("no rollout of {0} is under way; `pith rollout status {name}` shows the last one", name = .0.name)]
-    NotUnderWay(ServiceId),
-    /// It is not in a state in which this means anything.
-    #[error("revision {revision} of {service} is {state}: there is nothing to {verb}")]
-    CannotSteer {
-        /// The service.
-        service: ServiceId,
-        /// The revision.
-        revision: u64,
-        /// Where it stands.
-        state: String,
-        /// What was asked for.
-        verb: &'static str,
-    },
-    /// A rollout is under way.
-    #[error("revision {revision} of {service} is still being rolled out; wait for it or undo it")]
-    Busy {
-        /// The service.
-        service: ServiceId,
-        /// The revision.
-        revision: u64,
-    },
-    /// A node's manifest would not fit into an envelope.
-    #[error(
-        "the manifest of {node} would have {size} bytes, more than the {max} allowed; use fewer or smaller services on it"
-    )]
-    ManifestTooLarge {
-        /// Which node.
-        node: String,
-        /// Bytes it would have.
-        size: usize,
-        /// Bytes it may have.
-        max: usize,
-    },
-    /// Two services would open the same port on a node.
-    #[error("port {port} is used by `{other}` on {node}; choose another `listen`")]
-    PortUsed {
-        /// The port.
-        port: u16,
-        /// By which service.
-        other: String,
-        /// On which node.
-        node: String,
-    },
-}
-
-impl Refused {
-    /// The stable code.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Release(_) => "release_refused",
-            Self::OldCounter { .. } => "old_counter",
-            Self::NoNodeFits(_) => "no_node_fits",
-            Self::NoService(_) => "no_service",
-            Self::NoRevision { .. } => "no_revision",
-            Self::NothingToUndo(_) => "nothing_to_undo",
-            Self::RevisionChanged { .. } => "revision_changed",
-            Self::OnlyFrom { .. } => "refused_by_policy",
-            Self::NothingToPromote(_) => "nothing_to_promote",
-            Self::NotUnderWay(_) => "not_under_way",
-            Self::CannotSteer { .. } => "cannot_steer",
-            Self::Busy { .. } => "busy",
-            Self::ManifestTooLarge { .. } => "manifest_too_large",
-            Self::PortUsed { .. } => "port_used",
-        }
-    }
 }

@@ -48,8 +48,9 @@ impl State {
             let left_ms = revision
                 .ended_ms
                 .map(|ended_ms| ended_ms.saturating_add(order.soak_ms).saturating_sub(at.unix_ms));
-            let soaks =
-                revision.state == RolloutState::Succeeded && left_ms.is_some_and(|ms| ms > 0);
+            let soaks = revision.state == RolloutState::Succeeded
+                && left_ms.is_some_and(|ms| ms > 0)
+                && !self.goes_back_to_retired(&id, &revision);
             if revision.state.is_final() && !soaks {
                 continue;
             }
@@ -266,6 +267,7 @@ impl State {
             release: new.release,
             attempt: new.attempt,
             restarts: new.restarts,
+            secrets: new.secrets,
             share,
             sample_every: self.sample_every(id, number),
         };
@@ -277,7 +279,9 @@ impl State {
         let revision = self.services.get(id).and_then(|s| s.revisions.get(&number));
         let Some(revision) = revision else { return };
         let (release, attempt) = (revision.release.clone(), revision.attempt);
-        self.run_hook(&node, &id.name, AssignedHook { kind, revision: number, release, attempt });
+        let secrets = revision.secrets.clone();
+        let hook = AssignedHook { kind, revision: number, release, attempt, secrets };
+        self.run_hook(&node, &id.name, hook);
     }
 
     fn sample_every(&self, id: &ServiceId, number: u64) -> Millis {
@@ -348,6 +352,7 @@ impl State {
             count,
             attempt: revision.attempt,
             restarts: revision.restarts,
+            secrets: revision.secrets.clone(),
             paused: false,
             candidate: None,
         })

@@ -1,5 +1,6 @@
 //! Counts set by an operator, services removed, and nodes that join.
 
+use planner::fleet::Refusing;
 use protocol::id::{NodeId, NodeName, ServiceId};
 
 use super::manifests::is_gone;
@@ -29,7 +30,17 @@ impl State {
         let spec =
             self.releases.get(&release).map(|stored| stored.release.spec(&id.environment).clone());
         let spec = spec.ok_or_else(|| Refused::NoService(id.clone()))?;
-        let placed = match self.place_service(id, &spec) {
+        let now = self.counts_of(id);
+        let placed = self.place_with(id, &spec, Refusing::LeaveOut).and_then(|placed| {
+            let more =
+                |(node, count): (&NodeName, &u32)| *count > now.get(node).copied().unwrap_or(0);
+            if placed.counts.iter().any(more) {
+                self.check_trusted(id, &release)?;
+            }
+            self.check_agreed(id, placed.counts.keys())?;
+            Ok(placed)
+        });
+        let placed = match placed {
             Ok(placed) => placed,
             Err(refused) => {
                 if let Some(service) = self.services.get_mut(id) {
@@ -68,6 +79,7 @@ impl State {
         if !self.services.contains_key(id) {
             return Err(Refused::NoService(id.clone()));
         }
+        self.check_agreed(id, [])?;
         let volumes = self.volumes_of(id);
         let holders: Vec<NodeId> = self
             .nodes
@@ -92,7 +104,9 @@ impl State {
         of_it
             .filter(|node| {
                 let removed = node.intent.removed.get(&id.name);
-                removed.is_some_and(|since| !is_gone(&node.record, &id.name, *since))
+                removed.is_some_and(|since| {
+                    !is_gone(&node.record, &id.name, node.intent.of_epoch(*since))
+                })
             })
             .map(|node| (node.record.name.clone(), node.record.online))
             .collect()
@@ -121,10 +135,15 @@ impl State {
         if revision.placement.contains_key(name) {
             return;
         }
+        if let Err(reason) = self.check_trusted(id, &revision.release) {
+            tracing::warn!(service = %id, node = %name, %reason, "not placed");
+            return;
+        }
         let spec =
             self.releases.get(&revision.release).map(|s| s.release.spec(&id.environment).clone());
         let Some(spec) = spec else { return };
-        let Ok(placed) = self.place_service(id, &spec) else { return };
+        let placed = self.place_with(id, &spec, Refusing::LeaveOut);
+        let Ok(placed) = placed else { return };
         let Some(count) = placed.counts.get(name).copied() else { return };
         if self.node_named(name).is_some_and(|node| self.check_ports(id, &spec, node).is_err()) {
             tracing::warn!(service = %id, node = %name, "not placed: a port is used by another service");

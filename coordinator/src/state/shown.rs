@@ -1,16 +1,29 @@
 //! What people and scripts are shown; these types are the answers of the API and what `-o json` prints.
 
+mod people;
+mod reconcile;
+mod secrets;
+mod trust;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::hello::{Capacity, Load};
 use protocol::id::{EnvironmentName, FleetId, NodeId, NodeName, ReleaseId, ServiceName};
 use protocol::manifest::Version;
+use protocol::policy::PolicyState;
 use protocol::reason::Reason;
-use protocol::report::{InstanceReport, Phase};
+use protocol::report::{Detail, InstanceReport, Phase};
 use protocol::spec::ServiceSpec;
 use serde::{Deserialize, Serialize};
 
 use super::records::{Failure, Happened, Kind};
+pub use people::{AuditShown, InvitationShown, LoggedIn, OperatorShown, OperatorsShown};
+pub use reconcile::{NodeReconciled, ReconcileShown, Reconciling, RunShown, ServiceReconciled};
+pub use secrets::{
+    LackingShown, RecipientShown, SecretRemoved, SecretSet, SecretShown, SecretToRotate,
+    SecretsShown, SyncShown, UnsyncedShown,
+};
+pub use trust::{BehindShown, DistrustedShown, RootShown};
 
 /// The fleet at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +36,9 @@ pub struct FleetShown {
     pub environments: BTreeSet<EnvironmentName>,
     /// Nodes known.
     pub nodes: usize,
+    /// Messages of nodes that are not admitted, since the coordinator's start.
+    #[serde(default)]
+    pub ignored: u64,
 }
 
 /// `pith rollout status`.
@@ -50,6 +66,8 @@ pub struct RolloutShown {
     pub pinned: String,
     /// The release.
     pub release: ReleaseId,
+    /// The number of the release: what `pith release retire --below` compares.
+    pub counter: u64,
     /// Why it was asked for.
     pub cause: Option<String>,
     /// By whom.
@@ -73,7 +91,7 @@ pub struct RolloutShown {
 pub struct NodeProgressShown {
     /// Which.
     pub name: NodeName,
-    /// `waiting`, `updating`, `updated`, `offline`, `rolled_back`, `reverting`, `reverted`.
+    /// `waiting`, `updating`, `updated`, `offline`, `rolled_back`, `reverting`, `reverted`, `conflict`.
     pub state: String,
     /// By code.
     pub reason: Option<Reason>,
@@ -111,6 +129,10 @@ pub struct RevisionShown {
     pub image: String,
     /// The release.
     pub release: ReleaseId,
+    /// The number of the release: what `pith release retire --below` compares.
+    pub counter: u64,
+    /// Whether the release is below the security floor: nothing goes back to it.
+    pub retired: bool,
     /// The service file as written.
     pub file: String,
     /// What made it.
@@ -138,6 +160,21 @@ pub struct RevisionInFull {
     pub rollout: RolloutShown,
     /// The service file as written.
     pub file: String,
+}
+
+/// `pith release retire`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiredShown {
+    /// The service, in every environment.
+    pub service: ServiceName,
+    /// The counter that every release must reach from now on.
+    pub below: u64,
+    /// True where the floor was as high already.
+    pub unchanged: bool,
+    /// Nodes that run or ran it and are told.
+    pub told: Vec<NodeName>,
+    /// Those of them that are away or in conflict, and are told afterwards.
+    pub offline: Vec<NodeName>,
 }
 
 /// `pith rollout diff`.
@@ -214,6 +251,9 @@ pub struct ServiceOnNode {
     pub settled: bool,
     /// Its instances.
     pub instances: Vec<InstanceReport>,
+    /// What is wrong with the node as a whole: `withheld`, `no_time`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<Detail>,
 }
 
 /// `pith node ls`.
@@ -221,6 +261,66 @@ pub struct ServiceOnNode {
 pub struct NodesShown {
     /// By name.
     pub nodes: Vec<NodeShown>,
+    /// Members that have not said hello: the lobby, and those let in or revoked before they did.
+    #[serde(default)]
+    pub lobby: Vec<MemberShown>,
+}
+
+/// A member of the fleet, or one that asks to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberShown {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name; the id where it has said none.
+    pub name: String,
+    /// `pending`, `admitted` or `revoked`.
+    pub status: String,
+    /// Its environment.
+    pub environment: EnvironmentName,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Unix milliseconds of the last change of status.
+    pub since_ms: u64,
+    /// Unix seconds; none: it has no certificate.
+    pub certificate_expires_at: Option<u64>,
+}
+
+/// A token, once: its secret is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenShown {
+    /// Which.
+    pub id: String,
+    /// The line to paste.
+    pub token: String,
+    /// Unix milliseconds.
+    pub expires_ms: u64,
+    /// Whether it lets in by itself.
+    pub approve: bool,
+    /// Where the node will look for the coordinator.
+    pub addresses: Vec<String>,
+}
+
+/// What an external broker must refuse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedCertificates {
+    /// Serial numbers, hexadecimal.
+    pub serials: Vec<String>,
+}
+
+/// A node that was revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedShown {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// It was revoked before.
+    pub already: bool,
+    /// What it was to run.
+    pub services: Vec<ServiceName>,
+    /// What was sealed to it.
+    #[serde(default)]
+    pub secrets: Vec<SecretToRotate>,
 }
 
 /// One node.
@@ -232,12 +332,15 @@ pub struct NodeShown {
     pub name: NodeName,
     /// Its environment.
     pub environment: EnvironmentName,
-    /// `ready`, `offline`, or `engine unavailable`.
+    /// `ready`, `offline`, `engine unavailable`, `pending` (its certificate is over), `cloned`, `conflict` or `revoked`.
     pub status: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Where its proxy listens.
     pub address: String,
+    /// What it lets containers have of it; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyState>,
     /// The agent's version.
     pub agent_version: String,
     /// What it has.
@@ -254,6 +357,18 @@ pub struct NodeShown {
     pub refused: BTreeMap<String, u64>,
     /// Services it is to run.
     pub services: Vec<ServiceName>,
+    /// What it misses, while everything runs on: `withheld`, `no_time`.
+    #[serde(default)]
+    pub alarms: Vec<Detail>,
+    /// Two boards take turns under its identity.
+    #[serde(default)]
+    pub cloned: bool,
+    /// It has seen what this coordinator did not sign: nothing is signed for it until `pith fleet reconcile`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<String>,
+    /// Unix seconds; none: it has no certificate.
+    #[serde(default)]
+    pub certificate_expires_at: Option<u64>,
 }
 
 /// `pith plan`.
@@ -269,14 +384,35 @@ pub struct PlanShown {
     pub changes: Vec<ChangeShown>,
     /// What that means per node.
     pub nodes: Vec<NodePlanShown>,
+    /// Whether only the local Docker has the image: no node pulls it.
+    pub image_is_local: bool,
+    /// Which nodes pull the image: those that are to run it and hold no instance of it yet.
+    pub pulls: Vec<PullShown>,
     /// What happens, in its order, and why.
     pub steps: Vec<String>,
     /// Instances no node could take.
     pub unplaced: u32,
+    /// What the policy of every node that runs it must say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs_policy: Vec<String>,
+    /// Nodes that would refuse it and are left out, with their reasons.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<NodeName, String>,
     /// What the file implies without saying it.
     pub notes: Vec<String>,
     /// Whether a deploy would do anything.
     pub anything: bool,
+}
+
+/// A node that would pull the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullShown {
+    /// Which.
+    pub node: NodeName,
+    /// What its processor runs.
+    pub architecture: String,
+    /// Compressed, at most: layers that it has already are not pulled again. None: not known.
+    pub bytes: Option<u64>,
 }
 
 /// One difference.
@@ -312,8 +448,6 @@ pub struct StoredService {
     pub file: String,
     /// Its image.
     pub image: String,
-    /// The highest counter accepted.
-    pub counter: u64,
     /// The revision that stands.
     pub revision: u64,
     /// Its spec.
@@ -325,6 +459,8 @@ pub struct StoredService {
 pub struct Deployed {
     /// By service.
     pub services: BTreeMap<ServiceName, StoredService>,
+    /// The number that the next release of each service must exceed, whatever its environment.
+    pub counters: BTreeMap<ServiceName, u64>,
 }
 
 /// `pith rm`.

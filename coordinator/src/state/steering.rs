@@ -35,6 +35,7 @@ impl State {
             return Err(Refused::CannotSteer { service, revision, state, verb });
         }
         let unplaced = service.revisions.get(&revision).map_or(0, |revision| revision.unplaced);
+        self.check_agreed(id, [])?;
         self.tell_rollout(id, event, at);
         Ok(Accepted { service: id.clone(), revision, from_revision, unchanged: false, unplaced })
     }

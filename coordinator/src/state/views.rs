@@ -2,18 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use protocol::id::{EnvironmentName, NodeName, ReleaseId, ServiceId};
+use protocol::id::{EnvironmentName, NodeName, ReleaseId, ServiceId, ServiceName};
 use protocol::reason::Reason;
 use protocol::report::{EngineState, InstanceReport, InstanceState, Phase, ServiceReport};
 
+use super::conflict::Conflict;
 use super::heard::printable;
-use super::records::{Happened, Revision};
+use super::records::{Happened, Line, Revision};
 use super::requests::Refused;
 use super::shown::{
-    Deployed, EventsShown, FleetShown, HistoryShown, NodeProgressShown, NodeShown, NodesShown,
-    PsShown, RemovalShown, RevisionShown, RolloutShown, ServiceOnNode, ServiceShown, StoredService,
+    Deployed, EventsShown, FleetShown, HistoryShown, MemberShown, NodeProgressShown, NodeShown,
+    NodesShown, PsShown, RemovalShown, RevisionShown, RolloutShown, ServiceOnNode, ServiceShown,
+    StoredService,
 };
-use super::{Node, Service, State, natural};
+use super::{At, Node, Service, State, natural};
 
 /// Which events are asked for.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +28,10 @@ pub struct EventFilter {
     pub limit: usize,
 }
 
+/// Of a node that gets nothing new yet.
+const UNHEARD: &str =
+    "it has not said since the coordinator's start what it has seen; it is told when it does";
+
 impl State {
     /// The fleet at a glance.
     #[must_use]
@@ -37,6 +43,7 @@ impl State {
             coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
             environments: of_nodes.chain(of_services).collect::<BTreeSet<_>>(),
             nodes: self.nodes.len(),
+            ignored: self.ignored,
         }
     }
 
@@ -75,6 +82,7 @@ impl State {
             image,
             pinned,
             release: revision.release.clone(),
+            counter: self.counter_of(&revision.release).unwrap_or(0),
             cause: revision.cause.clone(),
             by: revision.by.clone(),
             started_ms: revision.started_ms,
@@ -99,14 +107,30 @@ impl State {
         let beside = beside.filter(|c| c.revision == revision.number).map(|c| c.ready);
         // A node that went back runs well again; why it did is what is asked for.
         let failure = revision.failures.iter().find(|failure| failure.node == *name);
-        let refusal = self.node_named(name).and_then(Node::refusal);
+        let node = self.node_named(name);
+        let refusal =
+            node.and_then(Node::refusal).map(|refusal| (Reason::ManifestRefused, refusal));
+        let conflict = node.and_then(Node::conflict);
+        let unheard = node.filter(|node| !node.is_heard() && node.intent.is_unsigned);
+        let unheard = unheard.map(|_| (Reason::NodeOffline, UNHEARD.to_owned()));
+        let missed = || node.and_then(|node| node.alarms().into_iter().next());
+        let hindered = conflict
+            .map(|of_it| (Reason::Conflict, of_it.with_mend()))
+            .or(unheard)
+            .or(refusal)
+            .or_else(|| missed().map(|alarm| (alarm.reason, alarm.message)));
+        let hindrance = hindered.as_ref().map(|(reason, _)| *reason);
+        let state = progress.map_or("waiting", |p| p.state.as_str());
         let reason = progress.and_then(|p| p.reason).or(failure.map(|f| f.reason));
         let message = progress.and_then(|p| p.message.clone());
         NodeProgressShown {
             name: name.clone(),
-            state: progress.map_or("waiting", |p| p.state.as_str()).to_owned(),
-            reason: refusal.as_ref().map(|_| Reason::ManifestRefused).or(reason),
-            message: refusal.or(message).or_else(|| failure.map(|f| f.message.clone())),
+            state: if conflict.is_some() { "conflict" } else { state }.to_owned(),
+            reason: hindrance.or(reason),
+            message: hindered
+                .map(|(_, why)| why)
+                .or(message)
+                .or_else(|| failure.map(|f| f.message.clone())),
             updated: beside.or(of_this.map(|report| report.updated)).unwrap_or(0),
             ready: report.map_or(0, |report| report.ready),
             desired: revision.placement.get(name).copied().unwrap_or(0),
@@ -124,6 +148,8 @@ impl State {
             state: revision.state.as_str().to_owned(),
             image: self.image_of(&revision.release).0,
             release: revision.release.clone(),
+            counter: self.counter_of(&revision.release).unwrap_or(0),
+            retired: self.is_retired(&revision.release),
             file: revision.file.clone(),
             kind: revision.kind,
             undo_to: revision.undo_to,
@@ -185,17 +211,24 @@ impl State {
         })
     }
 
-    /// Nodes, of one environment or of all.
+    fn show_node(&self, node: &Node, at: At) -> NodeShown {
+        let id = &node.record.id;
+        node.show(&self.show_member(id), self.is_cloned(id, at.unix_ms))
+    }
+
+    /// Nodes, of one environment or of all, and those in the lobby.
     #[must_use]
-    pub fn show_nodes(&self, environment: Option<&EnvironmentName>) -> NodesShown {
+    pub fn show_nodes(&self, environment: Option<&EnvironmentName>, at: At) -> NodesShown {
         let mut nodes: Vec<NodeShown> = self
             .nodes
             .values()
             .filter(|node| environment.is_none_or(|e| *e == node.record.environment))
-            .map(Node::show)
+            .map(|node| self.show_node(node, at))
             .collect();
         nodes.sort_by_key(|node| natural(node.name.as_str()));
-        NodesShown { nodes }
+        let mut lobby = self.show_unheard(environment);
+        lobby.sort_by_key(|member| natural(&member.name));
+        NodesShown { nodes, lobby }
     }
 
     /// What is deployed in an environment, as the command line needs it to deploy again.
@@ -208,13 +241,18 @@ impl State {
             let stored = StoredService {
                 file: current.file.clone(),
                 image: release.image.reference.clone(),
-                counter: service.record.counter,
                 revision: current.number,
                 spec: release.spec(environment).clone(),
             };
             Some((id.name.clone(), stored))
         };
-        Deployed { services: of_it.filter_map(stored).collect() }
+        let counted = |(name, line): (&ServiceName, &Line)| {
+            (name.clone(), line.counter.max(line.floor().saturating_sub(1)))
+        };
+        Deployed {
+            services: of_it.filter_map(stored).collect(),
+            counters: self.lines.iter().map(counted).collect(),
+        }
     }
 
     /// How far a removal is.
@@ -274,11 +312,8 @@ impl Node {
         }
         let assigned = self.intent.assigned.get(&id.name)?;
         let report = self.report_on(id);
-        let holds_newest = self
-            .record
-            .report
-            .as_ref()
-            .is_some_and(|report| report.seen.generation >= self.intent.generation);
+        let holds_newest =
+            self.record.report.as_ref().is_some_and(|report| report.seen >= self.intent.version());
         // Not more than wanted either: scaling down is done when the last one too many is gone.
         let complete = report.is_some_and(|report| {
             let rests =
@@ -289,6 +324,8 @@ impl Node {
                 && u32::try_from(there).is_ok_and(|there| there == assigned.count)
         });
         let empty = assigned.count == 0 && report.is_none_or(|r| r.instances.is_empty());
+        let conflict = self.conflict();
+        let detail = report.and_then(|report| report.detail.as_ref());
         Some(ServiceOnNode {
             node: self.record.name.clone(),
             online: self.record.online,
@@ -296,19 +333,23 @@ impl Node {
             desired: assigned.count,
             ready: report.map_or(0, |report| report.ready),
             phase: report.map(|report| report.phase),
-            reason: report.and_then(|report| report.detail.as_ref()).map(|detail| detail.reason),
-            message: report
-                .and_then(|report| report.detail.as_ref())
-                .map(|detail| printable(&detail.message)),
-            settled: holds_newest && (complete || empty),
+            reason: conflict.map(|_| Reason::Conflict).or(detail.map(|detail| detail.reason)),
+            message: conflict
+                .map(Conflict::with_mend)
+                .or_else(|| detail.map(|detail| printable(&detail.message))),
+            settled: conflict.is_none()
+                && !self.intent.is_unsigned
+                && holds_newest
+                && (complete || empty),
             instances: report.map(|report| report.instances.clone()).unwrap_or_default(),
+            alarms: self.alarms(),
         })
     }
 
     /// Why a node may not have taken its newest manifest: what it refused since its agent's start.
     fn refusal(&self) -> Option<String> {
         let report = self.record.report.as_ref()?;
-        if report.seen.generation >= self.intent.generation || report.refused.is_empty() {
+        if report.seen >= self.intent.version() || report.refused.is_empty() {
             return None;
         }
         let refused = report.refused.iter().map(|(code, count)| format!("{code} ×{count}"));
@@ -320,11 +361,14 @@ impl Node {
         ))
     }
 
-    fn show(&self) -> NodeShown {
+    fn show(&self, member: &MemberShown, cloned: bool) -> NodeShown {
         let record = &self.record;
         let engine_gone =
             record.report.as_ref().is_some_and(|r| r.engine == EngineState::Unavailable);
         let status = match (record.online, engine_gone) {
+            _ if member.status != "admitted" => member.status.as_str(),
+            _ if cloned => "cloned",
+            _ if self.conflict().is_some() => "conflict",
             (false, _) => "offline",
             (true, true) => "engine unavailable",
             (true, false) => "ready",
@@ -336,6 +380,7 @@ impl Node {
             status: status.to_owned(),
             labels: record.labels.clone(),
             address: record.address.clone(),
+            policy: record.policy.clone(),
             agent_version: record.agent_version.clone(),
             capacity: record.capacity.clone(),
             load: self.load.clone(),
@@ -344,6 +389,10 @@ impl Node {
             generation: self.intent.generation,
             refused: record.report.as_ref().map(|r| r.refused.clone()).unwrap_or_default(),
             services: self.intent.assigned.keys().cloned().collect(),
+            alarms: self.alarms(),
+            cloned,
+            conflict: self.conflict().map(ToString::to_string),
+            certificate_expires_at: member.certificate_expires_at,
         }
     }
 }
@@ -355,7 +404,13 @@ fn why_short(unplaced: u32, nodes: &[ServiceOnNode], unix_ms: u64) -> String {
         let age = age(unix_ms.saturating_sub(on.heard_ms));
         parts.push(format!("{} lost with {} ({age}), not moved", on.desired, on.node));
     }
-    for on in nodes.iter().filter(|on| on.online && !on.settled) {
+    for on in nodes.iter().filter(|on| on.online) {
+        let alarms = on.alarms.iter().map(|a| format!("{}: {}: {}", on.node, a.reason, a.message));
+        parts.extend(alarms);
+    }
+    // What runs against a policy that was narrowed is at rest, and will not be once it ends.
+    let is_told = |on: &&ServiceOnNode| !on.settled || on.reason == Some(Reason::PolicyDenied);
+    for on in nodes.iter().filter(|on| on.online && is_told(on)) {
         if let Some(message) = &on.message {
             parts.push(format!("{}: {message}", on.node));
         }

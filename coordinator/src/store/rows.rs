@@ -15,19 +15,20 @@ pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> Result<()
     let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
         transaction.prepare_cached(sql).and_then(|mut statement| statement.execute(values))
     };
+    let put = |table: &str, keys: &[&str], record: String| put(transaction, table, keys, record);
     match change {
-        Change::Node(node) => run(
-            "INSERT OR REPLACE INTO nodes VALUES (?1, ?2, ?3, ?4)",
-            params![node.id.as_str(), node.name.as_str(), node.environment.as_str(), text(node)],
-        ),
+        Change::Node(node) => {
+            let keys = [node.id.as_str(), node.name.as_str(), node.environment.as_str()];
+            put("nodes", &keys, text(node))
+        }
         Change::Intent(node, intent) => run(
             "INSERT OR REPLACE INTO intents VALUES (?1, ?2, ?3, ?4)",
             params![node.as_str(), number(intent.generation), text(intent), intent.manifest],
         ),
-        Change::Service(service) => run(
-            "INSERT OR REPLACE INTO services VALUES (?1, ?2, ?3)",
-            params![service.id.environment.as_str(), service.id.name.as_str(), text(service)],
-        ),
+        Change::Service(service) => {
+            let keys = [service.id.environment.as_str(), service.id.name.as_str()];
+            put("services", &keys, text(service))
+        }
         Change::Revision(id, revision) => run(
             "INSERT OR REPLACE INTO revisions VALUES (?1, ?2, ?3, ?4)",
             params![
@@ -51,21 +52,49 @@ pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> Result<()
             params![id.as_str(), release.envelope.to_bytes(), text(&release.release)],
         ),
         Change::ForgetReleases(ids) => {
-            for id in ids {
-                run("DELETE FROM releases WHERE id = ?1", params![id.as_str()])?;
-            }
-            Ok(0)
+            let sql = "DELETE FROM releases WHERE id = ?1";
+            ids.iter().try_fold(0, |sum, id| Ok(sum + run(sql, params![id.as_str()])?))
+        }
+        Change::Member(member) => put("members", &[member.id.as_str()], text(member)),
+        Change::Token(token) => put("tokens", &[token.id.as_str()], text(token)),
+        Change::ForgetToken(id) => run("DELETE FROM tokens WHERE id = ?1", params![id.as_str()]),
+        Change::Operator(operator) => put("operators", &[operator.name.as_str()], text(operator)),
+        Change::Answer(answer) => {
+            put("answers", &[&answer.of.identity, &answer.of.key], text(answer))
+        }
+        Change::ForgetAnswer(of) => run(
+            "DELETE FROM answers WHERE identity = ?1 AND key = ?2",
+            params![of.identity, of.key],
+        ),
+        Change::ForgetNode(id) => run("DELETE FROM intents WHERE node = ?1", params![id.as_str()])
+            .and_then(|_| run("DELETE FROM nodes WHERE id = ?1", params![id.as_str()])),
+        Change::Line(line) => put("lines", &[line.service.as_str()], text(line)),
+        Change::Secret(secret) => {
+            let keys = [secret.environment.as_str(), secret.name.as_str()];
+            put("secrets", &keys, text(secret))
         }
         Change::Event(event) => {
             let oldest = event.id.saturating_sub(MAX_EVENTS as u64);
             run("DELETE FROM events WHERE id <= ?1", params![number(oldest)])?;
-            run(
-                "INSERT OR REPLACE INTO events VALUES (?1, ?2)",
-                params![number(event.id), text(event)],
-            )
+            let values = params![number(event.id), text(event)];
+            run("INSERT OR REPLACE INTO events VALUES (?1, ?2)", values)
         }
     }?;
     Ok(())
+}
+
+/// A record under its keys, which are text.
+fn put(
+    transaction: &Transaction<'_>,
+    table: &str,
+    keys: &[&str],
+    record: String,
+) -> rusqlite::Result<usize> {
+    let mut values: Vec<&dyn rusqlite::ToSql> = keys.iter().map(|key| key as _).collect();
+    values.push(&record);
+    let places: Vec<String> = (1..=values.len()).map(|n| format!("?{n}")).collect();
+    let sql = format!("INSERT OR REPLACE INTO {table} VALUES ({})", places.join(", "));
+    transaction.prepare_cached(&sql)?.execute(&*values)
 }
 
 /// Reads everything.
@@ -93,12 +122,20 @@ pub(super) fn read_all(connection: &Connection) -> Result<Kept, StoreError> {
                 Ok((id, revision))
             },
         )?,
+        lines: read(connection, "lines", "SELECT record FROM lines", |row| json(row, 0))?,
         releases: read(
             connection,
             "releases",
             "SELECT id, envelope, release FROM releases",
             release,
         )?,
+        members: read(connection, "members", "SELECT record FROM members", |row| json(row, 0))?,
+        tokens: read(connection, "tokens", "SELECT record FROM tokens", |row| json(row, 0))?,
+        operators: read(connection, "operators", "SELECT record FROM operators", |row| {
+            json(row, 0)
+        })?,
+        answers: read(connection, "answers", "SELECT record FROM answers", |row| json(row, 0))?,
+        secrets: read(connection, "secrets", "SELECT record FROM secrets", |row| json(row, 0))?,
         events: read(connection, "events", "SELECT record FROM events ORDER BY id", |row| {
             json(row, 0)
         })?,

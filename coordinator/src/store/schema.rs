@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::StoreError;
 
 /// Version n is what the first n steps make (`PRAGMA user_version`).
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 5] = ["
     CREATE TABLE nodes (
         id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, environment TEXT NOT NULL, record TEXT NOT NULL
     ) STRICT;
@@ -24,6 +24,22 @@ const STEPS: [&str; 1] = ["
         PRIMARY KEY (environment, service, number)
     ) STRICT;
     CREATE TABLE events (id INTEGER PRIMARY KEY, record TEXT NOT NULL) STRICT;
+", "
+    CREATE TABLE lines (service TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+", "
+    CREATE TABLE members (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+    CREATE TABLE tokens (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+    -- Nodes that were taken in before anybody had to be admitted.
+    INSERT INTO members SELECT id, json_object('id', id, 'standing', 'admitted') FROM nodes;
+", "
+    CREATE TABLE operators (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+    CREATE TABLE answers (
+        identity TEXT NOT NULL, key TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (identity, key)
+    ) STRICT;
+", "
+    CREATE TABLE secrets (
+        environment TEXT NOT NULL, name TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (environment, name)
+    ) STRICT;
 "];
 
 /// Another process may be closing.

@@ -50,6 +50,8 @@ pub(super) struct Driver {
     wishes: watch::Receiver<Wish>,
     backoff: Backoff,
     started: Instant,
+    /// Since the last turn.
+    was_up: bool,
 }
 
 /// The state of one connection.
@@ -70,7 +72,7 @@ impl Driver {
         wishes: watch::Receiver<Wish>,
     ) -> Self {
         let backoff = Backoff::new(config.pace, seed);
-        Self { config, shared, events, wishes, backoff, started: Instant::now() }
+        Self { config, shared, events, wishes, backoff, started: Instant::now(), was_up: false }
     }
 
     /// Runs until closed; the number of messages left in the outbox.
@@ -85,7 +87,18 @@ impl Driver {
             self.shared.outbox().disconnected();
             let Next::Retry(failure) = next else { return self.shared.outbox().len() };
             delay = self.tell(failure).await;
+            self.turn();
         }
+    }
+
+    /// To the next address, if this one gave no session.
+    fn turn(&mut self) {
+        if std::mem::take(&mut self.was_up) || self.config.fallbacks.is_empty() {
+            return;
+        }
+        let next = self.config.fallbacks.remove(0);
+        let before = std::mem::replace(&mut self.config.address, next);
+        self.config.fallbacks.push(before);
     }
 
     /// Waits; false when the session is to end.
@@ -115,7 +128,7 @@ impl Driver {
             return Next::Retry(Failure::Refused(Refusal::LocalName { host }));
         }
         let mut connection = Connection {
-            link: Link::open(&self.config),
+            link: Link::open(&self.config, self.shared.tls()),
             phase: Phase::Connecting,
             // The library's own timeout is one of these; the answer to the subscriptions gets the other.
             patience_until: Instant::now() + self.config.connect_timeout * 2,
@@ -238,6 +251,7 @@ impl Driver {
         }
         self.shared.connects.fetch_add(1, Relaxed);
         self.shared.connected.store(true, Relaxed);
+        self.was_up = true;
         info!(broker = %self.config.address, "session is up");
         self.emit(Event::Up).await
     }

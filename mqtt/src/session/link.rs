@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::event::{DownReason, Refusal};
 use crate::outbox::Outgoing;
+use crate::tls::{self, Tls};
 
 /// Requests between the session and the poll task. The outbox holds the rest.
 const REQUESTS_MAX: usize = 8;
@@ -86,8 +87,15 @@ impl Drop for Link {
 
 impl Link {
     /// Begins to connect; the answer comes as a packet.
-    pub(super) fn open(config: &Config) -> Self {
-        let builder = AsyncClient::builder(options(config)).capacity(REQUESTS_MAX);
+    pub(super) fn open(config: &Config, tls: Option<Tls>) -> Self {
+        let mut options = options(config);
+        if let Some(tls) = tls {
+            options.set_socket_connector(move |host, network| {
+                let tls = tls.clone();
+                async move { tls.connect(rumqttc::default_socket_connect(host, network).await?).await }
+            });
+        }
+        let builder = AsyncClient::builder(options).capacity(REQUESTS_MAX);
         let (client, mut event_loop) = builder.build();
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
@@ -172,6 +180,19 @@ fn kept(retain: Retain) -> bool {
     }
 }
 
+/// Topic and payload of each publish in the bytes of a broker, as a connection reads them, until one does not end there or
+/// is none.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn read(bytes: &[u8], limit_bytes: usize) -> Vec<(Bytes, Bytes)> {
+    let (mut stream, mut found) = (bytes.into(), Vec::new());
+    while let Ok(packet) = MqttPacket::read(&mut stream, limit_bytes) {
+        if let Packet::Message { topic, payload, .. } = translate(packet) {
+            found.push((topic, payload));
+        }
+    }
+    found
+}
+
 /// Runs the library's event loop until it fails, which ends the connection, or nobody listens.
 async fn poll(mut event_loop: EventLoop, packets: mpsc::Sender<Packet>, limit_bytes: usize) {
     loop {
@@ -211,8 +232,12 @@ fn explain(error: ConnectionError, limit_bytes: usize) -> Failure {
         ConnectionError::NetworkTimeout
         | ConnectionError::FlushTimeout
         | ConnectionError::DisconnectTimeout => DownReason::TimedOut,
-        ConnectionError::Io(error) => unreachable_or_closed(&error),
-        ConnectionError::MqttState(StateError::Io(error)) => DownReason::Closed(error.to_string()),
+        ConnectionError::Io(error) => return of_io(&error, unreachable_or_closed),
+        ConnectionError::MqttState(
+            StateError::Io(error) | StateError::Deserialization(rumqttc::Error::Io(error)),
+        ) => {
+            return of_io(&error, |error| DownReason::Closed(error.to_string()));
+        }
         ConnectionError::MqttState(StateError::ConnectionAborted) => {
             DownReason::Closed("closed by the broker".into())
         }
@@ -223,6 +248,15 @@ fn explain(error: ConnectionError, limit_bytes: usize) -> Failure {
         other => DownReason::Protocol(other.to_string()),
     };
     Failure::Down(down)
+}
+
+/// TLS speaks through errors of IO. In TLS 1.3 what the broker thinks of our certificate comes with its first answer.
+fn of_io(error: &io::Error, otherwise: fn(&io::Error) -> DownReason) -> Failure {
+    match tls::refusal(error) {
+        Some(Ok(refusal)) => Failure::Refused(refusal),
+        Some(Err(reason)) => Failure::Down(reason),
+        None => Failure::Down(otherwise(error)),
+    }
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the kinds of IO errors are open-ended")]

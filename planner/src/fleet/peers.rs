@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use protocol::id::{NodeName, ServiceName};
-use protocol::peers::{Elsewhere, PeerPort, Peers};
+use protocol::id::{NodeId, NodeName, ServiceName};
+use protocol::peers::{Elsewhere, Peer, PeerPort, Peers};
 
 /// Nodes that one node knows for one service. A large fleet's manifests stay small, and that so many are lost at once is
 /// no reason to hold requests.
@@ -18,6 +18,8 @@ pub const MAX_NODES_PER_SERVICE: usize = 8;
 pub struct Neighbour<'a> {
     /// Its name.
     pub name: NodeName,
+    /// Its id, which its certificate is for.
+    pub id: NodeId,
     /// Its fleet port; none: it neither serves other nodes nor asks them.
     pub fleet_port: Option<SocketAddr>,
     /// What it runs, with the revision and the ports of it.
@@ -77,8 +79,10 @@ fn known_to(node: &Neighbour<'_>, providers: &Providers<'_>) -> Peers {
         };
         let nodes = chosen.iter().map(|other| other.name.clone()).collect();
         peers.services.insert(service.clone(), Elsewhere { nodes, ports });
-        let addresses = chosen.iter().filter_map(|o| Some((o.name.clone(), o.fleet_port?)));
-        peers.nodes.extend(addresses);
+        let known = chosen.iter().filter_map(|other| {
+            Some((other.name.clone(), Peer { id: other.id.clone(), address: other.fleet_port? }))
+        });
+        peers.nodes.extend(known);
     }
     peers
 }
@@ -123,12 +127,12 @@ fn ports(service: &ServiceName, providers: &[&Neighbour<'_>]) -> Vec<PeerPort> {
 fn callers(
     nodes: &[&Neighbour<'_>],
     all: &BTreeMap<NodeName, Peers>,
-) -> BTreeMap<NodeName, BTreeSet<IpAddr>> {
-    let mut callers: BTreeMap<NodeName, BTreeSet<IpAddr>> = BTreeMap::new();
+) -> BTreeMap<NodeName, BTreeMap<NodeId, IpAddr>> {
+    let mut callers: BTreeMap<NodeName, BTreeMap<NodeId, IpAddr>> = BTreeMap::new();
     for node in nodes {
         let Some(own) = node.fleet_port else { continue };
         for other in all.get(&node.name).into_iter().flat_map(|peers| peers.nodes.keys()) {
-            callers.entry(other.clone()).or_default().insert(own.ip());
+            callers.entry(other.clone()).or_default().insert(node.id.clone(), own.ip());
         }
     }
     callers

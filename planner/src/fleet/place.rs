@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use protocol::id::NodeName;
-use protocol::spec::{Placement, Scheduling};
+use protocol::id::{NodeName, ServiceName};
+use protocol::policy::PolicyState;
+use protocol::spec::{HostAccess, Placement, Scheduling};
 
 /// What is to be placed.
 #[derive(Debug, Clone)]
@@ -16,6 +17,21 @@ pub struct PlaceRequest<'a> {
     pub placement: &'a Placement,
     /// At most one instance per node.
     pub exclusive: bool,
+    /// Whom a node's policy is asked for.
+    pub service: &'a ServiceName,
+    /// What it asks of its nodes.
+    pub host: &'a HostAccess,
+    /// What nodes that would refuse it mean.
+    pub refusing: Refusing,
+}
+
+/// What a node means whose policy does not allow what a service asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusing {
+    /// Where the service runs there, names it, or is to run on every node: nothing is placed at all. Any other is left out.
+    Refuse,
+    /// It gets nothing new.
+    LeaveOut,
 }
 
 /// A node as placement looks at it; all of the service's environment.
@@ -27,6 +43,8 @@ pub struct NodeFacts {
     pub labels: BTreeMap<String, String>,
     /// Whether it is heard of.
     pub online: bool,
+    /// What it lets containers have of it, as it told last.
+    pub policy: PolicyState,
 }
 
 /// The answer.
@@ -36,7 +54,28 @@ pub struct Placed {
     pub counts: BTreeMap<NodeName, u32>,
     /// Instances that no node may take: more exclusive ones than nodes.
     pub unplaced: u32,
+    /// Nodes that would refuse it and were left out, with their reasons.
+    pub left_out: BTreeMap<NodeName, String>,
 }
+
+/// Nothing was placed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unplaceable {
+    /// No node may run it.
+    #[error(transparent)]
+    NoNodeFits(#[from] NoNodeFits),
+    /// Nodes would refuse it.
+    #[error(transparent)]
+    PolicyDenied(#[from] PolicyDenied),
+}
+
+/// Nodes that would refuse what is asked of them, with their reasons; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", refusals(.0))]
+pub struct PolicyDenied(
+    /// By node.
+    pub BTreeMap<NodeName, String>,
+);
 
 /// No node may run it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,27 +88,30 @@ pub struct NoNodeFits(
 /// Places instances on the nodes that fit.
 ///
 /// # Errors
-/// When no node fits at all.
+/// When no node fits at all, or one that matters would refuse it.
 pub fn place(
     request: &PlaceRequest<'_>,
     nodes: &[NodeFacts],
     current: &BTreeMap<NodeName, u32>,
-) -> Result<Placed, NoNodeFits> {
+) -> Result<Placed, Unplaceable> {
     let fitting: Vec<&NodeFacts> =
         nodes.iter().filter(|node| fits(request.placement, node)).collect();
     if fitting.is_empty() {
-        return Err(NoNodeFits(wish(request.placement, nodes.len())));
+        return Err(NoNodeFits(wish(request.placement, nodes.len())).into());
     }
+    let (fitting, left_out) = admitting(request, fitting, current)?;
     let per_node_most = if request.exclusive { 1 } else { u32::MAX };
     Ok(match request.scheduling {
         Scheduling::PerNode(count) => {
             let count = request.count_override.unwrap_or(count);
             let on_each = count.min(per_node_most);
             let counts = fitting.iter().map(|node| (node.name.clone(), on_each)).collect();
-            Placed { counts, unplaced: 0 }
+            Placed { counts, unplaced: 0, left_out }
         }
         Scheduling::Replicas(count) => {
-            spread(request.count_override.unwrap_or(count), per_node_most, &fitting, current)
+            let count = request.count_override.unwrap_or(count);
+            let placed = spread(count, per_node_most, &fitting, current);
+            Placed { left_out, ..placed }
         }
     })
 }
@@ -77,6 +119,59 @@ pub fn place(
 fn fits(placement: &Placement, node: &NodeFacts) -> bool {
     let named = placement.names.as_ref().is_none_or(|names| names.contains(&node.name));
     named && placement.labels.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+}
+
+type Admitting<'a> = (Vec<&'a NodeFacts>, BTreeMap<NodeName, String>);
+
+/// The nodes that would take it, and those that are left out. What runs somewhere stays there: a policy that was narrowed,
+/// or a device that is unplugged, moves nothing.
+fn admitting<'a>(
+    request: &PlaceRequest<'_>,
+    fitting: Vec<&'a NodeFacts>,
+    current: &BTreeMap<NodeName, u32>,
+) -> Result<Admitting<'a>, Unplaceable> {
+    let host = request.host;
+    let runs = |node: &NodeFacts| current.get(&node.name).is_some_and(|count| *count > 0);
+    let refusal = |node: &&NodeFacts| {
+        let why = node.policy.refusal(request.service, host)?;
+        Some((node.name.clone(), why))
+    };
+    let refusing: BTreeMap<NodeName, String> = fitting.iter().filter_map(refusal).collect();
+    let matters = |node: &NodeFacts| {
+        let is_for_every_node = matches!(request.scheduling, Scheduling::PerNode(_));
+        runs(node) || is_for_every_node || request.placement.names.is_some()
+    };
+    let would_refuse = |node: &&NodeFacts| refusing.contains_key(&node.name);
+    let is_denied = match request.refusing {
+        Refusing::Refuse => fitting.iter().filter(|n| would_refuse(n)).any(|n| matters(n)),
+        Refusing::LeaveOut => false,
+    };
+    if is_denied || refusing.len() == fitting.len() && !fitting.iter().any(|node| runs(node)) {
+        return Err(PolicyDenied(refusing).into());
+    }
+    let takes = |node: &&NodeFacts| runs(node) || !would_refuse(node);
+    let admitting: Vec<&NodeFacts> = fitting.into_iter().filter(takes).collect();
+    let has = |node: &&NodeFacts| runs(node) || node.policy.missing_device(host).is_none();
+    let having: Vec<&NodeFacts> = admitting.iter().copied().filter(has).collect();
+    let missing = admitting.iter().find_map(|node| node.policy.missing_device(host));
+    if let (true, Some(device)) = (having.is_empty(), missing) {
+        let text = format!("none of the {} nodes that would take it has {device}", admitting.len());
+        return Err(NoNodeFits(text).into());
+    }
+    let is_left_out = |name: &NodeName| !having.iter().any(|node| node.name == *name);
+    let left_out = refusing.into_iter().filter(|(name, _)| is_left_out(name)).collect();
+    Ok((having, left_out))
+}
+
+/// As many as fit into a line or two.
+fn refusals(nodes: &BTreeMap<NodeName, String>) -> String {
+    const SHOWN: usize = 3;
+    let shown = nodes.iter().take(SHOWN).map(|(name, why)| format!("{name}: {why}"));
+    let text = shown.collect::<Vec<_>>().join("\n");
+    match nodes.len().saturating_sub(SHOWN) {
+        0 => text,
+        more => format!("{text}\nand {more} more nodes"),
+    }
 }
 
 fn wish(placement: &Placement, nodes: usize) -> String {
@@ -125,93 +220,8 @@ fn spread(
         placed -= 1;
     }
     counts.retain(|_, n| *n > 0);
-    Placed { counts, unplaced: count.saturating_sub(placed) }
+    Placed { counts, unplaced: count.saturating_sub(placed), left_out: BTreeMap::new() }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn nodes(names: &[&str]) -> Vec<NodeFacts> {
-        let node = |name: &&str| NodeFacts {
-            name: name.trim_end_matches('!').parse().unwrap(),
-            labels: BTreeMap::from([("zone".to_owned(), name[..1].to_owned())]),
-            online: !name.ends_with('!'),
-        };
-        names.iter().map(node).collect()
-    }
-
-    /// `current` and the answer as `a=1 b=2`; a trailing `!` marks a node that is away.
-    fn check(count: u32, exclusive: bool, names: &[&str], current: &str, expected: &str) {
-        let placement = Placement::default();
-        let request = PlaceRequest {
-            scheduling: Scheduling::Replicas(count),
-            count_override: None,
-            placement: &placement,
-            exclusive,
-        };
-        let current = current.split_whitespace().map(|pair| {
-            let (name, n) = pair.split_once('=').unwrap();
-            (name.parse().unwrap(), n.parse().unwrap())
-        });
-        let placed = place(&request, &nodes(names), &current.collect()).unwrap();
-        let mut text: Vec<String> =
-            placed.counts.iter().map(|(name, n)| format!("{name}={n}")).collect();
-        if placed.unplaced > 0 {
-            text.push(format!("unplaced={}", placed.unplaced));
-        }
-        assert_eq!(text.join(" "), expected);
-    }
-
-    #[test]
-    fn replicas_are_spread_evenly() {
-        check(4, false, &["a", "b", "c"], "", "a=2 b=1 c=1");
-        check(2, false, &["a", "b", "c"], "", "a=1 b=1");
-    }
-
-    #[test]
-    fn what_runs_somewhere_stays_there() {
-        check(4, false, &["a", "b", "c"], "a=2 b=2", "a=2 b=2");
-        check(5, false, &["a", "b", "c"], "a=2 b=2", "a=2 b=2 c=1");
-        check(3, false, &["a", "b", "c"], "a=2 b=2", "a=2 b=1");
-    }
-
-    #[test]
-    fn instances_lost_with_a_node_are_not_moved_and_new_ones_go_elsewhere() {
-        check(4, false, &["a", "b!", "c"], "a=1 b=2 c=1", "a=1 b=2 c=1");
-        check(5, false, &["a", "b!", "c"], "a=2 b=1 c=1", "a=2 b=1 c=2");
-        check(2, false, &["a", "b!", "c"], "", "a=1 c=1");
-    }
-
-    #[test]
-    fn an_exclusive_service_has_one_instance_per_node_and_says_what_found_none() {
-        check(4, true, &["a", "b", "c"], "", "a=1 b=1 c=1 unplaced=1");
-    }
-
-    #[test]
-    fn a_node_that_does_not_fit_any_more_loses_its_instances() {
-        check(2, false, &["a", "b"], "a=1 gone=1", "a=1 b=1");
-    }
-
-    #[test]
-    fn placement_by_label_and_by_name_chooses_the_nodes() {
-        let by = |labels: &[(&str, &str)], names: Option<&[&str]>| {
-            let placement = Placement {
-                names: names.map(|n| n.iter().map(|n| n.parse().unwrap()).collect()),
-                labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            };
-            let request = PlaceRequest {
-                scheduling: Scheduling::PerNode(1),
-                count_override: None,
-                placement: &placement,
-                exclusive: false,
-            };
-            place(&request, &nodes(&["a1", "a2", "b1"]), &BTreeMap::new())
-                .map(|p| p.counts.keys().map(ToString::to_string).collect::<Vec<_>>().join(" "))
-        };
-        assert_eq!(by(&[("zone", "a")], None).unwrap(), "a1 a2");
-        assert_eq!(by(&[], Some(&["b1"])).unwrap(), "b1");
-        let error = by(&[("zone", "z")], None).unwrap_err().to_string();
-        assert_eq!(error, "no node fits: none of the 3 nodes carries zone=z");
-    }
-}
+mod tests;

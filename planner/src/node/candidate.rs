@@ -3,8 +3,9 @@
 use protocol::reason::Reason;
 use protocol::spec::ServiceSpec;
 
-use super::facts::{Instance, Kept};
+use super::facts::Instance;
 use super::failing::{self, Judged, Judgement};
+use super::history::Kept;
 use super::preparing::{self, Prepared};
 use super::route::PREVIEW;
 use super::starting::{Slots, Started};

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use protocol::id::{EnvironmentName, ReleaseId, ServiceName, Template};
+use protocol::id::{EnvironmentName, ReleaseId, SecretName, ServiceName, Template};
 use protocol::manifest::{Assignment, HookRun};
 use protocol::peers::Peers;
+use protocol::policy::PolicyState;
 use protocol::reason::Reason;
 use protocol::release::{Pin, Release};
-use protocol::report::GivenUp;
+use protocol::retirement::Floors;
 
 use crate::Now;
 
@@ -24,42 +25,10 @@ pub struct Wanted {
     pub hooks: BTreeMap<ServiceName, HookRun>,
     /// Releases by id: those of the manifest and those that `history` names.
     pub releases: BTreeMap<ReleaseId, Arc<Release>>,
+    /// The security floors: releases below them are not begun, nor gone back to.
+    pub floors: Floors,
     /// Other nodes that run what is called or run here.
     pub peers: Peers,
-}
-
-/// What the ledger remembers of one service.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct History {
-    /// What the node runs or is moving to.
-    pub running: Option<Kept>,
-    /// Whether `running` was once complete: all instances available, nothing old left.
-    pub completed: bool,
-    /// When it became so; the agent's start where that was under another boot.
-    pub completed_at: Option<Now>,
-    /// Decided when `running` was begun: one goes before the next starts, for want of memory.
-    pub stop_first: bool,
-    /// Decided when `running` was begun: there is memory to keep what ran before it warm.
-    pub warm: bool,
-    /// What it goes back to when `running` fails: the last other template that was complete.
-    pub last_good: Option<Kept>,
-    /// The template that failed last. Not tried again under the same or a lower attempt.
-    pub given_up: Option<GivenUp>,
-    /// Other templates that failed before it, each under its highest attempt; the newest few.
-    pub given_up_before: Vec<(Template, u32)>,
-}
-
-/// A template with what it is made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
-    /// The release.
-    pub release: ReleaseId,
-    /// The template.
-    pub template: Template,
-    /// The attempt it was begun under.
-    pub attempt: u32,
-    /// The revision it was begun under, for people.
-    pub revision: u64,
 }
 
 /// What is seen on the node right now.
@@ -75,6 +44,10 @@ pub struct Observed {
     pub disk_used_percent: Option<u8>,
     /// Bytes of memory that could be used without swapping; none: not known.
     pub memory_available: Option<u64>,
+    /// What the node lets containers have of it.
+    pub policy: PolicyState,
+    /// Secrets, by name and version, whose copies are here and can be opened.
+    pub secrets: BTreeSet<(SecretName, u64)>,
 }
 
 /// What is seen of one service.

@@ -3,9 +3,11 @@
 use protocol::reason::Reason;
 use protocol::spec::ServiceSpec;
 
-use super::facts::{Instance, Kept, Life};
+use super::facts::{Instance, Life};
+use super::history::Kept;
 use super::step::Waiting;
 use super::view::View;
+use super::{policy, preparing};
 use crate::Now;
 
 /// Exits before ready that fail a release at once, and exits within its soak time.
@@ -84,6 +86,10 @@ fn failure(view: &View<'_>, judged: &Judged<'_>, waits_on_new: bool) -> Option<F
         && (failure.permanent || failure.failures >= STEP_FAILURES)
     {
         return Some((failure.reason, failure.message.clone(), None));
+    }
+    let count = preparing::count_of(view, kept, spec);
+    if let Some(message) = policy::keeps_back(view, kept, spec, count) {
+        return Some((Reason::PolicyDenied, message, None));
     }
     let deadline = judged.progress_at?.plus(spec.rollout.progress_deadline.0);
     if view.now < deadline || !waits_on_new {

@@ -164,10 +164,11 @@ pub(super) fn warm_ms(spec: &ServiceSpec) -> u64 {
     keep_old.max(spec.rollout.soak.0)
 }
 
-/// Until when a success may still turn out to be none; none without anything to go back to.
+/// Until when a success may still turn out to be none; none without anything better to go back to.
 pub(super) fn soak_until(view: &View<'_>, spec: &ServiceSpec) -> Option<Now> {
     let (running, last_good) = (view.history.running.as_ref()?, view.history.last_good.as_ref()?);
     let at = view.history.completed_at.filter(|_| view.history.completed)?;
     let until = at.plus(spec.rollout.soak.0);
-    (view.now < until && running.template != last_good.template).then_some(until)
+    let is_better = view.history.proven && running.template != last_good.template;
+    (view.now < until && is_better).then_some(until)
 }

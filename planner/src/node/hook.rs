@@ -4,9 +4,12 @@ use protocol::manifest::HookRun;
 use protocol::reason::Reason;
 use protocol::report::HookOutcome;
 
-use super::facts::{Instance, Kept, Life};
+use super::facts::{Instance, Life};
 use super::failing;
+use super::history::Kept;
+use super::policy;
 use super::preparing::{self, Prepared};
+use super::secrets;
 use super::step::{AfterGivingUp, HookVerdict, LedgerChange, Step, Waiting};
 use super::view::View;
 
@@ -23,8 +26,9 @@ pub(super) fn decide(view: &View<'_>, run: &HookRun, instance: Option<&Instance>
         template: run.template(&view.wanted.environment),
         attempt: run.attempt,
         revision: run.revision,
+        secrets: run.secrets.clone(),
     };
-    if let Some(given_up) = view.history.given_up.as_ref().filter(|_| view.has_given_up(&kept)) {
+    if let Some(given_up) = view.history.failure_of(&kept) {
         let (reason, message) = (given_up.reason, given_up.message.clone());
         return ended(HookOutcome::Failed, Some(Waiting { reason, message, until: None }));
     }
@@ -34,6 +38,14 @@ pub(super) fn decide(view: &View<'_>, run: &HookRun, instance: Option<&Instance>
         return failed(kept, format!("the release has no {}", run.kind.as_str()), None);
     };
     let kind = run.kind.as_str();
+    let is_to_start = instance.is_none_or(|instance| matches!(instance.life, Life::Created));
+    let spec = release.spec(&view.wanted.environment);
+    if let Some(message) = policy::refusal(view, spec).filter(|_| is_to_start) {
+        return give_up(kept, Reason::PolicyDenied, message, None);
+    }
+    if let Some(waiting) = secrets::wait(view, &kept, spec).filter(|_| is_to_start) {
+        return underway(None, Some(waiting));
+    }
     let Some(instance) = instance else {
         return match preparing::image(view, &release.image) {
             Prepared::Do(step, waiting) => underway(Some(step), waiting),
@@ -106,7 +118,11 @@ fn ended(outcome: HookOutcome, waiting: Option<Waiting>) -> Next {
 
 /// It is written down with its evidence before anyone is told.
 fn failed(failed: Kept, message: String, evidence_of: Option<String>) -> Next {
-    let (reason, then) = (Reason::HookFailed, AfterGivingUp::Unchanged);
+    give_up(failed, Reason::HookFailed, message, evidence_of)
+}
+
+fn give_up(failed: Kept, reason: Reason, message: String, evidence_of: Option<String>) -> Next {
+    let then = AfterGivingUp::Unchanged;
     let change = LedgerChange::GiveUp { failed, reason, message, evidence_of, then };
     underway(Some(Step::Record(change)), None)
 }

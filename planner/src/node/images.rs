@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::id::{ReleaseId, ServiceName};
 use protocol::release::Pin;
 
-use super::facts::{History, ImageState, Observed, Wanted};
+use super::facts::{ImageState, Observed, Wanted};
+use super::history::History;
 use super::step::ImageStep;
 
 /// Below this share of the disk in use, images that nothing pins stay for a later undo.
@@ -39,8 +40,7 @@ fn pinned<'a>(
 ) -> BTreeSet<&'a Pin> {
     let assigned = wanted.assignments.values().flat_map(|a| a.releases());
     let hooks = wanted.hooks.values().map(|hook| &hook.release);
-    let kept = history.values().flat_map(|h| [&h.running, &h.last_good]);
-    let kept = kept.flatten().map(|k| &k.release);
+    let kept = history.values().flat_map(History::kept).map(|kept| &kept.release);
     let pin = |id: &ReleaseId| wanted.releases.get(id).map(|release| &release.image.pin);
     assigned.chain(hooks).chain(kept).filter_map(pin).collect()
 }

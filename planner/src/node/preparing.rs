@@ -1,13 +1,15 @@
-//! Everything the wanted template needs before anything old is touched: its ports, its image, its dependencies.
+//! Everything the wanted template needs before anything old is touched: its ports, its image, its secrets, its
+//! dependencies.
 
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin};
 use protocol::spec::{ServiceSpec, Strategy};
 
-use super::facts::{ImageState, Kept};
-use super::fate;
+use super::facts::ImageState;
+use super::history::Kept;
 use super::step::{Room, Step, Waiting};
 use super::view::{View, stops_all_first};
+use super::{fate, policy, secrets};
 
 /// Bytes that stay free beside what an instance asks for.
 const MEMORY_RESERVE: u64 = 16 << 20;
@@ -36,6 +38,9 @@ pub(super) fn prepare(view: &View<'_>, target: &Kept) -> Prepared {
         return Prepared::Wait(Waiting { reason: Reason::PullingImage, message, until: None });
     };
     let spec = release.spec(&view.wanted.environment);
+    if let Some(message) = policy::keeps_back(view, target, spec, count_of(view, target, spec)) {
+        return Prepared::Failed { reason: Reason::PolicyDenied, message };
+    }
     let wants = |port: &protocol::id::PortName| spec.ports.iter().any(|p| p.name == *port);
     if let Some(refusal) = view.facts.refused.iter().find(|r| wants(&r.port)) {
         return Prepared::Failed { reason: refusal.reason, message: refusal.message.clone() };
@@ -43,6 +48,9 @@ pub(super) fn prepare(view: &View<'_>, target: &Kept) -> Prepared {
     let image = image(view, &release.image);
     if !matches!(image, Prepared::Ready) {
         return image;
+    }
+    if let Some(waiting) = secrets::wait(view, target, spec) {
+        return Prepared::Wait(waiting);
     }
     if let Some(name) = view.awaited_dependency(spec) {
         let message = format!("waiting for `{name}`, which it depends on, to be ready");
@@ -53,6 +61,14 @@ pub(super) fn prepare(view: &View<'_>, target: &Kept) -> Prepared {
         });
     }
     Prepared::Ready
+}
+
+/// Instances that are wanted of it, as what runs or as what runs beside it.
+pub(super) fn count_of(view: &View<'_>, target: &Kept, spec: &ServiceSpec) -> u32 {
+    match view.candidate.as_ref().is_some_and(|kept| kept.template == target.template) {
+        true => view.candidate_count(),
+        false => view.count(spec),
+    }
 }
 
 /// What the memory of this moment allows for a replacement. Without a request, or where the memory is not known, there is

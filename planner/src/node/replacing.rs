@@ -5,15 +5,16 @@ use protocol::report::Phase;
 use protocol::spec::{OnFailure, ServiceSpec, Strategy};
 
 use super::candidate::{self, Standing};
-use super::facts::{Instance, Kept, Life, Routing};
+use super::facts::{Instance, Life, Routing};
 use super::failing::{self, Judged, Judgement};
 use super::fate::{self, Fates};
+use super::history::Kept;
 use super::starting::{Slots, Started};
 use super::step::{
     AfterGivingUp, CandidateVerdict, Decision, LedgerChange, RoutePlan, Step, Verdict, Waiting,
 };
 use super::view::{View, stops_all_first};
-use super::{earlier, route};
+use super::{earlier, policy, route};
 use crate::Now;
 
 pub(super) fn decide(view: &View<'_>) -> Verdict {
@@ -48,7 +49,7 @@ fn beside(view: &View<'_>, verdict: Verdict) -> Verdict {
         Standing::Do(step) => (Phase::Updating, None, Some(step)),
         Standing::Wait(waiting) => (Phase::Updating, Some(waiting), None),
         Standing::Complete => (Phase::Running, None, None),
-        Standing::GivenUp => (Phase::Failed, given_up(view), None),
+        Standing::GivenUp => (Phase::Failed, failure(view, view.candidate.as_ref()), None),
     };
     let is_degraded = phase == Phase::Updating
         && view.facts.instances.iter().any(|i| view.is_wanted_candidate(i) && i.probed.was_ready);
@@ -68,9 +69,12 @@ fn beside(view: &View<'_>, verdict: Verdict) -> Verdict {
     Verdict { decision, candidate, ..verdict }
 }
 
-/// Nothing to run and nothing to go back to: whatever is left goes, the ports stay and hold.
+/// Nothing to run and nothing to go back to: whatever is left goes, the ports stay and hold. A candidate comes up all the
+/// same.
 fn nothing_runs(view: &View<'_>) -> Verdict {
-    let leaving = view.facts.instances.iter().filter(|i| i.is_live()).collect();
+    let stays = |i: &Instance| view.is_wanted_candidate(i) || view.is_promoted(i);
+    let live = view.facts.instances.iter().filter(|i| i.is_live());
+    let leaving = live.filter(|i| i.probed.dead || !stays(i)).collect();
     let fates = Fates { leaving, resting: Vec::new() };
     let route = route::plan(view, &fates);
     let verdict = |decision, waiting| Verdict {
@@ -82,12 +86,12 @@ fn nothing_runs(view: &View<'_>) -> Verdict {
         hook: None,
     };
     if let Some(step) = retire(view, &fates.leaving) {
-        return verdict(Decision::Do(step), given_up(view));
+        return beside(view, verdict(Decision::Do(step), given_up(view)));
     }
     if let Some(waiting) = leaving_wait(view) {
-        return verdict(Decision::Wait { until: waiting.until }, Some(waiting));
+        return beside(view, verdict(Decision::Wait { until: waiting.until }, Some(waiting)));
     }
-    give_up(view, route, Phase::Failed)
+    beside(view, give_up(view, route, Phase::Failed))
 }
 
 /// `on_failure = "pause"`: the failed template is still what `running` names.
@@ -96,13 +100,21 @@ fn frozen(view: &View<'_>, running: &Kept) -> bool {
 }
 
 fn give_up(view: &View<'_>, route: Option<RoutePlan>, phase: Phase) -> Verdict {
-    let reason = view.history.given_up.as_ref().map_or(Reason::RolledBackOnNode, |g| g.reason);
-    let (decision, waiting) = (Decision::GaveUp(reason), given_up(view));
+    let waiting = given_up(view);
+    let reason = waiting.as_ref().map_or(Reason::RolledBackOnNode, |waiting| waiting.reason);
+    let decision = Decision::GaveUp(reason);
     Verdict { decision, route, phase, waiting, candidate: None, hook: None }
 }
 
+/// Why the wanted template does not run.
 fn given_up(view: &View<'_>) -> Option<Waiting> {
-    let given_up = view.history.given_up.as_ref()?;
+    failure(view, view.target.as_ref())
+}
+
+/// Why this template failed; where that is not known, what failed last.
+fn failure(view: &View<'_>, kept: Option<&Kept>) -> Option<Waiting> {
+    let of_it = kept.and_then(|kept| view.history.failure_of(kept));
+    let given_up = of_it.or(view.history.failures.first())?;
     Some(Waiting { reason: given_up.reason, message: given_up.message.clone(), until: None })
 }
 
@@ -120,6 +132,9 @@ fn settled_wait(view: &View<'_>, spec: &ServiceSpec) -> Option<Waiting> {
     if let Some(refusal) = refusal {
         let (reason, message) = (refusal.reason, refusal.message.clone());
         return Some(Waiting { reason, message, until: None });
+    }
+    if let Some(waiting) = policy::rest_wait(view, spec) {
+        return Some(waiting);
     }
     let until = Some(fate::soak_until(view, spec)?);
     let message = "soaking: it goes back by itself if it fails".to_owned();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use protocol::id::PortName;
-use protocol::peers::Elsewhere;
+use protocol::id::{NodeName, PortName};
+use protocol::peers::{Elsewhere, Peer};
 use protocol::spec::{Cohort, Listen, Port, PortProtocol, ServiceSpec, Strategy};
 
 use super::facts::{Instance, Life, Routing};
@@ -48,7 +48,12 @@ pub(super) fn elsewhere<'a>(view: &View<'a>) -> Option<&'a Elsewhere> {
 fn other_nodes(view: &View<'_>) -> Vec<OtherNode> {
     let nodes = elsewhere(view).into_iter().flat_map(|elsewhere| &elsewhere.nodes);
     let known = nodes.filter_map(|name| Some((name, view.wanted.peers.nodes.get(name)?)));
-    known.map(|(name, port)| OtherNode { name: name.clone(), fleet_port: *port }).collect()
+    let other = |(name, peer): (&NodeName, &Peer)| OtherNode {
+        name: name.clone(),
+        id: peer.id.clone(),
+        fleet_port: peer.address,
+    };
+    known.map(other).collect()
 }
 
 /// The route of a service that is called here and runs elsewhere, around what still ends here.

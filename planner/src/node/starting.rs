@@ -3,11 +3,12 @@
 use protocol::reason::Reason;
 use protocol::spec::ServiceSpec;
 
-use super::facts::{Instance, Kept, Life};
-use super::failing;
+use super::facts::{Instance, Life};
+use super::history::Kept;
 use super::preparing::{self, Prepared};
 use super::step::{Step, Waiting};
 use super::view::View;
+use super::{failing, policy, secrets};
 use crate::Now;
 
 /// What the slots of a template need.
@@ -72,7 +73,9 @@ impl<'a> Slots<'a> {
         if self.startable.is_none() && self.missing.is_none() {
             return waiting(self.waiting);
         }
-        if let Some(pause) = step_backoff(view, kept).or_else(|| held_back(view, spec)) {
+        let pause = policy::start_wait(view, spec).or_else(|| step_backoff(view, kept));
+        let pause = pause.or_else(|| secrets::wait(view, kept, spec));
+        if let Some(pause) = pause.or_else(|| held_back(view, spec)) {
             return Started::Wait(pause);
         }
         let missing = self.missing.map(|slot| create(view, kept, slot));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use protocol::id::{NodeName, PortName, ReleaseId, Template};
+use protocol::id::{NodeId, NodeName, PortName, ReleaseId, Template};
 use protocol::manifest::HookKind;
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin};
@@ -10,7 +10,7 @@ use protocol::report::{HookOutcome, Phase};
 use protocol::spec::{Cohort, Listen, PortProtocol};
 use protocol::units::Millis;
 
-use super::facts::Kept;
+use super::history::Kept;
 use crate::Now;
 
 /// The answer for one service.
@@ -132,16 +132,18 @@ pub enum ImageStep {
 /// A change of what the ledger remembers of one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerChange {
-    /// Move to this template: `last_good` becomes what was `running`, if that was complete.
+    /// Move to this template.
     Begin {
         /// What is moved to.
         kept: Kept,
         /// What the memory of this moment allows; never decided anew for this template and attempt.
         room: Room,
+        /// What it goes back to when this template fails.
+        last_good: Option<Kept>,
     },
     /// `running` is complete, as of this moment.
     Complete(Now),
-    /// `running` (or what was being prepared) failed: remembered as given up; `running` becomes `last_good`.
+    /// `running` (or what was being prepared) failed: remembered as given up.
     GiveUp {
         /// What failed.
         failed: Kept,
@@ -213,6 +215,8 @@ pub struct PortPlan {
 pub struct OtherNode {
     /// Its name.
     pub name: NodeName,
+    /// Whose certificate its proxy must show.
+    pub id: NodeId,
     /// Its fleet port.
     pub fleet_port: SocketAddr,
 }

@@ -3,7 +3,10 @@
 mod beside;
 mod elsewhere;
 mod going_back;
+mod policy;
 mod properties;
+mod retired;
+mod secrets;
 mod stories;
 mod wishes;
 mod world;

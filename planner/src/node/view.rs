@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use protocol::id::{ReleaseId, ServiceName, Template};
+use protocol::id::{ReleaseId, ServiceName};
 use protocol::manifest::Assignment;
 use protocol::spec::{ServiceSpec, Strategy};
 
-use super::facts::{History, Instance, Kept, Life, Observed, Routing, ServiceFacts, Wanted};
+use super::facts::{Instance, Life, Observed, Routing, ServiceFacts, Wanted};
+use super::history::{History, Kept};
 use crate::Now;
 
 /// A dependency that runs this long without becoming ready holds nobody back any longer.
@@ -20,16 +21,7 @@ pub(super) static NO_FACTS: ServiceFacts = ServiceFacts {
     progress_at: None,
     candidate_progress_at: None,
 };
-static NO_HISTORY: History = History {
-    running: None,
-    completed: false,
-    completed_at: None,
-    stop_first: false,
-    warm: false,
-    last_good: None,
-    given_up: None,
-    given_up_before: Vec::new(),
-};
+static NO_HISTORY: History = History::NOTHING;
 
 /// One service.
 pub(super) struct View<'a> {
@@ -59,16 +51,18 @@ impl<'a> View<'a> {
         let assignment = wanted.assignments.get(name);
         let target = assignment.map(|a| Kept {
             release: a.release.clone(),
-            template: Template::of(&a.release, &wanted.environment, a.restarts),
+            template: a.template(&wanted.environment),
             attempt: a.attempt,
             revision: a.revision,
+            secrets: a.secrets.clone(),
         });
         let history = histories.get(name).unwrap_or(&NO_HISTORY);
         let candidate = assignment.and_then(|a| a.candidate.as_ref()).map(|c| Kept {
             release: c.release.clone(),
-            template: Template::of(&c.release, &wanted.environment, c.restarts),
+            template: c.template(&wanted.environment),
             attempt: c.attempt,
             revision: c.revision,
+            secrets: c.secrets.clone(),
         });
         // What was promoted already, or is being undone, is no candidate any more.
         let is_main = |kept: &Kept| {
@@ -111,9 +105,11 @@ impl<'a> View<'a> {
         self.histories.contains_key(self.name)
     }
 
-    /// Whether the wanted template is neither what runs nor given up.
+    /// Whether the wanted template is neither what runs nor given up. What failed and stands still is new again under a
+    /// higher attempt.
     pub(super) fn is_new(&self, target: &Kept) -> bool {
-        !self.runs(target) && !self.has_given_up(target)
+        let stands_still = || self.history.running.as_ref().is_some_and(|k| self.has_given_up(k));
+        !self.has_given_up(target) && (!self.runs(target) || stands_still())
     }
 
     /// Whether the node runs this template or moves to it.
@@ -123,10 +119,7 @@ impl<'a> View<'a> {
 
     /// Whether this template failed under this attempt or a later one.
     pub(super) fn has_given_up(&self, kept: &Kept) -> bool {
-        let newest = self.history.given_up.as_ref().map(|g| (&g.template, g.attempt));
-        let before = self.history.given_up_before.iter().map(|(template, n)| (template, *n));
-        let mut failed = newest.into_iter().chain(before);
-        failed.any(|(template, attempt)| *template == kept.template && kept.attempt <= attempt)
+        self.history.failure_of(kept).is_some()
     }
 
     pub(super) fn spec(&self, release: &ReleaseId) -> Option<&'a ServiceSpec> {
@@ -207,7 +200,7 @@ impl<'a> View<'a> {
         if !self.wanted.assignments.contains_key(name) || self.is_ready(name) {
             return false;
         }
-        let failed = |h: &History| h.given_up.is_some() && h.running.is_none();
+        let failed = |h: &History| !h.failures.is_empty() && h.running.is_none();
         if self.histories.get(name).is_some_and(failed) {
             return false;
         }

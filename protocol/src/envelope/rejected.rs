@@ -1,7 +1,9 @@
 //! Every reason to refuse what arrived.
 
 use super::{MAX_DEPTH, MAX_ENVELOPE_BYTES, MAX_SIGNATURES};
+use crate::keys::RoleName;
 use crate::payload::PayloadType;
+use crate::succession::{MAX_CHAIN, MAX_CHAIN_BYTES};
 
 /// Why an envelope or its payload was refused. Each has a stable code for counters and reports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +68,9 @@ pub enum Rejected {
     /// For another node.
     #[error("for another node")]
     WrongNode,
+    /// A time that answers another hello than the node's last one: late, or replayed.
+    #[error("not the answer to the last hello")]
+    WrongNonce,
     /// For another environment than the node's.
     #[error("for another environment")]
     WrongEnvironment,
@@ -128,6 +133,71 @@ pub enum Rejected {
     /// An embedded release was refused.
     #[error("the release of a service was refused: {0}")]
     Release(#[source] Box<Rejected>),
+    /// An embedded retirement was refused.
+    #[error("the retirement of a service's releases was refused: {0}")]
+    Retirement(#[source] Box<Rejected>),
+    /// A release below its service's security floor.
+    #[error(
+        "release {counter} of service `{service}` is retired: every release must reach {floor}"
+    )]
+    RetiredRelease {
+        /// The service.
+        service: String,
+        /// What the release says.
+        counter: u64,
+        /// The floor.
+        floor: u64,
+    },
+    /// A role of a trust root that nobody could act in.
+    #[error("role `{role}` of the trust root: {reason}")]
+    BadRole {
+        /// The role.
+        role: RoleName,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Not the version that follows.
+    #[error("trust root {found} where {expected} is the next")]
+    RootVersion {
+        /// What it says.
+        found: u64,
+        /// The only one that may follow.
+        expected: u64,
+    },
+    /// A root that would bring an old epoch back.
+    #[error("epoch {found} of the trust root is lower than {current}")]
+    LowerEpoch {
+        /// What it says.
+        found: u64,
+        /// That of the root before.
+        current: u64,
+    },
+    /// A root that is not signed under the root role of the one before, or of itself.
+    #[error("{valid} of {threshold} signatures needed under trust root {version} are valid")]
+    RootSignature {
+        /// The version whose root role is not satisfied.
+        version: u64,
+        /// Distinct keys of it whose signature holds.
+        valid: u32,
+        /// What it demands.
+        threshold: u32,
+    },
+    /// Two roots of one version: an attack, or two groups of root keys.
+    #[error("trust root {version} is known with other content")]
+    RootFork {
+        /// The version.
+        version: u64,
+    },
+    /// More roots, or more bytes of them, than a chain may have.
+    #[error(
+        "a chain of {roots} trust roots in {size} bytes; {MAX_CHAIN} in {MAX_CHAIN_BYTES} are allowed"
+    )]
+    ChainTooLong {
+        /// How many.
+        roots: usize,
+        /// Bytes of it.
+        size: usize,
+    },
     /// The sender's id is not the hash of its key.
     #[error("the node id does not belong to the key")]
     ForeignKey,
@@ -135,7 +205,7 @@ pub enum Rejected {
 
 impl Rejected {
     /// Every code, for counters and tests.
-    pub const CODES: [&str; 22] = [
+    pub const CODES: [&str; 30] = [
         "too_large",
         "bad_envelope",
         "wrong_payload_type",
@@ -149,6 +219,7 @@ impl Rejected {
         "wrong_fleet",
         "wrong_node",
         "wrong_environment",
+        "wrong_nonce",
         "wrong_epoch",
         "stale_generation",
         "equivocation",
@@ -157,7 +228,24 @@ impl Rejected {
         "duplicate_service",
         "missing_release",
         "foreign_release",
+        "retired_release",
+        "bad_role",
+        "root_version",
+        "lower_epoch",
+        "root_signature",
+        "root_fork",
+        "chain_too_long",
         "foreign_key",
+    ];
+
+    /// Those of them that only a trust root can be refused with.
+    pub const ROOT_CODES: [&str; 6] = [
+        "bad_role",
+        "root_version",
+        "lower_epoch",
+        "root_signature",
+        "root_fork",
+        "chain_too_long",
     ];
 
     /// The stable code.
@@ -177,6 +265,7 @@ impl Rejected {
             Self::WrongFleet => "wrong_fleet",
             Self::WrongNode => "wrong_node",
             Self::WrongEnvironment => "wrong_environment",
+            Self::WrongNonce => "wrong_nonce",
             Self::WrongEpoch { .. } => "wrong_epoch",
             Self::StaleGeneration { .. } => "stale_generation",
             Self::Equivocation { .. } => "equivocation",
@@ -185,7 +274,14 @@ impl Rejected {
             Self::DuplicateService { .. } => "duplicate_service",
             Self::MissingRelease { .. } => "missing_release",
             Self::ForeignRelease { .. } => "foreign_release",
-            Self::Release(inner) => inner.code(),
+            Self::Release(inner) | Self::Retirement(inner) => inner.code(),
+            Self::RetiredRelease { .. } => "retired_release",
+            Self::BadRole { .. } => "bad_role",
+            Self::RootVersion { .. } => "root_version",
+            Self::LowerEpoch { .. } => "lower_epoch",
+            Self::RootSignature { .. } => "root_signature",
+            Self::RootFork { .. } => "root_fork",
+            Self::ChainTooLong { .. } => "chain_too_long",
             Self::ForeignKey => "foreign_key",
         }
     }

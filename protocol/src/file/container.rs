@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::nearest::nearest;
 use super::problem::Problems;
 use super::tree::{Item, Keys, Table};
+use crate::id::SecretName;
 use crate::spec::{Container, Ulimit};
 use crate::units::Bytes;
 
@@ -78,11 +79,14 @@ const CAPABILITIES: [&str; 42] = [
     "WAKE_ALARM",
 ];
 
+const SECRET_KEYS: Keys = Keys { known: &["secret"], later: &[], elsewhere: &[] };
 const ULIMIT_KEYS: Keys = Keys { known: &["soft", "hard"], later: &[], elsewhere: &[] };
 
 pub(super) fn read(root: &Table<'_>, problems: &mut Problems<'_>) -> Container {
+    let (env, secret_env) = read_env(root.get("env"), problems);
     Container {
-        env: read_env(root.get("env"), problems),
+        env,
+        secret_env,
         entrypoint: root.get("entrypoint").and_then(|item| read_words(item, problems)),
         command: root.get("command").and_then(|item| read_words(item, problems)),
         user: root.get("user").and_then(|item| read_user(item, problems)),
@@ -96,12 +100,13 @@ pub(super) fn read(root: &Table<'_>, problems: &mut Problems<'_>) -> Container {
     }
 }
 
+/// Plain variables, and those whose values are secrets: `NAME = { secret = "db" }`.
 pub(super) fn read_env(
     item: Option<&Item<'_>>,
     problems: &mut Problems<'_>,
-) -> BTreeMap<String, String> {
+) -> (BTreeMap<String, String>, BTreeMap<String, SecretName>) {
     let entries = item.and_then(|item| item.entries("a table of strings", problems));
-    let mut env = BTreeMap::new();
+    let (mut env, mut secret_env) = (BTreeMap::new(), BTreeMap::new());
     for entry in entries.unwrap_or_default() {
         let inner = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         let first = |c: char| c.is_ascii_alphabetic() || c == '_';
@@ -113,11 +118,20 @@ pub(super) fn read_env(
             let rule = "letters, digits and `_`, not starting with a digit";
             problems.add(&entry.key, &entry.path, message, rule);
         }
-        if let Some(value) = entry.text(problems) {
+        if entry.is_table() {
+            let table = entry.table(&SECRET_KEYS, problems);
+            let secret = table.as_ref().and_then(|table| table.get("secret"));
+            if secret.is_none() {
+                entry.invalid("expected a string or { secret = \"…\" }", problems);
+            }
+            if let Some(name) = secret.and_then(|item| item.parsed(problems)) {
+                secret_env.insert(entry.name.to_owned(), name);
+            }
+        } else if let Some(value) = entry.text(problems) {
             env.insert(entry.name.to_owned(), value.to_owned());
         }
     }
-    env
+    (env, secret_env)
 }
 
 /// A command and its arguments: a list, for no shell splits it.
@@ -171,15 +185,18 @@ fn is_plain_path(text: &str) -> bool {
         && !text.split('/').any(|part| part == ".." || part == ".")
 }
 
-fn read_capabilities(item: Option<&Item<'_>>, problems: &mut Problems<'_>) -> BTreeSet<String> {
-    let mut dropped = BTreeSet::new();
+pub(super) fn read_capabilities(
+    item: Option<&Item<'_>>,
+    problems: &mut Problems<'_>,
+) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
     let list = item.and_then(|item| item.list("a list of strings", problems));
     for item in list.unwrap_or_default() {
         let Some(text) = item.text(problems) else { continue };
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
         if CAPABILITIES.contains(&name) {
-            dropped.insert(name.to_owned());
+            names.insert(name.to_owned());
             continue;
         }
         let meant = CAPABILITIES
@@ -191,7 +208,7 @@ fn read_capabilities(item: Option<&Item<'_>>, problems: &mut Problems<'_>) -> BT
         );
         item.invalid(label, problems);
     }
-    dropped
+    names
 }
 
 /// As in Compose: `"/tmp"`, `["/tmp", "/run:size=16Mi"]`; or a table of path to size.

@@ -36,7 +36,13 @@ pub(super) fn read(item: Option<&Item<'_>>, problems: &mut Problems<'_>) -> Hook
 }
 
 fn read_hook(table: &Table<'_>, problems: &mut Problems<'_>) -> Option<Hook> {
-    let env = read_env(table.get("env"), problems);
+    let (env, secret_env) = read_env(table.get("env"), problems);
+    if let (Some(item), Some(name)) = (table.get("env"), secret_env.keys().next()) {
+        let label =
+            format!("`{name}`: a hook has the secrets of its service, as files and in `env`");
+        item.invalid(label, problems).help =
+            Some(format!("write env = {{ {name} = {{ secret = \"…\" }} }} at the top of the file"));
+    }
     let spans = Millis::from_secs(1)..=MAX_SPAN;
     let timeout = table.duration("timeout", DEFAULT_TIMEOUT, spans, problems);
     let Some(item) = table.get("command") else {

@@ -1,20 +1,16 @@
-//! `[resources]`, `[placement]` and `[[volumes]]`: what a service needs of a node.
+//! `[resources]` and `[placement]`: what a service needs of a node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::container::{read_labels, read_path};
+use super::container::read_labels;
 use super::problem::Problems;
 use super::tree::{Item, Keys, Table};
-use crate::id::{NodeName, VolumeName};
-use crate::spec::{Amounts, Placement, Resources, Volume};
+use crate::id::NodeName;
+use crate::spec::{Amounts, Placement, Resources};
 use crate::units::{Bytes, MilliCpu};
 
 /// Docker refuses a memory limit below this.
 const MIN_MEMORY_LIMIT: Bytes = Bytes(6 << 20);
-/// Volumes of one service.
-const MAX_VOLUMES: usize = 32;
-
-const HOST_PATH: &str = "use a named volume: the data stays on the node and in Docker's care";
 
 const RESOURCE_KEYS: Keys = Keys {
     known: &["requests", "limits"],
@@ -37,17 +33,6 @@ const PLACEMENT_KEYS: Keys = Keys {
         ("names", "did you mean `nodes = [\"opi-2\"]`?"),
         ("labels", "did you mean `nodes = { zone = \"edge\" }`?"),
     ],
-};
-const VOLUME_KEYS: Keys = Keys {
-    known: &["name", "path", "read_only", "shared"],
-    later: &[
-        ("source", HOST_PATH),
-        ("host", HOST_PATH),
-        ("host_path", HOST_PATH),
-        ("driver", "volumes are Docker's local ones"),
-        ("size", ""),
-    ],
-    elsewhere: &[("target", "did you mean `path`?"), ("mount", "did you mean `path`?")],
 };
 
 pub(super) fn read_resources(item: Option<&Item<'_>>, problems: &mut Problems<'_>) -> Resources {
@@ -143,58 +128,4 @@ pub(super) fn read_placement(item: Option<&Item<'_>>, problems: &mut Problems<'_
         }
     }
     Placement { names: Some(names), labels: BTreeMap::new() }
-}
-
-pub(super) fn read_volumes(
-    item: Option<&Item<'_>>,
-    tmpfs: &BTreeMap<String, Option<Bytes>>,
-    problems: &mut Problems<'_>,
-) -> Vec<Volume> {
-    let mut volumes = Vec::<Volume>::new();
-    let Some(item) = item else { return volumes };
-    let items = item.list("tables, each under `[[volumes]]`", problems).unwrap_or_default();
-    if items.len() > MAX_VOLUMES {
-        item.invalid(format!("at most {MAX_VOLUMES} volumes"), problems);
-        return volumes;
-    }
-    for item in &items {
-        let Some(table) = item.table(&VOLUME_KEYS, problems) else { continue };
-        let Some(volume) = read_volume(&table, problems) else { continue };
-        let same = |path: &str| path.trim_end_matches('/') == volume.path.trim_end_matches('/');
-        let taken = volumes.iter().any(|other| same(&other.path)) || tmpfs.keys().any(|p| same(p));
-        if let (true, Some(item)) = (taken, table.get("path")) {
-            item.invalid("something else is mounted there already", problems);
-        }
-        volumes.push(volume);
-    }
-    volumes
-}
-
-fn read_volume(table: &Table<'_>, problems: &mut Problems<'_>) -> Option<Volume> {
-    for name in ["name", "path"] {
-        if table.get(name).is_none() {
-            let key = format!("{}.{name}", table.path);
-            let message = format!("missing key `{key}`");
-            let label = "expected `name` and `path`, such as name = \"data\", path = \"/data\"";
-            problems.add(&table.span, &key, message, label);
-        }
-    }
-    let name = table.get("name").and_then(|item| {
-        if item.as_text().is_some_and(|text| text.starts_with(['/', '.', '~'])) {
-            item.later("a host path", HOST_PATH, problems);
-            return None;
-        }
-        item.parsed::<VolumeName>(problems)
-    });
-    let path = table.get("path").and_then(|item| {
-        let path = read_path(item, problems)?;
-        if path.trim_end_matches('/').is_empty() {
-            item.invalid("a volume cannot hide the whole file system", problems);
-            return None;
-        }
-        Some(path)
-    });
-    let read_only = table.switch("read_only", false, problems);
-    let shared = table.switch("shared", false, problems);
-    Some(Volume { name: name?, path: path?, read_only, shared })
 }

@@ -4,7 +4,7 @@ use super::problem::Problems;
 use super::service::{MAX_REPLICAS, MAX_SPAN};
 use super::strategies;
 use super::tree::{Item, Keys, Table};
-use crate::spec::{OnFailure, RolloutPolicy, Share, Strategy, Volume};
+use crate::spec::{OnFailure, RolloutPolicy, Share, Strategy};
 use crate::units::Millis;
 
 /// Revisions kept at most.
@@ -158,11 +158,11 @@ fn read_strategy(table: &Table<'_>, problems: &mut Problems<'_>) -> Strategy {
     }
 }
 
-/// A volume with one writer cannot have a second set beside the first.
+/// What runs once on a node cannot have a second set beside the first; `why` and how to mend it.
 pub(super) fn refuse_two_sets(
     item: Option<&Item<'_>>,
     policy: &RolloutPolicy,
-    volume: &Volume,
+    (why, mend): (String, &str),
     problems: &mut Problems<'_>,
 ) {
     let name = match policy.strategy {
@@ -171,13 +171,9 @@ pub(super) fn refuse_two_sets(
         Strategy::Rolling | Strategy::Recreate => return,
     };
     let Some(item) = item else { return };
-    let message =
-        format!("`{name}` runs two releases at once, and volume `{}` has one writer", volume.name);
+    let message = format!("`{name}` runs two releases at once, and {why}");
     let label = "the old instance has to stop before the new one starts";
-    problems.add(&item.key, "rollout.strategy", message, label).help = Some(
-        "use `strategy = \"rolling\"` or \"recreate\", or mark the volume `shared = true`"
-            .to_owned(),
-    );
+    problems.add(&item.key, "rollout.strategy", message, label).help = Some(mend.to_owned());
 }
 
 fn read_on_failure(item: Option<&Item<'_>>, problems: &mut Problems<'_>) -> OnFailure {

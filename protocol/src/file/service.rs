@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use super::problem::Problems;
 use super::tree::{Item, Keys, Table};
-use super::{Places, container, health, hooks, placing, ports, rollout};
+use super::{Places, container, health, hooks, host, placing, ports, rollout, secrets, volumes};
 use crate::id::ServiceName;
-use crate::spec::{Scheduling, ServiceSpec};
+use crate::spec::{HostAccess, Scheduling, ServiceSpec, Volume};
 use crate::units::Millis;
 
 /// Instances of one service over the fleet.
@@ -36,7 +36,11 @@ pub(super) const KEYS: Keys = Keys {
         "working_dir",
         "read_only",
         "init",
+        "cap_add",
         "cap_drop",
+        "privileged",
+        "network",
+        "devices",
         "tmpfs",
         "ulimits",
         "labels",
@@ -49,23 +53,21 @@ pub(super) const KEYS: Keys = Keys {
         "rollout",
         "placement",
         "volumes",
+        "secrets",
         "hooks",
         "environments",
     ],
     later: &[
         ("source", "push the image to a registry and name it with `image`"),
-        ("files", "put the file into the image, or pass its content in `env`"),
-        ("devices", "only services that need no device of the board can be run yet"),
         (
-            "secrets",
-            "there is no safe place for a secret yet: `env` can be read by everyone who sees the release",
+            "files",
+            "put the file into the image, or pass its content in `env`; what is secret under `[[secrets]]`",
         ),
         ("scale", "set `replicas`, or use `pith scale`"),
-        ("privileged", "no container gets more rights than Docker's defaults yet"),
-        ("cap_add", "no container gets more rights than Docker's defaults yet"),
-        ("security_opt", "no container gets more rights than Docker's defaults yet"),
-        ("network_mode", "name each port under `[[ports]]`; the proxy opens it on the node"),
-        ("host_network", "name each port under `[[ports]]`; the proxy opens it on the node"),
+        (
+            "security_opt",
+            "only `privileged`, `cap_add` and `[[devices]]` widen what a container may do",
+        ),
         ("pid", "containers have their own process namespace"),
         ("ipc", "containers have their own IPC namespace"),
         ("sysctls", ""),
@@ -77,7 +79,11 @@ pub(super) const KEYS: Keys = Keys {
         ("healthcheck", "did you mean `[health.readiness]`?"),
         ("restart", "instances are always started again; remove the line"),
         ("deploy", "did you mean `[rollout]` and `[resources]`?"),
+        ("network_mode", "did you mean `network = \"host\"`?"),
+        ("host_network", "did you mean `network = \"host\"`?"),
+        ("device", "did you mean `[[devices]]`?"),
         ("port", "did you mean `[[ports]]`?"),
+        ("secret", "did you mean `[[secrets]]`?"),
         ("volume", "did you mean `[[volumes]]`?"),
         ("networks", "each service has its own network; remove the line"),
         ("container_name", "did you mean `name`?"),
@@ -108,11 +114,15 @@ pub(super) fn read(
     let resources = placing::read_resources(root.get("resources"), problems);
     let rollout = rollout::read(root.get("rollout"), problems);
     let placement = placing::read_placement(root.get("placement"), problems);
-    let volumes = placing::read_volumes(root.get("volumes"), &container.tmpfs, problems);
+    let (volumes, paths) = volumes::read(root.get("volumes"), &container.tmpfs, problems);
+    let inside = |path: &String| path.trim_end_matches('/').to_owned();
+    let mounted = volumes.iter().map(|v| &v.path).chain(paths.iter().map(|p| &p.path));
+    let mounted = mounted.chain(container.tmpfs.keys()).map(inside).collect();
+    let secrets = secrets::read(root.get("secrets"), mounted, problems);
+    let host = host::read(root, paths, &container.cap_drop, &ports, problems);
     let hooks = hooks::read(root.get("hooks"), problems);
-    let one_writer = volumes.iter().find(|volume| !volume.read_only && !volume.shared);
-    if let Some(volume) = one_writer {
-        rollout::refuse_two_sets(root.get("rollout"), &rollout, volume, problems);
+    if let Some(why) = why_one_at_a_time(&volumes, &host) {
+        rollout::refuse_two_sets(root.get("rollout"), &rollout, why, problems);
     }
     let spec = ServiceSpec {
         name: name?,
@@ -127,9 +137,24 @@ pub(super) fn read(
         rollout,
         placement,
         volumes,
+        secrets,
+        host,
         hooks,
     };
     Some((image, spec, places))
+}
+
+/// What keeps a second instance from running beside the first on a node, with the mend.
+fn why_one_at_a_time(volumes: &[Volume], host: &HostAccess) -> Option<(String, &'static str)> {
+    let mark = "use `strategy = \"rolling\"` or \"recreate\", or mark the volume `shared = true`";
+    if let Some(volume) = volumes.iter().find(|volume| !volume.read_only && !volume.shared) {
+        return Some((format!("volume `{}` has one writer", volume.name), mark));
+    }
+    if let Some(path) = host.paths.iter().find(|path| !path.read_only && !path.shared) {
+        return Some((format!("the host path {} has one writer", path.host), mark));
+    }
+    let mend = "use `strategy = \"rolling\"` or \"recreate\"";
+    host.network.then(|| ("the node's network has each port once".to_owned(), mend))
 }
 
 fn read_name(root: &Table<'_>, problems: &mut Problems<'_>) -> Option<ServiceName> {

@@ -1,22 +1,29 @@
 //! A small fleet with fixed keys: everything in it is the same at every run.
 
+mod sealed;
+mod unsigned;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::acceptance::NodeIdentity;
 use protocol::envelope::Envelope;
-use protocol::hello::{Capacity, Event, Hello, Load, Presence, Traffic};
+use protocol::hello::{Capacity, Hello};
 use protocol::id::{FleetId, NodeId, ReleaseId, ServiceName, Template};
 use protocol::keys::{Role, RoleName, Root, SecretKey};
 use protocol::manifest::{Assignment, Candidate, HookKind, HookRun, Manifest, Version};
-use protocol::peers::{Elsewhere, PeerPort, Peers};
-use protocol::reason::Reason;
+use protocol::peers::{Elsewhere, Peer, PeerPort, Peers};
+use protocol::policy::PolicyState;
 use protocol::release::{Image, Pin, Release};
 use protocol::report::{
     CandidateReport, Detail, EngineState, Evidence, GivenUp, HookOutcome, HookReport,
     InstanceReport, InstanceState, Phase, Report, ServiceReport,
 };
+use protocol::retirement::Retirement;
 use protocol::spec::{PortProtocol, ServiceSpec};
-use protocol::units::Millis;
+use protocol::{reason::Reason, succession::Chain, units::Millis};
+
+pub(crate) use sealed::{hello_with_seal_key, manifest_with_secret};
+pub(crate) use unsigned::{event, load, presence};
 
 /// Every key of the service file written out.
 pub(crate) const FULL_FILE: &str = r#"
@@ -133,6 +140,51 @@ strategy = "blue-green"
 preview_port = 15000
 "#;
 
+/// Everything that only a node's policy allows.
+pub(crate) const HOST_FILE: &str = r#"
+name = "zigbee"
+image = "registry.local:5000/web:v2"
+privileged = true
+network = "host"
+cap_add = ["NET_ADMIN", "cap_sys_time"]
+
+[[devices]]
+path = "/dev/ttyUSB0"
+
+[[devices]]
+path = "/dev/serial/by-id/usb-stick"
+target = "/dev/stick"
+permissions = "rwm"
+
+[[volumes]]
+host = "/mnt/data/"
+path = "/data"
+
+[[volumes]]
+host = "/etc/localtime"
+path = "/etc/localtime"
+read_only = true
+shared = true
+"#;
+
+/// Every key of a node's policy written out.
+pub(crate) const FULL_POLICY: &str = r#"
+privileged = true
+host_network = true
+exec = true
+host_paths = ["/mnt", "/srv/media"]
+devices = ["/dev/ttyUSB0", "/dev/ttyACM*"]
+capabilities = ["NET_ADMIN"]
+
+[services.web]
+privileged = false
+host_network = false
+exec = false
+host_paths = []
+devices = []
+capabilities = []
+"#;
+
 pub(crate) fn root_key() -> SecretKey {
     SecretKey::from_seed([1; 32])
 }
@@ -176,6 +228,28 @@ pub(crate) fn root() -> Root {
     Root { format: 1, fleet: fleet(), version: 1, epoch: 7, roles }
 }
 
+/// A key of the second root, and of the two that come after the first.
+pub(crate) fn second_root_key() -> SecretKey {
+    SecretKey::from_seed([11; 32])
+}
+pub(crate) fn agent_release_key() -> SecretKey {
+    SecretKey::from_seed([12; 32])
+}
+
+/// What follows [`root`]: two root keys of two, and a role for agents.
+pub(crate) fn second_root() -> Root {
+    let mut root = Root { version: 2, ..root() };
+    let keys = vec![root_key().public(), second_root_key().public()];
+    root.roles.insert(RoleName::Root, Role { keys, threshold: 2 });
+    root.roles.insert(RoleName::AgentRelease, Role::single(agent_release_key().public()));
+    root
+}
+
+pub(crate) fn chain() -> Chain {
+    let keys = [&root_key(), &second_root_key()];
+    Chain { roots: vec![Envelope::sign(&second_root(), &keys)] }
+}
+
 fn file() -> protocol::file::ServiceFile {
     protocol::file::parse("web.toml", FULL_FILE).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -192,6 +266,23 @@ pub(crate) fn release() -> Release {
     Release { format: 1, fleet: fleet(), counter: 3, image, base, environments }
 }
 
+pub(crate) fn retirement() -> Retirement {
+    Retirement { format: 1, fleet: fleet(), service: service("web"), below: 3 }
+}
+
+/// A manifest that raises a floor.
+pub(crate) fn retiring_manifest() -> Manifest {
+    let retirements = vec![Envelope::sign(&retirement(), &[&release_key()])];
+    Manifest { retirements, ..manifest() }
+}
+
+/// A release that asks for all that a node has.
+pub(crate) fn release_of_host() -> Release {
+    let file = protocol::file::parse("zigbee.toml", HOST_FILE);
+    let base = file.unwrap_or_else(|error| panic!("{error}")).spec;
+    Release { base, environments: BTreeMap::new(), ..release() }
+}
+
 /// The id of a release once it is signed.
 pub(crate) fn id_of(release: &Release) -> ReleaseId {
     ReleaseId::of_payload(&serde_json::to_vec(release).expect("a release serialises"))
@@ -205,6 +296,7 @@ pub(crate) fn manifest_of(releases: &[Release]) -> Manifest {
         count: 2,
         attempt: 1,
         restarts: 0,
+        secrets: BTreeMap::new(),
         paused: false,
         candidate: Some(Candidate {
             revision: 3,
@@ -212,6 +304,7 @@ pub(crate) fn manifest_of(releases: &[Release]) -> Manifest {
             count: 1,
             attempt: 1,
             restarts: 1,
+            secrets: BTreeMap::new(),
             share: 1_000,
             sample_every: Millis::from_secs(10),
         }),
@@ -222,6 +315,7 @@ pub(crate) fn manifest_of(releases: &[Release]) -> Manifest {
         revision: 3,
         release: id_of(release),
         attempt: 1,
+        secrets: BTreeMap::new(),
     };
     Manifest {
         format: 1,
@@ -234,7 +328,9 @@ pub(crate) fn manifest_of(releases: &[Release]) -> Manifest {
         removed: BTreeSet::from([service("old-service")]),
         hooks: releases.iter().map(hook).collect(),
         releases: releases.iter().map(|r| Envelope::sign(r, &[&release_key()])).collect(),
+        retirements: Vec::new(),
         peers: peers(),
+        secrets: Vec::new(),
     }
 }
 
@@ -249,14 +345,19 @@ fn peers() -> Peers {
     };
     let called = Elsewhere { nodes: [node("opi-2"), node("opi-3")].into(), ports: vec![port] };
     let shared = Elsewhere { nodes: [node("opi-2")].into(), ports: Vec::new() };
-    let address = |text: &str| text.parse().expect("an address");
+    let id = |digit: &str| digit.repeat(32).parse().expect("a node id");
+    let peer = |digit, address: &str| {
+        let address = address.parse().expect("an address");
+        Peer { id: id(digit), address }
+    };
+    let caller = |digit, ip: &str| (id(digit), ip.parse().expect("an address"));
     Peers {
         nodes: BTreeMap::from([
-            (node("opi-2"), address("10.0.0.2:7484")),
-            (node("opi-3"), address("[fd00::3]:7484")),
+            (node("opi-2"), peer("2", "10.0.0.2:7484")),
+            (node("opi-3"), peer("3", "[fd00::3]:7484")),
         ]),
         services: BTreeMap::from([(service("web"), shared), (service("world-state"), called)]),
-        callers: ["10.0.0.2", "fd00::3"].map(|a| a.parse().expect("an address")).into(),
+        callers: [caller("2", "10.0.0.2"), caller("3", "fd00::3")].into(),
     }
 }
 
@@ -286,7 +387,18 @@ pub(crate) fn hello() -> Hello {
         capacity: Capacity { architecture: "arm64".to_owned(), cores: 4, memory_bytes: 1 << 30 },
         address: "127.0.0.2".to_owned(),
         fleet_port: Some(7484),
+        policy: None,
+        root_version: None,
+        seal_key: None,
+        seen_sha256: None,
     }
+}
+
+/// A node that lets containers have something of it.
+pub(crate) fn hello_with_policy() -> Hello {
+    let policy = protocol::file::parse_policy("policy.toml", FULL_POLICY).expect("a policy");
+    let devices = ["/dev/ttyACM0".to_owned()].into();
+    Hello { policy: Some(PolicyState { policy, devices, trouble: None }), ..hello() }
 }
 
 pub(crate) fn report() -> Report {
@@ -358,41 +470,6 @@ pub(crate) fn report() -> Report {
         services: vec![service],
         refused: BTreeMap::from([("bad_signature".to_owned(), 2)]),
         engine: EngineState::Ready,
-    }
-}
-
-pub(crate) fn load() -> Load {
-    Load {
-        seen: Version { epoch: 7, generation: 42 },
-        cpu: Some(0.25),
-        load1: Some(0.5),
-        mem_used: Some(200_000_000),
-        mem_total: Some(1 << 30),
-        disk_used: Some(2_000_000_000),
-        disk_total: None,
-        temp_c: Some(41.5),
-        up_s: 3600,
-        traffic: vec![Traffic {
-            service: service("web"),
-            release: id_of(&release()),
-            requests: 1_000,
-            errors: 2,
-            latency_ms: vec![(10, 900), (50, 100)],
-            restarts: 1,
-            unready: 0,
-            memory_percent: Some(40),
-        }],
-    }
-}
-
-pub(crate) fn presence() -> Presence {
-    Presence { online: true, boot_id: hello().boot_id }
-}
-
-pub(crate) fn event() -> Event {
-    Event {
-        service: Some(service("web")),
-        reason: Some(Reason::CrashLoop),
-        message: "exited three times before it was ready".to_owned(),
+        alarms: Vec::new(),
     }
 }

@@ -6,11 +6,12 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-use protocol::acceptance::{self, Acceptance};
+use protocol::acceptance::{self, Acceptance, Accepted, Known};
 use protocol::envelope::Envelope;
 use protocol::keys::{Root, SecretKey};
 use protocol::payload::Payload;
 use protocol::report::Report;
+use protocol::succession::{self, Chain};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -32,7 +33,10 @@ pub(crate) fn golden(name: &str, now: &[u8]) -> Vec<u8> {
 }
 
 /// Written exactly so, and read back as the same value.
-fn check_plain<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+pub(crate) fn check_plain<T: Serialize + DeserializeOwned + PartialEq + Debug>(
+    name: &str,
+    value: &T,
+) {
     let now = serde_json::to_vec(value).expect("a message serialises");
     let then = golden(name, &now);
     assert_eq!(String::from_utf8_lossy(&now), String::from_utf8_lossy(&then), "{name}");
@@ -40,7 +44,7 @@ fn check_plain<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, 
 }
 
 /// The payload and its envelope, both exactly so; gives the envelope's bytes.
-fn check_signed<T>(name: &str, value: &T, key: &SecretKey) -> Vec<u8>
+pub(crate) fn check_signed<T>(name: &str, value: &T, key: &SecretKey) -> Vec<u8>
 where
     T: Payload + PartialEq + Debug,
 {
@@ -67,18 +71,42 @@ fn the_release_is_written_and_read_as_ever() {
 }
 
 #[test]
+fn a_release_that_asks_for_the_node_is_written_and_read_as_ever() {
+    let (release, key) = (fixture::release_of_host(), fixture::release_key());
+    let bytes = check_signed("release-host", &release, &key);
+    let envelope = Envelope::from_bytes(&bytes).expect("an envelope");
+    let read = acceptance::verify_release(&envelope, &fixture::root(), &fixture::fleet());
+    assert_eq!(*read.expect("it verifies"), release);
+    assert!(release.base.is_exclusive());
+}
+
+#[test]
 fn the_manifest_is_written_and_accepted_as_ever() {
     let bytes = check_signed("manifest", &fixture::manifest(), &fixture::director_key());
-    let accepted = acceptance::accept(
-        &bytes,
-        &fixture::root(),
-        &fixture::identity(),
-        None,
-        &Default::default(),
-    );
-    let Ok(Acceptance::New(accepted)) = accepted else { panic!("{accepted:?}") };
+    let accepted = accepted(&bytes);
     assert_eq!(*accepted.manifest, fixture::manifest());
     assert_eq!(accepted.releases.len(), 1);
+}
+
+#[test]
+fn the_retirement_is_written_and_read_as_ever_alone_and_in_a_manifest() {
+    let bytes = check_signed("retirement", &fixture::retirement(), &fixture::release_key());
+    let envelope = Envelope::from_bytes(&bytes).expect("an envelope");
+    let read = acceptance::verify_retirement(&envelope, &fixture::root(), &fixture::fleet());
+    assert_eq!(*read.expect("it verifies"), fixture::retirement());
+    let manifest = fixture::retiring_manifest();
+    let bytes = check_signed("retiring-manifest", &manifest, &fixture::director_key());
+    let accepted = accepted(&bytes);
+    assert_eq!(*accepted.manifest, manifest);
+    assert_eq!(accepted.floors, [(fixture::service("web"), 3)].into());
+}
+
+#[track_caller]
+fn accepted(bytes: &[u8]) -> Box<Accepted> {
+    let accepted =
+        acceptance::accept(bytes, &fixture::root().into(), &fixture::identity(), Known::NOTHING);
+    let Ok(Acceptance::New(accepted)) = accepted else { panic!("{accepted:?}") };
+    accepted
 }
 
 #[test]
@@ -86,9 +114,49 @@ fn hello_and_report_are_written_and_read_as_ever() {
     let hello = check_signed("hello", &fixture::hello(), &fixture::node_key());
     let (read, key) = acceptance::verify_hello(&hello, &fixture::fleet()).expect("it verifies");
     assert_eq!((&*read, &key), (&fixture::hello(), &fixture::node_key().public()));
+    check_signed("hello-policy", &fixture::hello_with_policy(), &fixture::node_key());
     let report = check_signed("report", &fixture::report(), &fixture::node_key());
     let read = acceptance::verify_node_message::<Report>(&report, &fixture::fleet(), &key);
     assert_eq!(read.expect("it verifies").into_inner(), fixture::report());
+}
+
+#[test]
+fn a_hello_that_names_the_trust_root_is_written_and_read_as_ever() {
+    let hello = protocol::hello::Hello { root_version: Some(2), ..fixture::hello() };
+    let bytes = check_signed("hello-with-root", &hello, &fixture::node_key());
+    let (read, _) = acceptance::verify_hello(&bytes, &fixture::fleet()).expect("it verifies");
+    assert_eq!(*read, hello);
+}
+
+#[test]
+fn a_manifest_with_a_secret_and_a_hello_with_its_key_are_written_and_read_as_ever() {
+    let manifest = fixture::manifest_with_secret();
+    let bytes = check_signed("manifest-secret", &manifest, &fixture::director_key());
+    assert_eq!(*accepted(&bytes).manifest, manifest);
+    let hello = fixture::hello_with_seal_key();
+    let bytes = check_signed("hello-seal-key", &hello, &fixture::node_key());
+    let (read, _) = acceptance::verify_hello(&bytes, &fixture::fleet()).expect("it verifies");
+    assert_eq!(*read, hello);
+}
+
+#[test]
+fn a_hello_that_names_the_bytes_seen_is_written_and_read_as_ever() {
+    let seen_sha256 = Some(protocol::id::sha256_hex(b"a manifest"));
+    let hello = protocol::hello::Hello { seen_sha256, root_version: Some(2), ..fixture::hello() };
+    let bytes = check_signed("hello-seen", &hello, &fixture::node_key());
+    let (read, _) = acceptance::verify_hello(&bytes, &fixture::fleet()).expect("it verifies");
+    assert_eq!(*read, hello);
+}
+
+#[test]
+fn the_chain_of_roots_is_written_and_walked_as_ever() {
+    let now = fixture::chain().to_bytes();
+    let then = golden("root-chain.v1.json", &now);
+    assert_eq!(String::from_utf8_lossy(&now), String::from_utf8_lossy(&then));
+    let chain = Chain::from_bytes(&then).expect("it reads");
+    let walked = succession::walk(&fixture::root(), &chain);
+    assert_eq!(walked.refused, None);
+    assert_eq!(walked.roots.last().expect("one follows").root, fixture::second_root());
 }
 
 #[test]

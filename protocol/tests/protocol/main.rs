@@ -1,7 +1,11 @@
-//! The protocol from outside: golden bytes, tampering, properties, and how mistakes in a service file read.
+//! The protocol from outside: golden bytes, tampering, the order of trust roots, properties, and how mistakes in a service file read.
 
 mod fixture;
 mod golden;
+mod joining;
 mod mistakes;
 mod properties;
+mod retiring;
+mod succession;
 mod tampering;
+mod time;

@@ -46,9 +46,29 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "not supported yet",
-        "name = \"web\"\nprivileged = true\ncap_add = [\"NET_ADMIN\"]\n[[ports]]\ntarget = 53\n\
-         protocol = \"udp\"\n[placement]\n\
-         spread = \"zone\"\n[[volumes]]\nname = \"/srv/data\"\npath = \"/data\"\n[scale]\nmax = 3\n",
+        "name = \"web\"\n[[ports]]\ntarget = 53\nprotocol = \"udp\"\n[placement]\nspread = \"zone\"\n\
+         [scale]\nmax = 3\n",
+    ),
+    (
+        "what only a node's policy allows",
+        "name = \"web\"\nprivileged = \"yes\"\ncap_add = [\"NET_ADMIM\"]\nnetwork = \"bridge\"\n\
+         devices = [\"/dev/fuse\"]\n[[volumes]]\nname = \"/srv/data\"\npath = \"/data\"\n\
+         [[volumes]]\nname = \"a\"\nhost = \"/srv\"\npath = \"/srv\"\n\
+         [[volumes]]\nhost = \"/srv/../etc\"\npath = \"/etc\"\n",
+    ),
+    (
+        "devices gone wrong",
+        "name = \"web\"\ncap_add = [\"NET_RAW\"]\ncap_drop = [\"NET_RAW\"]\n[[devices]]\npath = \"/sys/x\"\n\
+         [[devices]]\npath = \"/dev/fuse\"\npermissions = \"rwx\"\n[[devices]]\ntarget = \"/dev/a\"\n\
+         [[devices]]\npath = \"/dev/a\"\n[[devices]]\npath = \"/dev/b\"\ntarget = \"/dev/a\"\n",
+    ),
+    (
+        "ports in the node's network",
+        "name = \"web\"\nnetwork = \"host\"\n[[ports]]\ntarget = 80\n[rollout]\nstrategy = \"blue-green\"\n",
+    ),
+    (
+        "blue-green beside its one writer of a host path",
+        "name = \"db\"\n[[volumes]]\nhost = \"/srv\"\npath = \"/data\"\n[rollout]\nstrategy = \"blue-green\"\n",
     ),
     (
         "a canary gone wrong",
@@ -83,6 +103,28 @@ const MISTAKES: &[(&str, &str)] = &[
          labels = { \"io.pith.node\" = \"x\" }\nenv = { \"1A\" = \"x\" }\nimage = \"a b\"\n",
     ),
 ];
+
+const POLICY_MISTAKES: &[(&str, &str)] = &[
+    ("an unknown key", "privileged = true\nhost_path = [\"/mnt\"]\nvolumes = []\n"),
+    ("wrong types", "privileged = \"no\"\ndevices = \"/dev/fuse\"\nhost_paths = [1]\n"),
+    (
+        "values",
+        "host_paths = [\"mnt\", \"/mnt/../etc\", \"/mnt/*\"]\ndevices = [\"/sys/a\"]\ncapabilities = [\"NET_ADMIM\"]\n",
+    ),
+    ("services", "[services.Web]\nexec = true\n[services.web]\nservices = {}\n"),
+    ("not TOML", "privileged = yes\n"),
+];
+
+#[test]
+fn mistakes_in_a_policy_are_explained_as_they_always_were() {
+    let mut now = String::new();
+    for (title, text) in POLICY_MISTAKES {
+        let error = protocol::file::parse_policy("policy.toml", text).expect_err(title);
+        let _ = write!(now, "### {title}\n{error}\n\n");
+    }
+    let then = golden("policy-mistakes.txt", now.as_bytes());
+    assert_eq!(now, String::from_utf8_lossy(&then), "delete policy-mistakes.txt to write it anew");
+}
 
 #[test]
 fn mistakes_are_explained_as_they_always_were() {

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use protocol::acceptance::{Acceptance, accept};
+use protocol::acceptance::{Acceptance, Known, accept, verify_retirement};
+use protocol::envelope::Envelope;
 use protocol::id::{FleetId, NodeId};
+use protocol::release::Release;
+use protocol::retirement::{self, Floors, Retirement};
 use protocol::spec::{Listen, PortProtocol, Scheduling, ServiceSpec, Share};
 use protocol::topic::{Qos, Retain, Subject, TABLE, Topic};
 use protocol::units::{Bytes, MilliCpu, Millis};
@@ -21,11 +24,65 @@ proptest! {
             let index = index.index(bytes.len());
             bytes[index] ^= mask;
         }
-        let outcome =
-            accept(&bytes, &fixture::root(), &fixture::identity(), None, &BTreeSet::new());
+        let outcome = accept(&bytes, &fixture::root().into(), &fixture::identity(), Known::NOTHING);
         if let Ok(Acceptance::New(accepted)) = outcome {
             prop_assert_eq!(&*accepted.manifest, &fixture::manifest());
         }
+    }
+
+    #[test]
+    fn a_retirement_with_flipped_bytes_is_refused_or_the_same(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..4),
+    ) {
+        let envelope = Envelope::sign(&fixture::retirement(), &[&fixture::release_key()]);
+        let mut bytes = envelope.to_bytes();
+        for (index, mask) in flips {
+            let index = index.index(bytes.len());
+            bytes[index] ^= mask;
+        }
+        let verify = |envelope: Envelope| verify_retirement(&envelope, &fixture::root(), &fixture::fleet());
+        if let Ok(retirement) = Envelope::from_bytes(&bytes).and_then(verify) {
+            prop_assert_eq!(&*retirement, &fixture::retirement());
+        }
+    }
+
+    #[test]
+    fn what_is_below_a_floor_known_or_carried_is_refused_and_nothing_else(
+        counter in 0u64..6, known in prop::option::of(0u64..6), carried in prop::collection::vec(0u64..6, 0..3),
+    ) {
+        let release = Release { counter, ..fixture::release() };
+        let mut manifest = fixture::manifest_of(std::slice::from_ref(&release));
+        let service = release.service().clone();
+        let retire = |below| Retirement { below, ..fixture::retirement() };
+        let retirements = carried.iter().map(|below| retire(*below));
+        let sign = |retirement| Envelope::sign(&retirement, &[&fixture::release_key()]);
+        manifest.retirements = retirements.map(sign).collect();
+        let floors: Floors = known.into_iter().map(|floor| (service.clone(), floor)).collect();
+        let known_now = Known { floors: &floors, ..Known::NOTHING };
+        let outcome =
+            accept(&fixture::signed(&manifest), &fixture::root().into(), &fixture::identity(), known_now);
+        let highest = carried.iter().copied().chain(known).max().unwrap_or(0);
+        match outcome {
+            Ok(Acceptance::New(accepted)) => {
+                prop_assert!(counter >= highest);
+                prop_assert_eq!(accepted.floors.get(&service), carried.iter().max());
+            }
+            other => {
+                prop_assert!(counter < highest);
+                prop_assert_eq!(other.expect_err("below").code(), "retired_release");
+            }
+        }
+    }
+
+    #[test]
+    fn a_floor_is_the_highest_it_was_ever_raised_to(raises in prop::collection::vec(any::<u64>(), 1..8)) {
+        let (mut floors, web) = (Floors::new(), fixture::service("web"));
+        raises.iter().for_each(|below| retirement::raise(&mut floors, &web, *below));
+        let highest = raises.iter().copied().max().expect("not empty");
+        prop_assert_eq!(floors[&web], highest);
+        prop_assert!(!retirement::is_retired(&floors, &web, highest));
+        prop_assert!(highest == 0 || retirement::is_retired(&floors, &web, highest - 1));
+        prop_assert!(!retirement::is_retired(&floors, &fixture::service("other"), 0));
     }
 
     #[test]
@@ -141,7 +198,7 @@ fn the_table_of_topics_names_each_subject_once() {
     let (fleet, node) = (fixture::fleet(), fixture::node());
     assert_eq!(
         Topic::node_subscriptions(&fleet, &node),
-        [format!("pith/v1/{fleet}/n/{node}/down/manifest")]
+        ["root", "manifest", "time"].map(|part| format!("pith/v1/{fleet}/n/{node}/down/{part}"))
     );
     let up = Topic::coordinator_subscriptions(&fleet);
     assert_eq!(up.len(), 5);

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use protocol::acceptance::{Acceptance, Accepted, Seen, accept, verify_hello, verify_node_message};
+use protocol::acceptance::{
+    Acceptance, Accepted, Known, Seen, accept, verify_hello, verify_node_message,
+};
 use protocol::envelope::{Envelope, MAX_ENVELOPE_BYTES, Rejected};
 use protocol::keys::{PublicKey, Role, RoleName, Root, SecretKey};
 use protocol::manifest::{MAX_GENERATION_JUMP, Manifest, Version};
@@ -14,16 +16,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::fixture;
+use crate::retiring::floor_rows;
 
-fn check(bytes: &[u8]) -> Result<Acceptance, Rejected> {
-    accept(bytes, &fixture::root(), &fixture::identity(), None, &BTreeSet::new())
+pub(crate) fn check(bytes: &[u8]) -> Result<Acceptance, Rejected> {
+    check_knowing(bytes, Known::NOTHING)
+}
+
+pub(crate) fn check_knowing(bytes: &[u8], known: Known<'_>) -> Result<Acceptance, Rejected> {
+    accept(bytes, &fixture::root().into(), &fixture::identity(), known)
 }
 
 fn check_after(bytes: &[u8], seen: &Seen) -> Result<Acceptance, Rejected> {
-    accept(bytes, &fixture::root(), &fixture::identity(), Some(seen), &BTreeSet::new())
+    check_knowing(bytes, Known { seen: Some(seen), ..Known::NOTHING })
 }
 
-fn accepted(bytes: &[u8]) -> Accepted {
+pub(crate) fn accepted(bytes: &[u8]) -> Accepted {
     match check(bytes) {
         Ok(Acceptance::New(accepted)) => *accepted,
         other => panic!("{other:?}"),
@@ -31,7 +38,7 @@ fn accepted(bytes: &[u8]) -> Accepted {
 }
 
 /// The good manifest after a change, signed by the director.
-fn changed(change: impl FnOnce(&mut Manifest)) -> Vec<u8> {
+pub(crate) fn changed(change: impl FnOnce(&mut Manifest)) -> Vec<u8> {
     let mut manifest = fixture::manifest();
     change(&mut manifest);
     fixture::signed(&manifest)
@@ -59,7 +66,7 @@ impl Payload for AsRelease {
     const TYPE: PayloadType = PayloadType::Release;
 }
 
-fn to_value(value: &impl Serialize) -> Value {
+pub(crate) fn to_value(value: &impl Serialize) -> Value {
     serde_json::to_value(value).expect("JSON")
 }
 
@@ -98,12 +105,12 @@ fn other(value: &Value) -> Value {
 }
 
 /// The envelope of `payload` with other bytes under the same signatures.
-fn with_payload(envelope: &Envelope, payload: &Value) -> Envelope {
+pub(crate) fn with_payload(envelope: &Envelope, payload: &Value) -> Envelope {
     let bytes = serde_json::to_vec(payload).expect("JSON");
     Envelope { payload: BASE64.encode(bytes), ..envelope.clone() }
 }
 
-fn changes_of(document: &Value) -> Vec<(String, Value)> {
+pub(crate) fn changes_of(document: &Value) -> Vec<(String, Value)> {
     let mut found = Vec::new();
     pointers(document, "", &mut found);
     let change = |pointer: String| {
@@ -194,7 +201,7 @@ fn a_threshold_counts_distinct_keys() {
     root.roles.insert(RoleName::Director, two);
     let check = |keys: &[&SecretKey]| {
         let bytes = Envelope::sign(&fixture::manifest(), keys).to_bytes();
-        accept(&bytes, &root, &fixture::identity(), None, &BTreeSet::new())
+        accept(&bytes, &root.clone().into(), &fixture::identity(), Known::NOTHING)
     };
     let (one, other) = (fixture::director_key(), fixture::stranger());
     let twice = check(&[&one, &one]).expect_err("one key twice is one");
@@ -218,7 +225,7 @@ fn the_order_of_manifests_is_kept() {
     assert_eq!(refused, Err(Rejected::WrongEpoch { found: 7, expected: 8 }));
 }
 
-type Row = (&'static str, Result<Acceptance, Rejected>);
+pub(crate) type Row = (&'static str, Result<Acceptance, Rejected>);
 
 /// Refused for its envelope, signature or form.
 fn envelope_rows() -> Vec<Row> {
@@ -267,7 +274,7 @@ fn envelope_rows() -> Vec<Row> {
                 e["payload"] = Value::from(release.payload);
             })),
         ),
-        ("no_role", accept(&good, &no_director, &fixture::identity(), None, &BTreeSet::new())),
+        ("no_role", accept(&good, &no_director.into(), &fixture::identity(), Known::NOTHING)),
         ("too_deep", payload(&|m| m["services"] = deep.clone())),
         ("bad_payload", payload(&|m| m["issued_at"] = Value::from("today"))),
         ("bad_payload", payload(&|m| m["issued_at"] = Value::from(1.5))),
@@ -300,7 +307,7 @@ fn content_rows() -> Vec<Row> {
             check_after(&changed(|m| m.version.generation += MAX_GENERATION_JUMP + 1), &seen),
         ),
         ("generation_jump", check(&changed(|m| m.version.generation = u64::MAX))),
-        ("unnamed_removal", accept(&good, &fixture::root(), &fixture::identity(), None, &running)),
+        ("unnamed_removal", check_knowing(&good, Known { running: &running, ..Known::NOTHING })),
         ("duplicate_service", check(&changed(|m| m.services.push(m.services[0].clone())))),
         ("duplicate_service", check(&changed(|m| _ = m.removed.insert(fixture::service("web"))))),
         ("missing_release", check(&changed(|m| m.releases.clear()))),
@@ -317,12 +324,15 @@ fn content_rows() -> Vec<Row> {
 #[test]
 fn each_reason_of_refusal_has_its_row() {
     let mut covered = BTreeSet::new();
-    for (expected, outcome) in envelope_rows().into_iter().chain(content_rows()) {
+    let rows = [envelope_rows(), content_rows(), floor_rows()].into_iter().flatten();
+    for (expected, outcome) in rows {
         let refused = outcome.expect_err(expected);
         assert_eq!(refused.code(), expected, "{refused}");
         assert!(!refused.to_string().is_empty());
         covered.insert(refused.code());
     }
+    covered.extend(crate::succession::rows().into_iter().map(|refused| refused.code()));
+    covered.extend(crate::time::rows().into_iter().map(|refused| refused.code()));
     covered.extend(node_rows().into_iter().map(|refused| refused.code()));
     assert_eq!(covered, BTreeSet::from(Rejected::CODES), "a reason without a row");
 }
@@ -371,6 +381,10 @@ fn a_root_verifies_under_itself_and_names_no_role_for_nodes() {
     let root: Root = fixture::root();
     assert!(root.role_for(PayloadType::Hello).is_none());
     assert!(root.role_for(PayloadType::Report).is_none());
+    assert!(root.role_for(PayloadType::AgentRelease).is_none(), "nobody may sign agents here");
+    for purpose in [PayloadType::Manifest, PayloadType::Time, PayloadType::Command] {
+        assert_eq!(root.role_for(purpose), root.roles.get(&RoleName::Director), "{purpose}");
+    }
     let signed = Envelope::sign(&root, &[&fixture::director_key()]);
     assert_eq!(signed.verify::<Root>(&root).expect_err("not a root key").code(), "bad_signature");
 }

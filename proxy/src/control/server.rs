@@ -189,7 +189,7 @@ impl Control {
             tracing::info!(%error, "the older proxy has ended");
             self.live.inherit(&older.counters());
             *predecessor = None;
-            self.live.changes.send_modify(|number| *number += 1);
+            self.live.shared.changes.send_modify(|number| *number += 1);
         }
     }
 
@@ -203,7 +203,7 @@ impl Control {
             };
             let pause = older.pause();
             if older.has_news() {
-                self.live.changes.send_modify(|number| *number += 1);
+                self.live.shared.changes.send_modify(|number| *number += 1);
             }
             drop(predecessor);
             tokio::time::sleep(pause).await;
@@ -211,7 +211,7 @@ impl Control {
     }
 
     async fn stream_events(&self, mut lines: Lines) -> io::Result<()> {
-        let mut changes = self.live.changes.subscribe();
+        let mut changes = self.live.shared.changes.subscribe();
         loop {
             changes.mark_unchanged();
             lines.send(&Event::Changed(self.changed().await)).await?;

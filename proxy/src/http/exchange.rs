@@ -102,16 +102,13 @@ impl Session {
         upload: &mut Upload,
         route: &Route,
     ) -> Next {
-        let ending = Ending { live: &self.live, route, reach: self.reach };
+        let ending =
+            Ending { live: &self.live, route, reach: self.reach, caller: self.caller.as_ref() };
         let Connected { mut lease, mut stream, age } = connected;
         let attempt = {
-            let (client_read, client_write) = self.client.split();
-            let (backend_read, backend_write) = stream.split();
             let mut relay = Relay {
-                client_read,
-                client_write,
-                backend_read,
-                backend_write,
+                client: &mut self.client,
+                backend: &mut stream,
                 upload,
                 upload_pending: Pending::default(),
                 upload_broken: false,

@@ -14,11 +14,13 @@ use crate::live::Live;
 use crate::live::backend::Lease;
 use crate::live::route::Route;
 use crate::pump::{Pending, PumpError, poll_pump, poll_read_once};
+use crate::stream::Stream;
+use crate::table::Caller;
 use std::future::poll_fn;
+use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 /// How it ended.
 #[derive(Debug)]
@@ -42,10 +44,8 @@ pub(crate) enum Attempt {
 /// The state of both directions. The parts that outlive an attempt are borrowed.
 #[derive(Debug)]
 pub(crate) struct Relay<'a> {
-    pub(crate) client_read: ReadHalf<'a>,
-    pub(crate) client_write: WriteHalf<'a>,
-    pub(crate) backend_read: ReadHalf<'a>,
-    pub(crate) backend_write: WriteHalf<'a>,
+    pub(crate) client: &'a mut Stream,
+    pub(crate) backend: &'a mut Stream,
     pub(crate) upload: &'a mut Upload,
     pub(crate) upload_pending: Pending,
     pub(crate) upload_broken: bool,
@@ -87,14 +87,21 @@ pub(crate) struct Ending<'a> {
     pub(crate) live: &'a Live,
     pub(crate) route: &'a Route,
     pub(crate) reach: Reach,
+    /// Another node's proxy, when it is one.
+    pub(crate) caller: Option<&'a Caller>,
 }
 
 impl Ending<'_> {
     fn is_near(&self) -> bool {
         match self.reach {
             Reach::Fleet => self.live.is_closing(),
-            // So that a node without instances is asked anew instead of being given requests.
-            Reach::Local => self.live.is_closing() || !self.route.has_local(),
+            // So that a node without instances is asked anew instead of being given requests, and one that is no caller
+            // any more asks no more.
+            Reach::Local => {
+                self.live.is_closing()
+                    || !self.route.has_local()
+                    || self.caller.is_some_and(|caller| !self.live.is_caller(caller))
+            }
         }
     }
 }
@@ -116,12 +123,9 @@ impl Relay<'_> {
         lease: &Lease,
         ending: Ending<'_>,
     ) -> Attempt {
-        match self.backend_write.write(self.sent).await {
-            Ok(count) => {
-                let rest = self.backend_write.write_all(&self.sent[count..]).await;
-                self.upload_broken = rest.is_err();
-            }
-            // Not one byte left this host: it may go elsewhere, whatever the method.
+        match self.backend.write(self.sent).await {
+            Ok(count) => self.upload_broken = self.send_rest(count).await.is_err(),
+            // Not one byte that the other side could read left this host: it may go elsewhere, whatever the method.
             Err(_) => return Attempt::Again,
         }
         let head = match self.await_answer(request, ending).await {
@@ -156,6 +160,11 @@ impl Relay<'_> {
         }
     }
 
+    async fn send_rest(&mut self, from: usize) -> io::Result<()> {
+        self.backend.write_all(&self.sent[from..]).await?;
+        self.backend.flush().await
+    }
+
     /// Awaits the final answer's head; informational ones are passed on at once.
     async fn await_answer(
         &mut self,
@@ -170,7 +179,7 @@ impl Relay<'_> {
             if request.version == Version::Http10 {
                 self.answer.outbound.compose().clear();
             }
-            let (outbound, client) = (&mut self.answer.outbound, &mut self.client_write);
+            let (outbound, client) = (&mut self.answer.outbound, &mut *self.client);
             let flushed = poll_fn(|cx| outbound.poll_flush(cx, client)).await;
             flushed.map_err(|_| NoAnswer::ClientLeft)?;
         }
@@ -186,7 +195,7 @@ impl Relay<'_> {
         if self.poll_upload(cx).is_ready() {
             return Poll::Ready(Err(NoAnswer::ClientLeft));
         }
-        let Self { backend_read, answer, .. } = self;
+        let Self { backend, answer, .. } = self;
         // What followed an informational answer may be the final one already.
         let mut absorbed = answer.absorb(&[], request, ending);
         loop {
@@ -199,7 +208,7 @@ impl Relay<'_> {
                 true => None,
                 false => Some(answer.absorb(bytes, request, ending)),
             };
-            absorbed = match poll_read_once(cx, backend_read, take) {
+            absorbed = match poll_read_once(cx, *backend, take) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Some(absorbed))) => absorbed,
                 Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(Err(NoAnswer::BackendEnded)),
@@ -208,10 +217,10 @@ impl Relay<'_> {
     }
 
     fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Attempt>> {
-        let Self { backend_read, client_write, answer, .. } = self;
+        let Self { backend, client, answer, .. } = self;
         let Answer { rest, outbound, stray, .. } = answer;
         let beyond = |bytes: &[u8]| *stray |= !bytes.is_empty();
-        match poll_pump(cx, backend_read, client_write, (rest, outbound), |_| (), beyond) {
+        match poll_pump(cx, *backend, *client, (rest, outbound), |_| (), beyond) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(PumpError::Read | PumpError::Malformed)) => {
                 Poll::Ready(Err(Attempt::Truncated))
@@ -229,7 +238,7 @@ impl Relay<'_> {
         if self.upload_broken {
             return Poll::Pending;
         }
-        let Self { client_read, backend_write, upload, upload_pending, sent, inbound, .. } = self;
+        let Self { client, backend, upload, upload_pending, sent, inbound, .. } = self;
         let Upload { rest, kept_whole } = &mut **upload;
         let keep = |bytes: &[u8]| {
             *kept_whole = *kept_whole && sent.len() + bytes.len() <= REPLAY_MAX_BYTES;
@@ -238,7 +247,7 @@ impl Relay<'_> {
             }
         };
         let beyond = |bytes: &[u8]| inbound.extend_from_slice(bytes);
-        match poll_pump(cx, client_read, backend_write, (rest, upload_pending), keep, beyond) {
+        match poll_pump(cx, *client, *backend, (rest, upload_pending), keep, beyond) {
             Poll::Ready(Ok(())) => (),
             // The backend may have answered before it stopped reading.
             Poll::Ready(Err(PumpError::Write)) => {
@@ -248,7 +257,7 @@ impl Relay<'_> {
             Poll::Ready(Err(PumpError::Read | PumpError::Malformed)) => return Poll::Ready(()),
             Poll::Pending => return Poll::Pending,
         }
-        poll_client(cx, &mut self.client_read, self.inbound)
+        poll_client(cx, self.client, self.inbound)
     }
 }
 

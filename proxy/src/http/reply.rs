@@ -3,13 +3,13 @@
 use super::head::{Method, Rejection, RequestHead, Version};
 use crate::connect::Reach;
 use crate::fleet::ELSEWHERE;
+use crate::stream::Stream;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 const UNAVAILABLE: &str = "503 Service Unavailable";
 
 /// A request that is not served; the connection closes after it.
-pub(crate) async fn rejected(client: &mut TcpStream, rejection: &Rejection) {
+pub(crate) async fn rejected(client: &mut Stream, rejection: &Rejection) {
     let (status, text) = match rejection {
         Rejection::Bad(why) => ("400 Bad Request", *why),
         Rejection::HeadTooSlow => ("408 Request Timeout", "the head did not come in time"),
@@ -27,7 +27,7 @@ pub(crate) async fn rejected(client: &mut TcpStream, rejection: &Rejection) {
 
 /// No backend takes the request. Returns whether the connection is kept.
 pub(crate) async fn unavailable(
-    client: &mut TcpStream,
+    client: &mut Stream,
     request: &RequestHead,
     route: &str,
     reach: Reach,
@@ -43,13 +43,13 @@ pub(crate) async fn unavailable(
 }
 
 /// The backend broke off before it answered. Returns whether the connection is kept.
-pub(crate) async fn broken(client: &mut TcpStream, request: &RequestHead, route: &str) -> bool {
+pub(crate) async fn broken(client: &mut Stream, request: &RequestHead, route: &str) -> bool {
     let text = format!("an instance of {route} broke off before it answered");
     respond(client, request, "502 Bad Gateway", &text, false).await
 }
 
 async fn respond(
-    client: &mut TcpStream,
+    client: &mut Stream,
     request: &RequestHead,
     status: &str,
     text: &str,
@@ -75,7 +75,7 @@ impl Body {
     }
 }
 
-async fn write(client: &mut TcpStream, status: &str, lines: &str, text: &str, body: Body) -> bool {
+async fn write(client: &mut Stream, status: &str, lines: &str, text: &str, body: Body) -> bool {
     let length = text.len() + 1;
     let mut answer = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\n\
@@ -85,5 +85,5 @@ async fn write(client: &mut TcpStream, status: &str, lines: &str, text: &str, bo
         answer.push_str(text);
         answer.push('\n');
     }
-    client.write_all(answer.as_bytes()).await.is_ok()
+    client.write_all(answer.as_bytes()).await.is_ok() && client.flush().await.is_ok()
 }

@@ -109,6 +109,10 @@ pub(crate) fn answer(
     };
     let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
     let status = parsed.code.unwrap_or_default();
+    // Three digits, of which the first is none of these (RFC 9110 §15): written as a number they would be fewer.
+    if status < 100 {
+        return Err(BadAnswer);
+    }
     let lines = Lines::read(parsed.headers).map_err(|_| BadAnswer)?;
     let bodiless = request.method == Method::Head || status < 200 || matches!(status, 204 | 304);
     let stated = lines.framing.stated(version).map_err(|_| BadAnswer)?;

@@ -4,21 +4,26 @@
 //! A lease is taken under the route's lock, so that a backend that was set to draining is never chosen later.
 
 use crate::counters::Counters;
-use crate::limits::{POOL_IDLE_MAX, POOL_IDLE_UNREPEATABLE_MAX, POOL_MAX};
+use crate::limits::{HANDSHAKES_MAX, POOL_IDLE_MAX, POOL_IDLE_UNREPEATABLE_MAX, POOL_MAX};
+use crate::stream::{Look, Stream};
 use crate::table::BackendState;
-use socket2::SockRef;
-use std::io;
-use std::mem::MaybeUninit;
+use crate::trust::Between;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 /// Tells watchers that something they wait for happened.
 pub(crate) type Changes = tokio::sync::watch::Sender<u64>;
+
+/// What all backends of a proxy share.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shared {
+    pub(crate) changes: Changes,
+    pub(crate) between: Arc<Between>,
+}
 
 /// See the file's head.
 #[derive(Debug)]
@@ -28,6 +33,12 @@ pub(crate) struct Backend {
     pub(crate) release: String,
     /// The route to ask for, when it is another node's proxy.
     pub(crate) through: Option<String>,
+    /// The name that its certificate must be for, when it is another node's proxy.
+    pub(crate) name: Option<String>,
+    /// How other nodes are talked to.
+    pub(crate) between: Arc<Between>,
+    /// Turns to ask it, when it is another node's proxy.
+    pub(crate) asking: Semaphore,
     /// Where connections to it come from; without it the system chooses.
     pub(crate) source: Option<IpAddr>,
     pub(crate) counters: Arc<Counters>,
@@ -44,7 +55,7 @@ pub(crate) struct Backend {
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     until: Instant,
     since: Instant,
 }
@@ -75,13 +86,16 @@ impl Backend {
     pub(crate) fn new(
         spec: &crate::table::Backend,
         counters: Arc<Counters>,
-        changes: Changes,
+        shared: &Shared,
     ) -> Self {
         Self {
             id: spec.id.clone(),
             address: spec.address,
             release: spec.release.clone(),
             through: spec.through.clone(),
+            name: spec.name.clone(),
+            between: Arc::clone(&shared.between),
+            asking: Semaphore::new(HANDSHAKES_MAX),
             source: spec.source,
             counters,
             draining: AtomicBool::new(spec.state == BackendState::Draining),
@@ -92,7 +106,7 @@ impl Backend {
             started: AtomicU64::new(0),
             connect_errors: AtomicU64::new(0),
             idle: Mutex::new(Vec::new()),
-            changes,
+            changes: shared.changes.clone(),
         }
     }
 
@@ -142,6 +156,11 @@ impl Backend {
         self.in_flight.load(SeqCst)
     }
 
+    /// How often connecting failed so far.
+    pub(crate) fn connect_errors(&self) -> u64 {
+        self.connect_errors.load(SeqCst)
+    }
+
     pub(crate) fn connect_failed(&self) {
         self.connect_errors.fetch_add(1, SeqCst);
         self.counters.connect_failed();
@@ -149,25 +168,21 @@ impl Backend {
     }
 
     /// A warm connection that was alive a moment ago. Newest first, so that surplus ones age out.
-    pub(crate) fn take_idle(&self, reuse: Reuse, now: Instant) -> Option<TcpStream> {
+    pub(crate) fn take_idle(&self, reuse: Reuse, now: Instant) -> Option<Stream> {
         if reuse == Reuse::Never || (reuse == Reuse::RecentLocal && self.through.is_some()) {
             return None;
         }
         let mut idle = self.lock_idle();
-        while let Some(candidate) = idle.pop() {
+        while let Some(mut candidate) = idle.pop() {
             let recent = now.duration_since(candidate.since) < POOL_IDLE_UNREPEATABLE_MAX;
             if reuse != Reuse::Any && !recent {
                 idle.push(candidate);
                 return None;
             }
             let quiet = match reuse {
-                // Without readiness this costs no system call; an end or stray bytes make it unfit.
-                Reuse::Any => would_block(candidate.stream.try_read(&mut [0])),
-                // Readiness may lag behind, and this request cannot be repeated: the system is asked.
-                Reuse::Recent | Reuse::RecentLocal => {
-                    let socket = SockRef::from(&candidate.stream);
-                    would_block(socket.peek(&mut [MaybeUninit::uninit()]))
-                }
+                Reuse::Any => candidate.stream.is_quiet(Look::Known),
+                // What is known may lag behind, and this request cannot be repeated.
+                Reuse::Recent | Reuse::RecentLocal => candidate.stream.is_quiet(Look::Asked),
                 Reuse::Never => false,
             };
             if quiet && candidate.until > now {
@@ -178,7 +193,7 @@ impl Backend {
     }
 
     /// Keeps a connection whose last answer ended cleanly. Returns when it must be swept, if kept.
-    pub(crate) fn put_idle(&self, stream: TcpStream, keep: Option<Duration>, now: Instant) {
+    pub(crate) fn put_idle(&self, stream: Stream, keep: Option<Duration>, now: Instant) {
         if self.draining.load(SeqCst) || self.gone.load(SeqCst) {
             return;
         }
@@ -214,10 +229,6 @@ impl Backend {
             Work::Connection => &self.connections,
         }
     }
-}
-
-fn would_block(read: io::Result<usize>) -> bool {
-    read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// The right to use a backend; while it lives the backend is not idle.

@@ -6,7 +6,7 @@
 //!
 //! Owns the order of choice. Must not connect; `connect` does.
 
-use super::backend::{Backend, Changes, Lease, Work};
+use super::backend::{Backend, Lease, Shared, Work};
 use super::split::{Claim, Cohort, Points, cohorts};
 use crate::counters::Counters;
 use crate::limits::{EJECTED_FOR, HELD_MAX, PAST_RELEASES_MAX};
@@ -29,7 +29,7 @@ pub(crate) struct Route {
     held: AtomicU64,
     points: Points,
     inner: Mutex<Inner>,
-    changes: Changes,
+    shared: Shared,
 }
 
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Drop for Held<'_> {
 }
 
 impl Route {
-    pub(crate) fn new(spec: &table::Route, changes: Changes) -> Self {
+    pub(crate) fn new(spec: &table::Route, shared: Shared) -> Self {
         let route = Self {
             id: spec.id.clone(),
             protocol: spec.protocol,
@@ -80,7 +80,7 @@ impl Route {
                 shares: Vec::new(),
                 counters: Vec::new(),
             }),
-            changes,
+            shared,
         };
         route.apply(spec);
         route
@@ -100,13 +100,14 @@ impl Route {
                     && share.backend.address == wanted.address
                     && share.backend.release == wanted.release
                     && share.backend.through == wanted.through
+                    && share.backend.name == wanted.name
                     && share.backend.source == wanted.source
             };
             let mut share = match before.iter().position(same) {
                 Some(place) => before.swap_remove(place),
                 None => {
                     let counters = inner.counters_of(&wanted.release);
-                    Share::new(Backend::new(wanted, counters, self.changes.clone()))
+                    Share::new(Backend::new(wanted, counters, &self.shared))
                 }
             };
             let weight = i64::from(wanted.weight);

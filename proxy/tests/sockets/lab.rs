@@ -1,7 +1,8 @@
 //! A proxy on a thread of its own, backends that behave as told, and a client that sees bytes.
 
 use proxy::{
-    Backend, BackendState, Client, Fleet, Options, Protocol, Route, Snapshot, Table, TakeOver, run,
+    Backend, BackendState, Caller, Client, Fleet, Options, Protocol, Route, Snapshot, Table,
+    TakeOver, Trust, run,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -66,7 +67,8 @@ impl Running {
     }
 
     pub(crate) async fn set(&self, routes: &[Route]) -> proxy::Applied {
-        let table = Table { version: 1, routes: routes.to_vec(), fleet: None };
+        let fleet = Some(Fleet { trust: Some(Trust::Clear), ..Fleet::default() });
+        let table = Table { version: 1, routes: routes.to_vec(), fleet };
         self.client.set(&table).await.unwrap()
     }
 
@@ -76,7 +78,9 @@ impl Running {
         port: SocketAddr,
         routes: &[Route],
     ) -> proxy::Applied {
-        let fleet = Fleet { listen: vec![port], peers: vec![Ipv4Addr::LOCALHOST.into()] };
+        let caller = Caller { address: Ipv4Addr::LOCALHOST.into(), name: String::new() };
+        let (callers, trust) = (vec![caller], Some(Trust::Clear));
+        let fleet = Fleet { listen: vec![port], callers, trust };
         let table = Table { version: 1, routes: routes.to_vec(), fleet: Some(fleet) };
         self.client.set(&table).await.unwrap()
     }
@@ -120,6 +124,7 @@ pub(crate) fn backend(id: &str, address: SocketAddr, weight: u32) -> Backend {
         state,
         release,
         through: None,
+        name: None,
         source: None,
         backup: false,
     }

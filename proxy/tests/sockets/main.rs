@@ -12,3 +12,4 @@ mod retries;
 mod streams;
 mod tcp;
 mod tiers;
+mod trust;

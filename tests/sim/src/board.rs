@@ -68,6 +68,7 @@ impl Board {
                 Some(process) => {
                     let wake = process.turn(&mut self.hardware);
                     said.extend(process.take_said());
+                    self.safety.note(&self.hardware, process);
                     self.hardware.boot_at_ms.saturating_add(wake.0)
                 }
             };
@@ -146,6 +147,6 @@ impl Board {
     /// Whether nothing is under way on it.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.process.as_ref().is_some_and(Process::is_idle)
+        self.process.as_ref().is_some_and(|process| process.agent.is_idle())
     }
 }

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use coordinator::link::manifest_topic;
-use coordinator::state::records::{Change, Happened, Intent, Kept, NodeRecord, Revision};
+use coordinator::link::{manifest_topic, time_topic};
+use coordinator::state::records::{
+    Change, Happened, Intent, Kept, Line, Member, NodeRecord, Revision,
+};
 use coordinator::state::records::{ServiceRecord, StoredRelease};
 use coordinator::state::{At, State};
 use planner::Now;
-use protocol::id::{NodeId, ReleaseId, ServiceId};
+use protocol::id::{NodeId, ReleaseId, ServiceId, ServiceName};
 use protocol::topic::Topic;
 
 use crate::fleet;
 use crate::trace::Trace;
 
 /// What is durable.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Store {
     nodes: BTreeMap<NodeId, NodeRecord>,
     /// What each node must run.
@@ -24,10 +26,12 @@ pub struct Store {
     /// Revisions.
     pub revisions: BTreeMap<(ServiceId, u64), Revision>,
     releases: BTreeMap<ReleaseId, StoredRelease>,
+    members: BTreeMap<NodeId, Member>,
+    lines: BTreeMap<ServiceName, Line>,
     last_event: Option<Happened>,
 }
 
-/// Manifests to publish.
+/// Manifests and times to publish.
 pub type Published = Vec<(Topic, Vec<u8>)>;
 
 /// See the file's head.
@@ -60,6 +64,18 @@ impl Store {
             }
             Change::Release(id, release) => drop(self.releases.insert(id, *release)),
             Change::ForgetReleases(ids) => self.releases.retain(|id, _| !ids.contains(id)),
+            Change::Member(member) => drop(self.members.insert(member.id.clone(), *member)),
+            Change::ForgetNode(id) => {
+                self.nodes.remove(&id);
+                self.intents.remove(&id);
+            }
+            // Nobody joins here: boards are admitted by their ids.
+            Change::Token(_) | Change::ForgetToken(_) => {}
+            // Nobody asks from afar, or twice.
+            Change::Operator(_) | Change::Answer(_) | Change::ForgetAnswer(_) => {}
+            Change::Line(line) => drop(self.lines.insert(line.service.clone(), *line)),
+            // No board here has a secret.
+            Change::Secret(_) => {}
             Change::Event(event) => self.last_event = Some(event),
         }
     }
@@ -72,7 +88,13 @@ impl Store {
             services: self.services.values().cloned().collect(),
             revisions: pairs.map(|((id, _), r)| (id.clone(), r.clone())).collect(),
             releases: self.releases.iter().map(|(id, r)| (id.clone(), r.clone())).collect(),
+            lines: self.lines.values().cloned().collect(),
             events: self.last_event.iter().cloned().collect(),
+            members: self.members.values().cloned().collect(),
+            tokens: Vec::new(),
+            operators: Vec::new(),
+            answers: Vec::new(),
+            secrets: Vec::new(),
         }
     }
 
@@ -112,7 +134,7 @@ impl Control {
         At { now: Now(now_ms), unix_ms }
     }
 
-    /// Asks something of the state, stores what has changed by it, and returns the manifests to publish.
+    /// Asks something of the state, stores what has changed by it, and returns what to publish.
     ///
     /// # Errors
     /// Names an invariant that does not hold.
@@ -129,7 +151,9 @@ impl Control {
             let bytes = state.manifest(node)?.to_vec();
             Some((manifest_topic(&fleet::fleet(), node), bytes))
         };
-        let published = effects.publish.iter().filter_map(manifest).collect();
+        let times = effects.times.into_iter();
+        let times = times.map(|(node, time)| (time_topic(&fleet::fleet(), &node), time));
+        let published = effects.publish.iter().filter_map(manifest).chain(times).collect();
         for change in effects.changes {
             self.check(&change)?;
             if let Change::Event(event) = &change {
@@ -144,16 +168,14 @@ impl Control {
         Ok(Some((answer, published)))
     }
 
-    /// Generations never go back, and a rollout goes back by itself once.
+    /// Numbers of manifests never go back, and a rollout goes back by itself once.
     fn check(&mut self, change: &Change) -> Result<(), String> {
         match change {
             Change::Intent(node, intent) => {
-                let before = self.store.intents.get(node).map_or(0, |intent| intent.generation);
-                if intent.generation < before {
-                    return Err(format!(
-                        "the generation of {node} went back to {}",
-                        intent.generation
-                    ));
+                let before = self.store.intents.get(node).map(Intent::version);
+                let now = intent.version();
+                if before.is_some_and(|before| now < before) {
+                    return Err(format!("the number of {node} went back to {now:?}"));
                 }
             }
             Change::Revision(id, revision) => {
@@ -175,6 +197,15 @@ impl Control {
             | Change::ForgetService(_)
             | Change::Release(..)
             | Change::ForgetReleases(_)
+            | Change::Secret(_)
+            | Change::Member(_)
+            | Change::Token(_)
+            | Change::ForgetToken(_)
+            | Change::Operator(_)
+            | Change::Answer(_)
+            | Change::ForgetAnswer(_)
+            | Change::ForgetNode(_)
+            | Change::Line(_)
             | Change::Event(_) => {}
         }
         Ok(())

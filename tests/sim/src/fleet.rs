@@ -28,6 +28,12 @@ pub fn release_key() -> SecretKey {
     key(2, 0)
 }
 
+/// Signs trust roots.
+#[must_use]
+pub fn root_key() -> SecretKey {
+    key(1, 0)
+}
+
 fn director_key() -> SecretKey {
     key(3, 0)
 }
@@ -80,7 +86,7 @@ pub fn service(name: &ServiceName) -> ServiceId {
 #[must_use]
 pub fn root() -> Root {
     let roles = BTreeMap::from([
-        (RoleName::Root, Role::single(key(1, 0).public())),
+        (RoleName::Root, Role::single(root_key().public())),
         (RoleName::Release, Role::single(release_key().public())),
         (RoleName::Director, Role::single(director_key().public())),
     ]);
@@ -90,5 +96,5 @@ pub fn root() -> Root {
 /// The coordinator.
 #[must_use]
 pub fn director() -> Director {
-    Director { fleet: fleet(), root: root(), key: director_key() }
+    Director { fleet: fleet(), root: root(), chain: Default::default(), key: director_key() }
 }

@@ -1,9 +1,9 @@
 //! Seeded fleets of the real planners: what a fleet does when everything goes wrong, thousands of times, in virtual time.
 //!
 //! Real here: `coordinator::state::State` and the manifests it signs, acceptance with its signatures, the ledger's rules,
-//! the agent's inbox, memory, probe windows, routes and reports, `planner::node` and `planner::fleet`, the sessions' outbox
-//! and backoff. Fakes: the engine, the broker's network, a model of the proxy, and a stepping loop after the agent's own
-//! event loop ([`board::process`]), which needs a runtime and sockets. Nothing here decides.
+//! the agent's event loop with its inbox, memory, probe windows, routes and reports, `planner::node` and `planner::fleet`, the
+//! sessions' outbox and backoff. Fakes: the engine, the broker's network, a model of the proxy, and the shell around the
+//! agent's loop ([`board::process`]). Nothing here decides.
 //!
 //! ```text
 //! seed -> scenario -> acts (people, faults) -> world: boards <-> broker <-> coordinator, safety after each act
@@ -31,8 +31,13 @@ use world::World;
 
 /// Once nothing goes wrong any more, a fleet comes to rest within this time, or says what it waits for.
 const LONGEST_REST_MS: u64 = 20 * 60_000;
+/// A crash whose hint was lost is seen with the next full look at the engine, which comes within this time.
+const UNSEEN_MS: u64 = 20_000;
 /// Rest is looked for this often.
 const LOOK_MS: u64 = 5_000;
+/// What is not as it should be is looked at again so often: a step may be under way, and what a lost hint was about is seen
+/// with the agent's next full look, 15 seconds later at most.
+const MORE_LOOKS: u32 = 4;
 /// Lines that a failure shows.
 const SHOWN_LINES: usize = 60;
 
@@ -132,11 +137,18 @@ fn story(seed: u64, trace: &Trace) -> Result<(), String> {
 /// Names what does not hold.
 pub fn come_to_rest(world: &mut World) -> Result<(), String> {
     let until_ms = world.now_ms + LONGEST_REST_MS;
+    world.run(UNSEEN_MS)?;
     while world.now_ms < until_ms {
         world.run(LOOK_MS)?;
         if rest::is_at_rest(world) {
             break;
         }
+    }
+    for _ in 0..MORE_LOOKS {
+        if rest::check(world).is_ok() {
+            return Ok(());
+        }
+        world.run(LOOK_MS)?;
     }
     rest::check(world).inspect_err(|_| {
         for line in rest::told(world) {

@@ -1,6 +1,6 @@
 //! Runs seeds: `PITH_SEEDS` of them from `PITH_FIRST_SEED` on, or `PITH_SEED` alone with everything that happens.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         None => first + index - kept.len() as u64,
     };
     let total = seeds + kept.len() as u64;
+    let progress = Progress { begun, shown: AtomicU64::new(0) };
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
                         failed.fetch_add(1, Ordering::Relaxed);
                         say(&format!("{failure}\n"));
                     }
+                    progress.show(index + 1, total);
                 }
             });
         }
@@ -65,6 +67,30 @@ fn main() -> ExitCode {
     let rate = done as f64 / seconds;
     say(&format!("{done} seeds, {failed} failed, {rate:.0} a second on {threads} threads"));
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// How far it is, on standard error: for a person often, for a log every minute.
+struct Progress {
+    begun: Instant,
+    /// Seconds after the beginning at which it was shown last.
+    shown: AtomicU64,
+}
+
+impl Progress {
+    fn show(&self, done: u64, total: u64) {
+        let mut stderr = std::io::stderr().lock();
+        let is_terminal = stderr.is_terminal();
+        let pause = if is_terminal { 1 } else { 60 };
+        let (seconds, shown) = (self.begun.elapsed().as_secs(), self.shown.load(Ordering::Relaxed));
+        if seconds < shown + pause {
+            return;
+        }
+        self.shown.store(seconds, Ordering::Relaxed);
+        let left_min = (total - done) as f64 / done as f64 * seconds as f64 / 60.0;
+        let end = if is_terminal { "\r" } else { "\n" };
+        // Nobody looks: nothing is lost.
+        let _ = write!(stderr, "{done} of {total} seeds, {left_min:.0} min left {end}");
+    }
 }
 
 fn started() -> Instant {

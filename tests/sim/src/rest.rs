@@ -38,7 +38,7 @@ fn is_board_at_rest(world: &World, board: &Board) -> bool {
     };
     board.is_idle()
         && intent.is_none_or(|intent| intent.generation == seen)
-        && process.verdicts.values().all(settled)
+        && process.agent.verdicts().values().all(settled)
 }
 
 /// Looks at a fleet that had time enough.
@@ -65,13 +65,15 @@ fn check_board(world: &World, board: &Board) -> Result<(), String> {
     if intent.is_some_and(|intent| intent.generation != seen) {
         return Err(format!("{name} has seen {seen}, its newest manifest is another"));
     }
-    for (service, verdict) in &process.verdicts {
+    for (service, verdict) in process.agent.verdicts() {
         let is_end = matches!(verdict.phase, Phase::Running | Phase::RolledBack);
-        if !is_end && verdict.waiting.is_none() {
+        let is_healing = matches!(verdict.decision, Decision::Do(_));
+        // What cannot stay ready is started again for ever, and may be looked at in the middle of it.
+        let is_started_again = is_healing && runs_bad(board, service);
+        if !is_end && verdict.waiting.is_none() && !is_started_again {
             let (phase, decision) = (verdict.phase, &verdict.decision);
             return Err(format!("{name}: {service} is {phase:?} without a reason: {decision:?}"));
         }
-        let is_healing = matches!(verdict.decision, Decision::Do(_));
         if is_end && !is_healing {
             check_containers(board, service)?;
         }
@@ -82,9 +84,9 @@ fn check_board(world: &World, board: &Board) -> Result<(), String> {
 /// What is complete runs as often as it should, and nothing else of the service does but what the planner keeps warm.
 fn check_containers(board: &Board, service: &ServiceName) -> Result<(), String> {
     let Some(process) = &board.process else { return Ok(()) };
-    let Some(history) = process.histories.get(service) else { return Ok(()) };
+    let Some(history) = process.agent.histories().get(service) else { return Ok(()) };
     let Some(running) = &history.running else { return Ok(()) };
-    let Some(assignment) = process.wanted.as_ref().and_then(|w| w.assignments.get(service)) else {
+    let Some(assignment) = process.agent.wanted().and_then(|w| w.assignments.get(service)) else {
         return Ok(());
     };
     let Some(known) = board.hardware.known(&running.release) else { return Ok(()) };
@@ -92,7 +94,7 @@ fn check_containers(board: &Board, service: &ServiceName) -> Result<(), String> 
         return Ok(());
     }
     let count = if known.spec.is_exclusive() { assignment.count.min(1) } else { assignment.count };
-    let facts = process.observed.services.get(service);
+    let facts = process.agent.observed().services.get(service);
     let instances = facts.map(|facts| facts.instances.as_slice()).unwrap_or_default();
     let up = |of: &Template| {
         let is_up = |i: &&planner::node::Instance| {
@@ -111,22 +113,21 @@ fn check_containers(board: &Board, service: &ServiceName) -> Result<(), String> 
 /// Every container belongs to what is wanted or remembered.
 fn check_explained(board: &Board) -> Result<(), String> {
     let Some(process) = &board.process else { return Ok(()) };
-    let Some(facts) = board.process.as_ref().map(|p| &p.observed) else { return Ok(()) };
+    let Some(facts) = board.process.as_ref().map(|p| p.agent.observed()) else { return Ok(()) };
     let mut explained: BTreeSet<Template> = BTreeSet::new();
     let environment = &board.hardware.identity.environment;
-    for assignment in process.wanted.iter().flat_map(|w| w.assignments.values()) {
-        explained.insert(Template::of(&assignment.release, environment, assignment.restarts));
+    for assignment in process.agent.wanted().into_iter().flat_map(|w| w.assignments.values()) {
+        explained.insert(assignment.template(environment));
         if let Some(candidate) = &assignment.candidate {
-            explained.insert(Template::of(&candidate.release, environment, candidate.restarts));
+            explained.insert(candidate.template(environment));
         }
     }
-    for history in process.histories.values() {
-        let kept = history.running.iter().chain(&history.last_good);
-        explained.extend(kept.map(|kept| kept.template.clone()));
+    for history in process.agent.histories().values() {
+        explained.extend(history.kept().map(|kept| kept.template.clone()));
     }
     // What is being replaced still stands, by its old template.
     let is_over = |service: &&ServiceName| {
-        let verdict = process.verdicts.get(*service);
+        let verdict = process.agent.verdicts().get(*service);
         let is_frozen = verdict.is_some_and(|v| v.phase == Phase::Failed);
         let is_still = |v: &Verdict| matches!(v.decision, Decision::Settled | Decision::GaveUp(_));
         !is_frozen && verdict.is_none_or(is_still)
@@ -145,11 +146,11 @@ fn check_explained(board: &Board) -> Result<(), String> {
 /// The images of what runs and of what to go back to are there.
 fn check_images(board: &Board) -> Result<(), String> {
     let Some(process) = &board.process else { return Ok(()) };
-    for (service, history) in &process.histories {
+    for (service, history) in process.agent.histories() {
         let kept = history.running.iter().filter(|_| history.completed).chain(&history.last_good);
         for kept in kept {
             let Some(known) = board.hardware.known(&kept.release) else { continue };
-            let state = process.observed.images.get(&known.image.pin);
+            let state = process.agent.observed().images.get(&known.image.pin);
             if !matches!(state, Some(planner::node::ImageState::Present)) {
                 let (name, image) = (&board.hardware.name, &known.image.reference);
                 return Err(format!("{name}: {service} may need {image}, which is {state:?}"));
@@ -167,8 +168,8 @@ fn check_rollout(world: &World, id: &ServiceId, newest: &Revision) -> Result<(),
     match state {
         RolloutState::Succeeded => {
             let allowed = |board: &Board| {
-                let given_up = board.process.as_ref().and_then(|p| p.histories.get(name));
-                given_up.is_some_and(|h| h.given_up.is_some())
+                let given_up = board.process.as_ref().and_then(|p| p.agent.histories().get(name));
+                given_up.is_some_and(|h| !h.failures.is_empty())
             };
             check_nodes(world, id, newest, allowed)
         }
@@ -209,11 +210,12 @@ fn check_nodes(
     revision: &Revision,
     may_differ: impl Fn(&Board) -> bool,
 ) -> Result<(), String> {
-    let template = Template::of(&revision.release, &fleet::environment(), revision.restarts);
+    let Revision { release, restarts, secrets, .. } = revision;
+    let template = Template::with_secrets(release, &fleet::environment(), *restarts, secrets);
     for board in &world.boards {
         let node = fleet::name(board.hardware.number);
         let Some(process) = &board.process else { continue };
-        let history = process.histories.get(&id.name);
+        let history = process.agent.histories().get(&id.name);
         let runs = history.and_then(|h| h.running.as_ref());
         let is_placed = revision.placement.contains_key(&node);
         let is_right = match runs {
@@ -234,24 +236,25 @@ fn check_nodes(
 
 /// Whether any node runs a release of the service that cannot stay ready.
 fn runs_something_bad(world: &World, service: &ServiceName) -> bool {
-    world.boards.iter().any(|board| {
-        let history = board.process.as_ref().and_then(|p| p.histories.get(service));
-        let running = history.and_then(|h| h.running.as_ref());
-        let known = running.and_then(|kept| board.hardware.known(&kept.release));
-        known.is_some_and(|of_it| !of_it.application.on(board.hardware.number).is_lasting())
-    })
+    world.boards.iter().any(|board| runs_bad(board, service))
+}
+
+fn runs_bad(board: &Board, service: &ServiceName) -> bool {
+    let history = board.process.as_ref().and_then(|p| p.agent.histories().get(service));
+    let running = history.and_then(|h| h.running.as_ref());
+    let known = running.and_then(|kept| board.hardware.known(&kept.release));
+    known.is_some_and(|of_it| !of_it.application.on(board.hardware.number).is_lasting())
 }
 
 /// A node that found the wanted template bad says so, and runs the best it knows, which may be nothing.
 fn has_given_up(history: Option<&planner::node::History>, template: &Template) -> bool {
-    let newest = history.and_then(|history| history.given_up.as_ref()).map(|g| &g.template);
-    let before = history.into_iter().flat_map(|history| &history.given_up_before);
-    newest.into_iter().chain(before.map(|(template, _)| template)).any(|failed| failed == template)
+    let mut failures = history.into_iter().flat_map(|history| &history.failures);
+    failures.any(|failure| failure.template == *template)
 }
 
 fn is_running_without_word(board: &Board, service: &ServiceName, is_placed: bool) -> bool {
     let Some(process) = board.process.as_ref().filter(|_| !is_placed) else { return false };
-    let facts = process.observed.services.get(service);
+    let facts = process.agent.observed().services.get(service);
     facts.is_some_and(|facts| !facts.instances.is_empty())
 }
 
@@ -265,7 +268,7 @@ pub fn told(world: &mut World) -> Vec<String> {
             let is_up = matches!(container.state, ContainerState::Running { .. });
             lines.push(format!("{} up: {is_up}", container.name));
         }
-        for (service, verdict) in board.process.iter().flat_map(|p| &p.verdicts) {
+        for (service, verdict) in board.process.iter().flat_map(|p| p.agent.verdicts()) {
             let why = verdict.waiting.as_ref().map_or("", |w| w.message.as_str());
             let name = &board.hardware.name;
             lines.push(format!(

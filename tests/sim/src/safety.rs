@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agent::engine::{Container, ContainerState};
 use agent::routes::parse_route_id;
+use planner::node::Wanted;
 use protocol::id::{ReleaseId, ServiceName};
 use protocol::manifest::Version;
 use protocol::spec::{ServiceSpec, Strategy};
-use proxy::Route;
+use proxy::{Backend, Route, Split};
 
-use crate::board::hardware::Hardware;
+use crate::board::hardware::{Hardware, TABLE_MS};
 use crate::board::proxy::takes;
 use crate::board::{Board, process::Process};
 
@@ -22,12 +23,23 @@ pub struct Safety {
     seen: Version,
     /// Containers that served, by route.
     served: BTreeMap<String, BTreeSet<String>>,
+    /// Until when a table may be set that was asked for while nothing of the service was wanted.
+    unwanted_until_ms: BTreeMap<ServiceName, u64>,
     /// Since when a candidate gets requests that it must not get.
     astray_since_ms: Option<u64>,
     looked_at: Option<(u64, usize)>,
 }
 
 impl Safety {
+    /// Notes what nothing is wanted of now; to be said whenever the agent may have changed its mind.
+    pub fn note(&mut self, hardware: &Hardware, process: &Process) {
+        let Some(wanted) = process.agent.wanted() else { return };
+        let histories = process.agent.histories().keys();
+        for service in histories.filter(|service| !is_wanted(wanted, service)) {
+            self.unwanted_until_ms.insert(service.clone(), hardware.now_ms + TABLE_MS);
+        }
+    }
+
     /// The proxy lost its table with everything else.
     pub fn rebooted(&mut self) {
         self.served.clear();
@@ -64,11 +76,17 @@ pub fn check(board: &mut Board) -> Result<(), String> {
         check_route(hardware, safety, process, route)?;
     }
     let served = |route: &Route| {
-        let serving = route.backends.iter().filter(|b| takes(b)).map(|b| b.id.clone());
+        let serving = route.backends.iter().filter(|b| serves(route, b)).map(|b| b.id.clone());
         (route.id.clone(), serving.collect())
     };
     safety.served = hardware.proxy.table().routes.iter().map(served).collect();
     Ok(())
+}
+
+/// Whether requests may come to a backend: a candidate at share 0 gets none, also where it is alone.
+fn serves(route: &Route, backend: &Backend) -> bool {
+    let is_kept_out = |split: &Split| split.share == 0 && split.release == backend.release;
+    takes(backend) && !route.split.as_ref().is_some_and(is_kept_out)
 }
 
 /// Nothing runs that was not in a verified manifest, and no volume has two writers.
@@ -112,7 +130,12 @@ fn check_route(
         return Ok(());
     }
     check_share(hardware, safety, process, &service, route)?;
-    if route.backends.iter().any(takes) || may_be_empty(hardware, process, &service) {
+    let is_on_its_way =
+        safety.unwanted_until_ms.get(&service).is_some_and(|u| hardware.now_ms <= *u);
+    if route.backends.iter().any(|b| serves(route, b))
+        || is_on_its_way
+        || may_be_empty(hardware, process, &service)
+    {
         return Ok(());
     }
     let healthy = safety.served.get(&route.id).into_iter().flatten().find(|container| {
@@ -127,13 +150,21 @@ fn check_route(
     }
 }
 
-/// Recreate, stop-first and exclusive services hold requests; what is removed or scaled to nothing has no clients.
+fn is_wanted(wanted: &Wanted, service: &ServiceName) -> bool {
+    wanted.assignments.get(service).is_some_and(|assignment| assignment.count > 0)
+}
+
+/// Recreate, stop-first and exclusive services hold requests; what is removed or scaled to nothing has no clients; and the
+/// way back of what failed with nothing before it is to nothing, also where some of its instances were ready.
 fn may_be_empty(hardware: &Hardware, process: &Process, service: &ServiceName) -> bool {
-    let assignment = process.wanted.as_ref().and_then(|w| w.assignments.get(service));
+    let assignment = process.agent.wanted().and_then(|w| w.assignments.get(service));
     let Some(assignment) = assignment.filter(|assignment| assignment.count > 0) else {
         return true;
     };
-    let Some(history) = process.histories.get(service) else { return true };
+    let Some(history) = process.agent.histories().get(service) else { return true };
+    if history.running.is_none() && !history.failures.is_empty() {
+        return true;
+    }
     let running = history.running.as_ref().map(|kept| &kept.release);
     let specs = running.into_iter().chain([&assignment.release]);
     let stops = |spec: &ServiceSpec| {
@@ -156,9 +187,9 @@ fn check_share(
     service: &ServiceName,
     route: &Route,
 ) -> Result<(), String> {
-    let assignment = process.wanted.as_ref().and_then(|w| w.assignments.get(service));
+    let assignment = process.agent.wanted().and_then(|w| w.assignments.get(service));
     let candidate = assignment.and_then(|a| a.candidate.as_ref()).filter(|c| c.share == 0);
-    let running = process.histories.get(service).and_then(|h| h.running.as_ref());
+    let running = process.agent.histories().get(service).and_then(|h| h.running.as_ref());
     let is_main = |release: &ReleaseId| {
         assignment.is_some_and(|a| a.release == *release)
             || running.is_some_and(|kept| kept.release == *release)

@@ -20,6 +20,12 @@ impl Trace {
         Self { lines: Some(Rc::default()) }
     }
 
+    /// Whether somebody looks.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.lines.is_some()
+    }
+
     /// Notes an act; `text` is made only where somebody looks.
     pub fn note(&self, at_ms: u64, who: &str, text: impl FnOnce() -> String) {
         let Some(lines) = &self.lines else { return };

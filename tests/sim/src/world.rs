@@ -97,8 +97,18 @@ impl World {
             counter: 0,
             tick_at_ms: now_ms,
         };
+        world.admit_boards();
         world.connect_control();
         world
+    }
+
+    /// By their ids, as an operator would without a port to join at.
+    fn admit_boards(&mut self) {
+        for index in 0..self.boards.len() {
+            let node = self.boards[index].hardware.identity.node.clone();
+            let admitted = self.ask(|state, at| state.admit(&node, at));
+            assert!(matches!(admitted, Ok(Some(Ok(())))), "a new fleet takes its boards");
+        }
     }
 
     /// Lets time pass.
@@ -266,7 +276,9 @@ impl World {
                     Event::Up => Incoming::Up,
                     Event::Down { .. } | Event::Refused { .. } => Incoming::Down,
                     Event::Message { topic, payload, .. } => match topic.subject {
+                        Subject::Down(Down::Root) => Incoming::Root(payload.to_vec()),
                         Subject::Down(Down::Manifest) => Incoming::Manifest(payload.to_vec()),
+                        Subject::Down(Down::Time) => Incoming::Time(payload.to_vec()),
                         Subject::Up(_) => return Ok(()),
                     },
                 };

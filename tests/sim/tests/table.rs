@@ -90,7 +90,7 @@ fn ends(spec: &ServiceSpec, nature: Nature) -> Result<String, String> {
     let id = fleet::service(&spec.name);
     let newest = world.control.store.newest(&id).expect("it was deployed");
     let runs = world.boards.iter().map(|board| {
-        let history = board.process.as_ref().and_then(|p| p.histories.get(&spec.name));
+        let history = board.process.as_ref().and_then(|p| p.agent.histories().get(&spec.name));
         let running = history.and_then(|h| h.running.as_ref());
         running.map_or_else(|| "-".to_owned(), |kept| kept.revision.to_string())
     });

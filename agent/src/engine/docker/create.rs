@@ -11,7 +11,7 @@ use bollard::models::{
 use bollard::query_parameters as query;
 use protocol::spec::Resources;
 
-use super::{CHANGE_DEADLINE_MS, Host, QUERY_DEADLINE_MS, observe, within};
+use super::{CHANGE_DEADLINE_MS, Host, QUERY_DEADLINE_MS, access, observe, within};
 use crate::engine::container::{ContainerSpec, Mount};
 use crate::engine::error::EngineError;
 
@@ -100,7 +100,7 @@ fn body(host: &Host, spec: &ContainerSpec) -> ContainerCreateBody {
             ..Default::default()
         }),
         host_config: Some(host_config(host, spec)),
-        networking_config: Some(networking(spec)),
+        networking_config: (!spec.access.host().network).then(|| networking(spec)),
         ..Default::default()
     }
 }
@@ -128,7 +128,7 @@ fn host_config(host: &Host, spec: &ContainerSpec) -> HostConfig {
         (path.clone(), size.map(|bytes| format!("size={}", bytes.0)).unwrap_or_default())
     };
     let limits = limits(host, &spec.resources);
-    HostConfig {
+    let plain = HostConfig {
         network_mode: Some(spec.network()),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -146,14 +146,15 @@ fn host_config(host: &Host, spec: &ContainerSpec) -> HostConfig {
         ulimits: Some(process.ulimits.iter().map(ulimit).collect()),
         oom_score_adj: Some(OOM_SCORE_ADJUSTMENT),
         ..limits
-    }
+    };
+    access::give(&spec.access, plain)
 }
 
 fn mounts(spec: &ContainerSpec) -> Vec<bollard::models::Mount> {
     let hosts = bollard::models::Mount {
         typ: Some(MountType::BIND),
         source: Some(spec.hosts_file.display().to_string()),
-        target: Some("/etc/hosts".to_owned()),
+        target: Some(access::HOSTS_TARGET.to_owned()),
         read_only: Some(true),
         ..Default::default()
     };
@@ -164,7 +165,15 @@ fn mounts(spec: &ContainerSpec) -> Vec<bollard::models::Mount> {
         read_only: Some(mount.read_only),
         ..Default::default()
     };
-    std::iter::once(hosts).chain(spec.mounts.iter().map(volume)).collect()
+    let secret = |(source, target): &(std::path::PathBuf, String)| bollard::models::Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.display().to_string()),
+        target: Some(target.clone()),
+        read_only: Some(true),
+        ..Default::default()
+    };
+    let volumes = spec.mounts.iter().map(volume).chain(spec.secrets.iter().map(secret));
+    std::iter::once(hosts).chain(volumes).chain(access::mounts(&spec.access)).collect()
 }
 
 /// What was asked for is a weight under pressure, what is allowed is a bound. A memory limit holds without swap, as in

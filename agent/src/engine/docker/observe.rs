@@ -114,7 +114,8 @@ pub(super) async fn image(
     if !is_pinned(&image.pin, &id, seen.repo_digests.as_deref().unwrap_or_default()) {
         return Ok(None);
     }
-    let check = seen.config.and_then(|config| config.healthcheck).and_then(|check| check.test);
+    let config = seen.config.unwrap_or_default();
+    let check = config.healthcheck.and_then(|check| check.test);
     let healthcheck = check.is_some_and(|test| test.first().is_some_and(|kind| kind != "NONE"));
     Ok(Some(ImageFacts {
         id,
@@ -122,6 +123,7 @@ pub(super) async fn image(
         os: seen.os.unwrap_or_default(),
         healthcheck,
         size_bytes: seen.size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+        user: config.user.unwrap_or_default(),
     }))
 }
 

@@ -1,8 +1,10 @@
 //! What the fake does when it is called: keeps what Docker keeps, refuses what Docker refuses.
 
+use protocol::id::ServiceName;
 use protocol::release::Image;
+use protocol::spec::HostAccess;
 
-use super::{ARCHITECTURE, Call, FakeDocker, KILLED_CODE, Kept, Life, PullOutcome};
+use super::{ARCHITECTURE, Call, Daemon, FakeDocker, KILLED_CODE, Kept, Life, PullOutcome};
 use crate::engine::container::{Container, ContainerSpec, ContainerState};
 use crate::engine::error::{EngineError, PullError};
 use crate::engine::identity::Ours;
@@ -63,7 +65,7 @@ impl FakeDocker {
             name: kept.spec.name(),
             identity: kept.spec.identity.clone(),
             state,
-            address: Some(kept.spec.address),
+            address: (!kept.spec.access.host().network).then_some(kept.spec.address),
             run,
         }
     }
@@ -101,6 +103,18 @@ impl FakeDocker {
         self.note("create", &id);
         self.tell(&id, Action::Create);
         Ok(id)
+    }
+
+    /// See [`super::super::Engine::access`].
+    ///
+    /// # Errors
+    /// When the daemon is away.
+    pub fn access(&self, id: &str) -> Result<Option<(ServiceName, HostAccess)>, EngineError> {
+        if self.daemon == Daemon::Away {
+            return Err(EngineError::Unavailable("the daemon is away".to_owned()));
+        }
+        let kept = self.containers.get(id).map(|kept| &kept.spec);
+        Ok(kept.map(|spec| (spec.identity.service.clone(), spec.access.host().clone())))
     }
 
     /// See [`super::super::Engine::start`]; returns when it will run.
@@ -208,6 +222,7 @@ impl FakeDocker {
             os: "linux".to_owned(),
             healthcheck: false,
             size_bytes: 0,
+            user: String::new(),
         };
         self.images.insert(reference, facts);
     }

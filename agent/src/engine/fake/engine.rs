@@ -3,7 +3,9 @@
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 
+use protocol::id::ServiceName;
 use protocol::release::Image;
+use protocol::spec::HostAccess;
 use tokio::sync::{Notify, mpsc};
 
 use super::{Call, FakeDocker, PullOutcome};
@@ -77,6 +79,10 @@ impl Engine for FakeEngine {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
         self.with(|docker| docker.create(spec))
+    }
+
+    async fn access(&self, id: &str) -> Result<Option<(ServiceName, HostAccess)>, EngineError> {
+        self.with(|docker| docker.access(id))
     }
 
     async fn start(&self, id: &str) -> Result<(), EngineError> {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::super::*;
 use crate::engine::fake::{Behaviour, FakeEngine};
 use crate::engine::{Container, ContainerState, Ours};
+use crate::policy::PolicyFile;
+use crate::secrets::SecretFiles;
 use crate::testing::{self, ManifestBuilder};
 use protocol::envelope::Envelope;
 use protocol::keys::Role;
@@ -20,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A node whose outside is in the test's hands.
 pub(super) struct Board {
     dir: tempfile::TempDir,
+    memory: tempfile::TempDir,
     pub(super) engine: FakeEngine,
     broker: Option<mpsc::Sender<Incoming>>,
     said: Option<mpsc::Receiver<Outgoing>>,
@@ -53,6 +56,7 @@ impl Board {
         }
         let mut board = Self {
             dir,
+            memory: tempfile::tempdir_in("/dev/shm").unwrap(),
             engine,
             broker: None,
             said: None,
@@ -67,6 +71,11 @@ impl Board {
 
     pub(super) fn state_dir(&self) -> PathBuf {
         self.dir.path().join("state")
+    }
+
+    /// In memory, as on a board.
+    pub(super) fn secrets_dir(&self) -> PathBuf {
+        self.memory.path().join("secrets")
     }
 
     pub(super) fn hosts_file(&self) -> PathBuf {
@@ -101,6 +110,10 @@ impl Board {
         tokio::time::timeout(PATIENCE, wait).await.expect(what);
     }
 
+    pub(super) fn policy_file(&self) -> std::path::PathBuf {
+        self.dir.path().join("policy.toml")
+    }
+
     /// Starts an agent; the broker says that it is up.
     pub(super) async fn start_agent(&mut self) {
         let node = testing::identity();
@@ -114,6 +127,8 @@ impl Board {
                 environment: node.environment.clone(),
                 hosts_file: self.hosts_file(),
                 pool: "10.215.0.0/16".parse().unwrap(),
+                policy: PolicyFile::of_user(self.policy_file(), testing::uid()),
+                secrets: SecretFiles::at(self.secrets_dir(), vault()),
             },
             node,
             key: testing::node_key(),
@@ -127,8 +142,13 @@ impl Board {
                 listen: vec!["127.0.0.1".parse().unwrap()],
                 address: "127.0.0.1".parse().ok(),
                 broker: None,
-                fleet_port: self.fleet_port,
+                between: crate::routes::Between {
+                    port: self.fleet_port,
+                    certificates: None,
+                    floor: mqtt::VerifyAt::default(),
+                },
                 remove_images: true,
+                vault: vault(),
             },
             outgoing,
             incoming,
@@ -169,6 +189,10 @@ impl Board {
 
     pub(super) async fn bytes(&self, bytes: Vec<u8>) {
         self.broker.as_ref().unwrap().send(Incoming::Manifest(bytes)).await.unwrap();
+    }
+
+    pub(super) async fn roots(&self, bytes: Vec<u8>) {
+        self.broker.as_ref().unwrap().send(Incoming::Root(bytes)).await.unwrap();
     }
 
     /// Reads what the node says until a report passes.
@@ -231,6 +255,10 @@ impl Board {
     pub(super) fn changes(&self) -> Vec<String> {
         self.engine.with(|docker| docker.changes().to_vec())
     }
+}
+
+fn vault() -> Vault {
+    Vault::new(testing::opening_key())
 }
 
 /// No ports and no probes: ready once it runs.

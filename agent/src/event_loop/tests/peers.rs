@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
 use super::board::{on_board, web};
-use protocol::peers::{Elsewhere, PeerPort, Peers};
+use protocol::id::NodeId;
+use protocol::peers::{Elsewhere, Peer, PeerPort, Peers};
 use protocol::report::Phase;
 use protocol::spec::PortProtocol;
 use protocol::units::Millis;
@@ -19,10 +20,12 @@ fn peers() -> Peers {
         hold: Millis::from_secs(30),
     };
     let nodes = ["other".parse().unwrap()].into();
+    let id: NodeId = "9".repeat(32).parse().unwrap();
+    let address: SocketAddr = "127.0.0.9:7484".parse().unwrap();
     Peers {
-        nodes: [("other".parse().unwrap(), "127.0.0.9:7484".parse().unwrap())].into(),
+        nodes: [("other".parse().unwrap(), Peer { id: id.clone(), address })].into(),
         services: [("world".parse().unwrap(), Elsewhere { nodes, ports: vec![port] })].into(),
-        callers: ["127.0.0.9".parse().unwrap()].into(),
+        callers: [(id, address.ip())].into(),
     }
 }
 

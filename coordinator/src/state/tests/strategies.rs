@@ -165,3 +165,21 @@ fn a_plan_says_what_happens_in_its_order_and_why() {
     );
     world.deploy("web", "v2").unwrap();
 }
+
+#[test]
+fn a_plan_names_the_nodes_that_pull_and_how_much() {
+    let mut world = settled();
+    world.joins_as("c", "c");
+    world.all_run();
+    let plan = world.plan("web", "v9").unwrap();
+    let pulls: Vec<_> =
+        plan.pulls.iter().map(|p| (p.node.as_str(), p.architecture.as_str(), p.bytes)).collect();
+    let mib7 = Some(7 << 20);
+    let everyone: Vec<_> = plan.nodes.iter().map(|n| (n.node.as_str(), "arm64", mib7)).collect();
+    assert_eq!(pulls, everyone);
+    world.deploy_as("v9", "batch = 1").unwrap();
+    world.runs("a");
+    let plan = world.plan("web", "v9").unwrap();
+    assert!(plan.pulls.iter().all(|pull| pull.node.as_str() != "a"), "{:?}", plan.pulls);
+    assert!(plan.pulls.len() + 1 >= everyone.len(), "{:?}", plan.pulls);
+}

@@ -1,22 +1,25 @@
 //! A fleet of fake nodes that sign what they say, around a real [`State`].
 
+mod made;
+mod older;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::FORMAT;
 use protocol::envelope::Envelope;
 use protocol::file::parse;
 use protocol::hello::{Capacity, Hello, Load, Presence};
-use protocol::id::{EnvironmentName, NodeId, ServiceId, Template};
+use protocol::id::{EnvironmentName, NodeId, ReleaseId, ServiceId, Template};
 use protocol::keys::{Role, RoleName, Root, SecretKey};
 use protocol::manifest::{Assignment, Manifest, Version};
+use protocol::policy::PolicyState;
 use protocol::reason::Reason;
-use protocol::release::{Image, Pin, Release};
-use protocol::report::{
-    CandidateReport, EngineState, Evidence, GivenUp, InstanceReport, InstanceState, Phase, Report,
-    ServiceReport,
-};
+use protocol::release::{Image, Release};
+use protocol::report::{EngineState, Evidence, GivenUp, Phase, Report};
 use protocol::spec::ServiceSpec;
 use protocol::topic::Up;
+
+use made::{image, parts, running};
 
 use super::super::records::{Change, Kept};
 use super::super::requests::{Accepted, Deploy, PlanRequest, Refused, Steer, Undo};
@@ -25,17 +28,23 @@ use super::super::{At, Director, State};
 use planner::Now;
 use planner::fleet::RolloutState;
 
-const FLEET: &str = "000000000000000000000000000000f1";
+pub(super) const FLEET: &str = "000000000000000000000000000000f1";
+pub(super) const NONCE: &str = "00112233445566778899aabbccddeeff";
 
 pub(super) struct World {
     pub(super) state: State,
     pub(super) at: At,
-    keys: BTreeMap<String, SecretKey>,
+    pub(super) keys: BTreeMap<String, SecretKey>,
     names: BTreeMap<String, String>,
     environments: BTreeMap<String, String>,
     /// Where a board's proxy serves others, once the test has said so.
     fleet_ports: BTreeMap<String, std::net::SocketAddr>,
+    boots: BTreeMap<String, String>,
+    /// What a board lets containers have of it.
+    policies: BTreeMap<String, PolicyState>,
     kept: Vec<Change>,
+    /// Answered in the last step.
+    pub(super) times: Vec<(NodeId, Vec<u8>)>,
     counter: u64,
     sequence: u64,
 }
@@ -44,7 +53,7 @@ pub(super) fn id(service: &str) -> ServiceId {
     ServiceId { environment: "default".parse().unwrap(), name: service.parse().unwrap() }
 }
 
-fn director() -> Director {
+pub(super) fn director() -> Director {
     let key = |seed: u8| SecretKey::from_seed([seed; 32]);
     let roles = BTreeMap::from([
         (RoleName::Root, Role::single(key(1).public())),
@@ -53,7 +62,7 @@ fn director() -> Director {
     ]);
     let fleet: protocol::id::FleetId = FLEET.parse().unwrap();
     let root = Root { format: FORMAT, fleet: fleet.clone(), version: 1, epoch: 1, roles };
-    Director { fleet, root, key: key(3) }
+    Director { fleet, root, chain: Default::default(), key: key(3) }
 }
 
 impl World {
@@ -66,7 +75,10 @@ impl World {
             names: BTreeMap::new(),
             environments: BTreeMap::new(),
             fleet_ports: BTreeMap::new(),
+            boots: BTreeMap::new(),
+            policies: BTreeMap::new(),
             kept: Vec::new(),
+            times: Vec::new(),
             counter: 0,
             sequence: 0,
         };
@@ -81,6 +93,8 @@ impl World {
         let seed = u8::try_from(self.keys.len()).unwrap() + 100;
         self.keys.insert(handle.to_owned(), SecretKey::from_seed([seed; 32]));
         self.names.insert(handle.to_owned(), name.to_owned());
+        let node = self.node_id(handle);
+        self.state.admit(&node, self.at).unwrap();
         let _ = self.says_hello(handle);
     }
 
@@ -102,6 +116,7 @@ impl World {
     pub(super) fn settle(&mut self) -> BTreeSet<NodeId> {
         let effects = self.state.take_effects(self.at);
         self.kept.extend(effects.changes);
+        self.times = effects.times;
         effects.publish
     }
 
@@ -124,8 +139,8 @@ impl World {
             labels: BTreeMap::new(),
             formats: vec![1],
             agent_version: "0.1.0".to_owned(),
-            nonce: "n".to_owned(),
-            boot_id: "boot".to_owned(),
+            nonce: NONCE.to_owned(),
+            boot_id: self.boots.get(handle).map_or("boot", String::as_str).to_owned(),
             seen: Version::default(),
             capacity: Capacity {
                 architecture: "arm64".to_owned(),
@@ -134,6 +149,10 @@ impl World {
             },
             address: fleet_port.map_or("127.0.0.1".to_owned(), |at| at.ip().to_string()),
             fleet_port: fleet_port.map(std::net::SocketAddr::port),
+            policy: self.policies.get(handle).cloned(),
+            root_version: None,
+            seal_key: Some(key.public().seal_key()),
+            seen_sha256: None,
         };
         Envelope::sign(&hello, &[key]).to_bytes()
     }
@@ -141,6 +160,20 @@ impl World {
     /// The board says that other nodes reach it at this address and port from now on.
     pub(super) fn is_reached_at(&mut self, handle: &str, address: &str) {
         self.fleet_ports.insert(handle.to_owned(), address.parse().unwrap());
+        let _ = self.says_hello(handle);
+    }
+
+    /// A board speaks from this boot; a copy of it from another.
+    pub(super) fn says_hello_from(&mut self, handle: &str, boot: &str) {
+        self.boots.insert(handle.to_owned(), boot.to_owned());
+        let _ = self.says_hello(handle);
+    }
+
+    /// The board's own policy is this from now on, and it says so.
+    pub(super) fn has_policy(&mut self, handle: &str, text: &str) {
+        let policy = protocol::file::parse_policy("policy.toml", text).unwrap();
+        let state = PolicyState { policy, ..PolicyState::default() };
+        self.policies.insert(handle.to_owned(), state);
         let _ = self.says_hello(handle);
     }
 
@@ -154,8 +187,9 @@ impl World {
         let _ = self.load(handle, seen);
     }
 
-    pub(super) fn has_seen(&mut self, handle: &str, generation: u64) {
-        let _ = self.load(handle, Version { epoch: 1, generation });
+    /// Unsigned, as a load says it.
+    pub(super) fn has_seen(&mut self, handle: &str, generation: u64) -> BTreeSet<NodeId> {
+        self.load(handle, Version { epoch: 1, generation })
     }
 
     fn load(&mut self, handle: &str, seen: Version) -> BTreeSet<NodeId> {
@@ -218,8 +252,16 @@ impl World {
                 evidence: Some(Evidence { probe: Some("503".to_owned()), ..Evidence::default() }),
             });
         }
-        let bytes = Envelope::sign(&report, &[&self.keys[handle]]).to_bytes();
-        self.hear(handle, Up::Report, &bytes);
+        self.says_report(handle, &report);
+    }
+
+    /// The node went back by itself and runs this release, whatever it is told.
+    pub(super) fn stays_behind(&mut self, handle: &str, release: &ReleaseId) {
+        let mut report = self.report(handle, Phase::RolledBack);
+        for of_it in &mut report.services {
+            of_it.instances.iter_mut().for_each(|i| i.release = release.clone());
+        }
+        self.says_report(handle, &report);
     }
 
     /// The node has refused a manifest and holds none.
@@ -228,8 +270,7 @@ impl World {
         report.seen = Version::default();
         report.services.clear();
         report.refused.insert(code.to_owned(), 1);
-        let bytes = Envelope::sign(&report, &[&self.keys[handle]]).to_bytes();
-        self.hear(handle, Up::Report, &bytes);
+        self.says_report(handle, &report);
     }
 
     pub(super) fn report_bytes(&mut self, handle: &str, phase: Phase) -> Vec<u8> {
@@ -243,7 +284,12 @@ impl World {
         Envelope::sign(&report, &[&self.keys[handle]]).to_bytes()
     }
 
-    fn report(&mut self, handle: &str, phase: Phase) -> Report {
+    pub(super) fn says_report(&mut self, handle: &str, report: &Report) {
+        let bytes = Envelope::sign(report, &[&self.keys[handle]]).to_bytes();
+        self.hear(handle, Up::Report, &bytes);
+    }
+
+    pub(super) fn report(&mut self, handle: &str, phase: Phase) -> Report {
         self.sequence += 1;
         let services = match self.state.manifest(&self.node_id(handle)) {
             Some(_) => self.manifest(handle).services,
@@ -260,12 +306,13 @@ impl World {
             services: services.iter().map(|assignment| running(assignment, phase)).collect(),
             refused: BTreeMap::new(),
             engine: EngineState::Ready,
+            alarms: Vec::new(),
         }
     }
 
     /// Manifests arrive at once here.
     fn seen(&self, handle: &str) -> Version {
-        Version { epoch: 1, generation: self.generation(handle) }
+        self.state.nodes[&self.node_id(handle)].intent.version()
     }
 
     pub(super) fn generation(&self, handle: &str) -> u64 {
@@ -305,6 +352,10 @@ impl World {
         self.sign_by(service, version, 9)
     }
 
+    pub(super) fn sign_with(&mut self, service: &str, version: &str, seed: u8) -> Envelope {
+        self.sign_by(service, version, seed)
+    }
+
     /// A deploy whose file says this under `[rollout]`.
     pub(super) fn deploy_as(&mut self, version: &str, rollout: &str) -> Result<Accepted, Refused> {
         let (image, mut spec) = parts("web", version);
@@ -321,7 +372,8 @@ impl World {
         spec.rollout = parse("test.toml", &text).unwrap().spec.rollout;
         let (environment, environments) = ("default".parse().unwrap(), BTreeMap::new());
         let spec = Box::new(spec);
-        let request = PlanRequest { environment, image, spec, environments };
+        let request =
+            PlanRequest { environment, image, spec, environments, sizes: BTreeMap::new() };
         self.state.plan(&request, self.at).unwrap()
     }
 
@@ -352,10 +404,25 @@ impl World {
 
     /// Deploys what a service file says, with its image under this version.
     pub(super) fn deploy_file(&mut self, text: &str, version: &str) {
+        self.try_file(text, version).unwrap();
+    }
+
+    /// The same, where it may be refused.
+    pub(super) fn try_file(&mut self, text: &str, version: &str) -> Result<Accepted, Refused> {
         let spec = parse("test.toml", text).unwrap().spec;
         let image = image(spec.name.as_str(), version);
         let envelope = self.sign_parts((image, spec), 2);
-        self.deploy_envelope(envelope).unwrap();
+        self.deploy_envelope(envelope)
+    }
+
+    /// The plan of what a service file says.
+    pub(super) fn plan_file(&self, text: &str, version: &str) -> Result<PlanShown, Refused> {
+        let spec = Box::new(parse("test.toml", text).unwrap().spec);
+        let image = image(spec.name.as_str(), version);
+        let (environment, environments) = ("default".parse().unwrap(), BTreeMap::new());
+        let request =
+            PlanRequest { environment, image, spec, environments, sizes: BTreeMap::new() };
+        self.state.plan(&request, self.at)
     }
 
     pub(super) fn deploy_envelope(&mut self, release: Envelope) -> Result<Accepted, Refused> {
@@ -379,8 +446,9 @@ impl World {
         let (image, spec) = parts(service, version);
         let environment = "default".parse().unwrap();
         let environments = BTreeMap::new();
-        let spec = Box::new(spec);
-        self.state.plan(&PlanRequest { environment, image, spec, environments }, self.at)
+        let (spec, sizes) = (Box::new(spec), [("arm64".to_owned(), 7 << 20)].into());
+        let request = PlanRequest { environment, image, spec, environments, sizes };
+        self.state.plan(&request, self.at)
     }
 
     pub(super) fn undo(&mut self, service: &str, to: Option<u64>) -> Result<Accepted, Refused> {
@@ -410,57 +478,22 @@ impl World {
 
     /// The coordinator starts again from what it stored; which manifests it publishes.
     pub(super) fn restart(&mut self) -> BTreeSet<NodeId> {
+        self.restart_as(director())
+    }
+
+    /// The same, under the trust root and key that lie in its folder then.
+    pub(super) fn restart_as(&mut self, director: Director) -> BTreeSet<NodeId> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.db");
         let kept = crate::store::write_and_read(&path, &self.kept).unwrap();
-        self.state = State::restore(director(), kept, self.at);
-        self.settle()
-    }
-}
-
-fn parts(service: &str, version: &str) -> (Image, ServiceSpec) {
-    let text = format!(
-        "name = \"{service}\"\nper_node = 1\n[[ports]]\nname = \"http\"\nlisten = 8080\ntarget = 80\n"
-    );
-    (image(service, version), parse("test.toml", &text).unwrap().spec)
-}
-
-fn image(service: &str, version: &str) -> Image {
-    let digest = protocol::id::sha256_hex(version.as_bytes());
-    let pin = Pin::Digest(format!("sha256:{digest}").parse().unwrap());
-    Image { reference: format!("r.io/{service}:{version}"), pin }
-}
-
-fn running(assignment: &Assignment, phase: Phase) -> ServiceReport {
-    let template = Template::of(&assignment.release, &"default".parse().unwrap(), 0);
-    let instance = |slot| InstanceReport {
-        name: format!("{}-{slot}", assignment.service),
-        slot,
-        release: assignment.release.clone(),
-        template: template.clone(),
-        state: InstanceState::Ready,
-        restarts: 0,
-    };
-    ServiceReport {
-        candidate: assignment.candidate.as_ref().map(|candidate| CandidateReport {
-            revision: candidate.revision,
-            attempt: candidate.attempt,
-            share: candidate.share,
-            phase,
-            detail: None,
-            desired: candidate.count,
-            ready: candidate.count,
-        }),
-        hook: None,
-        service: assignment.service.clone(),
-        revision: assignment.revision,
-        attempt: assignment.attempt,
-        phase,
-        detail: None,
-        desired: assignment.count,
-        updated: assignment.count,
-        ready: assignment.count,
-        instances: (0..assignment.count).map(instance).collect(),
-        given_up: None,
+        self.state = State::restore(director, kept, self.at);
+        let mut published = self.settle();
+        for handle in self.keys.keys().cloned().collect::<Vec<_>>() {
+            let node = self.state.nodes.get(&self.node_id(&handle));
+            if node.is_some_and(|node| node.record.online) {
+                published.extend(self.says_hello(&handle));
+            }
+        }
+        published
     }
 }

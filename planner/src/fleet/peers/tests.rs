@@ -6,7 +6,7 @@ use protocol::units::Millis;
 use super::*;
 
 static NOBODY: Peers =
-    Peers { nodes: BTreeMap::new(), services: BTreeMap::new(), callers: BTreeSet::new() };
+    Peers { nodes: BTreeMap::new(), services: BTreeMap::new(), callers: BTreeMap::new() };
 
 fn name(text: &str) -> ServiceName {
     text.parse().expect("a valid name")
@@ -27,6 +27,7 @@ fn node(number: u8, runs: &str, calls: &str) -> Neighbour<'static> {
     let words = |text: &str| text.split_whitespace().map(name).collect::<Vec<_>>();
     Neighbour {
         name: format!("n{number}").parse().expect("a valid name"),
+        id: format!("{number:032x}").parse().expect("a valid id"),
         fleet_port: Some(SocketAddr::from(([10, 0, 0, number], 7484))),
         runs: words(runs).into_iter().map(|service| (service, (1, vec![port(8080)]))).collect(),
         leaves: BTreeSet::new(),
@@ -50,11 +51,17 @@ fn check(nodes: &[Neighbour<'_>], of: u8, expected: &str) {
             format!("{service}: {} [{}]", nodes.join(" "), ports.join(" "))
         })
         .collect();
-    let callers: Vec<String> = peers.callers.iter().map(ToString::to_string).collect();
+    let callers: Vec<String> = peers.callers.values().map(ToString::to_string).collect();
     lines.push(format!("callers: {}", callers.join(" ")));
     assert_eq!(lines.join("; "), expected);
     let named: BTreeSet<&NodeName> = peers.services.values().flat_map(|e| &e.nodes).collect();
     assert!(named.into_iter().eq(peers.nodes.keys()), "a node is named without its address");
+    // Who comes from 10.0.0.<k> is node <k>.
+    let is_own = |(id, ip): (&NodeId, &IpAddr)| {
+        format!("10.0.0.{}", u32::from_str_radix(id.as_str(), 16).expect("a number"))
+            == ip.to_string()
+    };
+    assert!(peers.callers.iter().all(is_own), "{:?}", peers.callers);
 }
 
 #[test]

@@ -78,10 +78,7 @@ fn a_green_set_that_fails_is_given_up_and_the_blue_one_never_notices() {
     world.run(70_000);
     let verdict = world.verdict("web");
     assert_eq!((verdict.phase, verdict.candidate.unwrap().phase), (Phase::Running, Phase::Failed));
-    assert_eq!(
-        world.history[&name("web")].given_up.as_ref().unwrap().reason,
-        Reason::NotReadyInTime
-    );
+    assert_eq!(world.history[&name("web")].failures[0].reason, Reason::NotReadyInTime);
     assert!(world.instances("web").iter().all(|i| i.name.starts_with("v1")), "{:?}", world.told);
 }
 
@@ -130,7 +127,7 @@ fn a_canary_that_crashes_is_healed_and_given_up_only_before_it_was_ever_ready() 
     let mut world = settled(&web, 1);
     world.beside(&web, 2, App::Exits(0), 1, 1_000);
     world.run(10_000);
-    let given_up = world.history[&name("web")].given_up.clone().unwrap();
+    let given_up = world.history[&name("web")].failures[0].clone();
     assert_eq!(given_up.reason, Reason::CrashLoop);
     assert_eq!(world.phase("web"), Phase::Running);
 }
@@ -146,6 +143,27 @@ fn a_release_that_stands_still_after_its_failure_takes_a_candidate_all_the_same(
     world.beside(&web, 3, READY, 1, 0);
     world.run(2_000);
     assert_eq!(world.verdict("web").candidate.unwrap().phase, Phase::Running);
+}
+
+#[test]
+fn a_green_set_comes_up_where_the_release_before_it_failed_and_nothing_runs() {
+    let web = blue_green();
+    let mut world = World::new();
+    world.want(&web, 1, App::Exits(0), 2, 1);
+    world.run(10_000);
+    assert_eq!(world.verdict("web").decision, Decision::GaveUp(Reason::CrashLoop));
+    world.told.clear();
+    world.beside(&web, 2, READY, 2, 0);
+    world.run(2_000);
+    world.check_told(
+        "pull web:v2, create v2-0, start v2-0, create v2-1, start v2-1, route v2-0, route v2-1",
+    );
+    let verdict = world.verdict("web");
+    assert_eq!((verdict.phase, verdict.candidate.unwrap().phase), (Phase::Failed, Phase::Running));
+    world.want(&web, 2, READY, 2, 1);
+    world.run(2_000);
+    world.check_told("begin v2, complete");
+    assert_eq!(world.phase("web"), Phase::Running);
 }
 
 fn soaking() -> ServiceSpec {

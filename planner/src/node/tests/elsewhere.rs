@@ -1,6 +1,6 @@
 //! Services of other nodes, as they are seen from one: called by name, beside its own instances or instead of them.
 
-use protocol::peers::{Elsewhere, PeerPort, Peers};
+use protocol::peers::{Elsewhere, Peer, PeerPort, Peers};
 use protocol::report::Phase;
 use protocol::spec::PortProtocol;
 use protocol::units::Millis;
@@ -22,10 +22,13 @@ fn peers(ports: &[u16]) -> Peers {
         hold: Millis::from_secs(30),
     };
     let ports = ports.iter().map(port).collect();
+    let peer = |number: u8| {
+        let id = format!("{number:032x}").parse().expect("a node id");
+        let address = format!("10.0.0.{number}:7484").parse().expect("an address");
+        (node(&format!("n{number}")), Peer { id, address })
+    };
     Peers {
-        nodes: [("n2", "10.0.0.2:7484"), ("n3", "10.0.0.3:7484")]
-            .map(|(name, at)| (node(name), at.parse().expect("an address")))
-            .into(),
+        nodes: [peer(2), peer(3)].into(),
         services: [(name("web"), Elsewhere { nodes: [node("n2"), node("n3")].into(), ports })]
             .into(),
         callers: Default::default(),

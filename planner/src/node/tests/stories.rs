@@ -81,7 +81,7 @@ fn one_that_never_gets_ready_is_given_up_at_the_deadline_and_the_old_ones_stay()
          stop v2-0, remove v2-1, remove v2-0, complete",
     );
     assert_eq!(world.phase("web"), Phase::RolledBack);
-    let given_up = world.history[&name("web")].given_up.clone().unwrap();
+    let given_up = world.history[&name("web")].failures[0].clone();
     assert_eq!(given_up.message, "not ready within 1m: HTTP 503");
 }
 
@@ -90,7 +90,7 @@ fn three_exits_before_ready_fail_at_once() {
     let mut world = settled(&spec("web"), 1);
     world.want(&spec("web"), 2, App::Exits(0), 1, 1);
     world.run(5_000);
-    let given_up = world.history[&name("web")].given_up.clone().unwrap();
+    let given_up = world.history[&name("web")].failures[0].clone();
     assert_eq!(given_up.reason, Reason::CrashLoop);
     assert_eq!(given_up.message, "exited 3 times before it was ready, last with code 1");
     assert_eq!(world.phase("web"), Phase::RolledBack);

@@ -7,8 +7,8 @@ use protocol::id::{Digest, FleetId, ReleaseId, ServiceName};
 use protocol::manifest::{Assignment, Candidate, HookKind, HookRun};
 use protocol::release::{Image, Pin, Release};
 use protocol::spec::{
-    Container, Health, Hooks, Listen, OnFailure, Placement, Port, PortProtocol, Resources,
-    RolloutPolicy, Scheduling, ServiceSpec, Share, Strategy, Volume,
+    Container, Health, Hooks, HostAccess, Listen, OnFailure, Placement, Port, PortProtocol,
+    Resources, RolloutPolicy, Scheduling, ServiceSpec, Share, Strategy, Volume,
 };
 use protocol::units::Millis;
 
@@ -53,6 +53,8 @@ pub(super) fn spec(service: &str) -> ServiceSpec {
         },
         placement: Placement::default(),
         volumes: Vec::new(),
+        secrets: Vec::new(),
+        host: HostAccess::default(),
         hooks: Hooks::default(),
     }
 }
@@ -86,6 +88,7 @@ impl World {
             count,
             attempt,
             restarts: 0,
+            secrets: BTreeMap::new(),
             paused: false,
             candidate: None,
         };
@@ -108,6 +111,7 @@ impl World {
             count,
             attempt: 1,
             restarts: 0,
+            secrets: BTreeMap::new(),
             share,
             sample_every: Millis::from_secs(10),
         };
@@ -122,7 +126,8 @@ impl World {
     pub(super) fn run_hook(&mut self, spec: &ServiceSpec, version: u8, app: App, kind: HookKind) {
         let release = self.release(spec, version, app);
         let (service, revision) = (spec.name.clone(), version.into());
-        let run = HookRun { service, kind, revision, release, attempt: 1 };
+        let secrets = BTreeMap::new();
+        let run = HookRun { service, kind, revision, release, attempt: 1, secrets };
         self.wanted.hooks.insert(spec.name.clone(), run);
     }
 

@@ -6,13 +6,15 @@ use protocol::id::{ReleaseId, ServiceName, Template};
 use protocol::manifest::HookKind;
 use protocol::peers::Peers;
 use protocol::reason::Reason;
-use protocol::report::{GivenUp, Phase};
+use protocol::report::Phase;
+use protocol::retirement::Floors;
 
 use super::wishes::name;
 use crate::Now;
+use crate::node::retired;
 use crate::node::{
-    AfterGivingUp, BackendState, Decision, Decisions, Exit, History, ImageState, Instance, Kept,
-    LedgerChange, Life, Observed, Probed, Routing, Step, StepFailure, Verdict, Wanted, decide,
+    BackendState, Decision, Decisions, Exit, History, ImageState, Instance, LedgerChange, Life,
+    Observed, Probed, Routing, Step, StepFailure, Verdict, Wanted, decide,
 };
 
 /// How the application of one release behaves.
@@ -60,6 +62,7 @@ impl World {
                 assignments: BTreeMap::new(),
                 hooks: BTreeMap::new(),
                 releases: BTreeMap::new(),
+                floors: Floors::new(),
                 peers: Peers::default(),
             },
             observed: Observed::default(),
@@ -281,7 +284,7 @@ impl World {
         };
         self.told.push(format!("create {}", instance.name));
         let facts = self.observed.services.entry(service.clone()).or_default();
-        let twin = |i: &Instance| i.name == instance.name;
+        let twin = |i: &Instance| i.name == instance.name && i.template == instance.template;
         assert!(!facts.instances.iter().any(twin), "{} exists twice", instance.name);
         facts.network = true;
         facts.instances.push(instance);
@@ -316,44 +319,33 @@ impl World {
     }
 
     fn record(&mut self, service: &ServiceName, change: LedgerChange) {
-        let history = self.history.entry(service.clone()).or_default();
-        let now = self.now;
-        match change {
-            LedgerChange::Begin { kept, room } => {
+        self.told.push(match &change {
+            LedgerChange::Begin { kept, room, .. } => {
                 let manner = if room.stop_first { " stop-first" } else { "" };
-                self.told.push(format!("begin v{}{manner}", kept.revision));
-                (history.stop_first, history.warm) = (room.stop_first, room.warm);
-                if history.completed {
-                    history.last_good = history.running.take();
-                }
-                history.running = Some(kept);
-                history.completed = false;
-                self.observed.services.entry(service.clone()).or_default().progress_at = Some(now);
+                format!("begin v{}{manner}", kept.revision)
             }
-            LedgerChange::Complete(at) => {
-                self.told.push("complete".into());
-                history.completed = true;
-                history.completed_at = Some(at);
+            LedgerChange::Complete(_) => "complete".into(),
+            LedgerChange::GiveUp { failed, reason, .. } => {
+                format!("give up v{}: {reason}", failed.revision)
             }
-            LedgerChange::GiveUp { failed, reason, message, then, .. } => {
-                self.told.push(format!("give up v{}: {reason}", failed.revision));
-                let Kept { release, template, attempt, .. } = failed;
-                if let Some(before) = history.given_up.take() {
-                    history.given_up_before.push((before.template, before.attempt));
-                }
-                history.given_up =
-                    Some(GivenUp { release, template, attempt, reason, message, evidence: None });
-                if then == AfterGivingUp::GoBack {
-                    history.running = history.last_good.clone();
-                    history.completed = false;
-                    (history.stop_first, history.warm) = (false, false);
-                }
-            }
-            LedgerChange::Forget => {
-                self.told.push("forget".into());
-                self.history.remove(service);
-            }
+            LedgerChange::Forget => "forget".into(),
+        });
+        if matches!(change, LedgerChange::Begin { .. }) {
+            let facts = self.observed.services.entry(service.clone()).or_default();
+            (facts.progress_at, facts.failure) = (Some(self.now), None);
         }
+        if change == LedgerChange::Forget {
+            self.history.remove(service);
+        } else {
+            let history = self.history.entry(service.clone()).or_default();
+            *history = history.after(&change, None);
+        }
+        self.forget_retired();
+    }
+
+    /// As the ledger keeps nothing to go back to that is retired.
+    pub(super) fn forget_retired(&mut self) {
+        self.history = retired::without(&self.wanted, &self.history).into_owned();
     }
 
     pub(super) fn check_told(&mut self, expected: &str) {

@@ -82,6 +82,16 @@ fn an_answer_that_frames_twice_is_refused() {
 }
 
 #[test]
+fn a_status_that_would_be_passed_on_with_fewer_digits_is_refused() {
+    let (head, _) = check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Origin::Stranger).unwrap();
+    for status in ["000", "005", "099"] {
+        let text = format!("HTTP/1.1 {status} Odd\r\nContent-Length: 0\r\n\r\n");
+        let refused = answer(text.as_bytes(), &head, Then::Keep, "", &mut Vec::new());
+        assert!(refused.is_err(), "{status}");
+    }
+}
+
+#[test]
 fn only_a_503_says_that_another_backend_may_take_it_and_the_client_never_hears_of_it() {
     let (head, _) = check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Origin::Stranger).unwrap();
     for (status, elsewhere) in [("503 Service Unavailable", true), ("200 OK", false)] {

@@ -11,9 +11,10 @@ use agent::execute::{Creation, Done, StepError, Task};
 use agent::ledger::Contents;
 use agent::network::{SERVICE_PREFIX, choose_address, choose_subnet};
 use planner::Now;
+use planner::node::{AfterGivingUp, LedgerChange};
 use protocol::acceptance::NodeIdentity;
 use protocol::id::{ReleaseId, ServiceName, Template};
-use protocol::keys::{Root, SecretKey};
+use protocol::keys::Root;
 use protocol::release::{Image, Pin};
 use protocol::spec::ServiceSpec;
 use proxy::{Applied, Snapshot, Table};
@@ -38,6 +39,9 @@ pub struct Known {
 /// Every release.
 pub type Releases = Rc<RefCell<BTreeMap<ReleaseId, Known>>>;
 
+/// A table is in force this long after it was asked for, at most.
+pub const TABLE_MS: u64 = 3;
+
 /// Something on its way to engine, disk or proxy.
 #[derive(Debug)]
 pub enum Request {
@@ -51,7 +55,12 @@ pub enum Request {
     /// An image goes.
     RemoveImage(Image),
     /// The ledger's next contents.
-    Disk(Box<Contents>),
+    Disk {
+        /// All of them.
+        contents: Arc<Contents>,
+        /// What was decided for a service, where that is what changes.
+        change: Option<(ServiceName, LedgerChange)>,
+    },
     /// The proxy's next table.
     Table(Table),
 }
@@ -76,8 +85,6 @@ pub struct Hardware {
     pub number: usize,
     /// Who it is.
     pub identity: NodeIdentity,
-    /// Its key.
-    pub key: SecretKey,
     /// Whom it trusts.
     pub root: Root,
     /// The world's time.
@@ -91,7 +98,7 @@ pub struct Hardware {
     /// The engine.
     pub docker: FakeDocker,
     /// The ledger.
-    pub disk: Contents,
+    pub disk: Arc<Contents>,
     /// The proxy.
     pub proxy: Proxy,
     /// Bytes that are free.
@@ -140,14 +147,13 @@ impl Hardware {
         Self {
             number,
             identity,
-            key: fleet::node_key(number),
             root: fleet::root(),
             now_ms,
             boot_at_ms: now_ms,
             boot: 1,
             skew_ms: 0,
             docker: FakeDocker::default(),
-            disk: Contents::default(),
+            disk: Arc::default(),
             proxy: Proxy::default(),
             memory_available: None,
             disk_used_percent: Some(10),
@@ -208,8 +214,8 @@ impl Hardware {
     pub fn send(&mut self, run: u64, request: Request) {
         let slowest_ms = match request {
             Request::Engine { .. } | Request::RemoveImage(_) => 30,
-            Request::Disk(_) => 15,
-            Request::Table(_) => 3,
+            Request::Disk { .. } => 15,
+            Request::Table(_) => TABLE_MS,
         };
         let at_ms = self.now_ms + self.random.between(1, slowest_ms);
         self.requests.insert((at_ms, self.next_request), (run, request));
@@ -247,7 +253,7 @@ impl Hardware {
                 continue;
             }
             match request {
-                Request::Disk(_) | Request::Table(_) => drop(self.fulfil(request)),
+                Request::Disk { .. } | Request::Table(_) => drop(self.fulfil(request)),
                 Request::Engine { .. } | Request::RemoveImage(_) => {
                     self.requests.insert(key, (run, request));
                 }
@@ -333,7 +339,7 @@ impl Hardware {
             Request::Engine { service, task } => {
                 let done = self.execute(&task);
                 let at_ms = match (&task, &done) {
-                    (Task::Start { container }, Ok(_)) => {
+                    (Task::Start { container, .. }, Ok(_)) => {
                         self.started_at_ms.get(container).copied().unwrap_or(0)
                     }
                     _ => 0,
@@ -345,8 +351,11 @@ impl Hardware {
                 let result = self.docker.remove_image(&image);
                 Reply::ImageRemoved(image.pin, result)
             }
-            Request::Disk(contents) => {
-                self.disk = *contents;
+            Request::Disk { contents, change } => {
+                self.disk = contents;
+                if let Some((service, change)) = change {
+                    self.note_change(&service, &change);
+                }
                 Reply::Disk
             }
             Request::Table(table) => {
@@ -357,14 +366,25 @@ impl Hardware {
         }
     }
 
+    /// Remembers what is decided once and for all, for the safety of it.
+    fn note_change(&mut self, service: &ServiceName, change: &LedgerChange) {
+        if let LedgerChange::GiveUp { failed, then: AfterGivingUp::GoBack, .. } = change {
+            let key = (service.clone(), failed.template.clone(), failed.attempt);
+            *self.went_back.entry(key).or_default() += 1;
+        }
+        if *change == LedgerChange::Forget {
+            self.went_back.retain(|(name, ..), _| name != service);
+        }
+    }
+
     /// As `agent::execute` does it.
     fn execute(&mut self, task: &Task) -> Result<Done, StepError> {
         match task {
             Task::Create(creation) => return self.create(creation),
-            Task::Start { container } => self.start(container)?,
+            Task::Start { container, .. } => self.start(container)?,
             Task::Terminate { container } => self.signal(container, Signal::Term)?,
             Task::Kill { container } => self.signal(container, Signal::Kill)?,
-            Task::Remove { container } => self.docker.remove(container)?,
+            Task::Remove { container, .. } => self.docker.remove(container)?,
             Task::CreateNetwork { service } => drop(self.create_network(service)?),
             Task::RemoveNetwork { network: Some(id) } => self.docker.remove_network(id)?,
             Task::RemoveNetwork { network: None } => {}

@@ -1,91 +1,58 @@
-//! The agent's process: a stepping loop after `agent::event_loop`, which itself waits on sockets and a runtime.
+//! The agent's process: the agent's own loop ([`agent::event_loop::Agent`]), and around it a shell of virtual time in the
+//! place of the real one. Nothing here decides.
 //!
-//! What can be had without them is the agent's own: inbox, ledger rules, memory, probe windows, routes, report, and of course
-//! `planner::node::decide`. The order is the loop's: one step in flight per service, the route before the step, nothing
-//! acted on before it is durable, nothing decided from facts older than the last step.
+//! What the loop wants done is done on the [`Hardware`] in its order, later or at once; the process may be killed between
+//! any two acts, and then the rest of them never happens. What it hears is late, and hints get lost.
 
-mod deciding;
-mod gathering;
-mod pulling;
-mod saying;
-mod stepping;
-mod writing;
+mod acting;
+mod telling;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::Ipv4Addr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
-use agent::engine::{EngineError, PullUpdate};
-use agent::execute::{Done, StepError};
-use agent::inbox::{Inbox, Received};
+use agent::event_loop::{Agent, Beginning, Event, Settings, Surroundings, Write};
 use agent::link::{Incoming, Outgoing};
-use agent::observe::Facts;
-use agent::observe::gather::{Gathered, Scope};
-use agent::observe::memory::Memory;
+use agent::probe::asked::{Answered, Asked};
+use agent::routes::Between;
+use agent::secrets::Vault;
 use planner::Now;
-use planner::node::{History, LedgerChange, Observed, RoutePlan, Verdict, Wanted};
-use protocol::acceptance::Seen;
+use planner::node::Probed;
+use protocol::hello::Load;
 use protocol::id::ServiceName;
-use protocol::release::Pin;
-use proxy::{Applied, Snapshot};
+use protocol::manifest::Version;
+use protocol::release::{Image, Pin};
+use protocol::report::Phase;
+use proxy::{BackendStatus, Changed};
 
 use super::hardware::{Hardware, Reply};
-use gathering::Gathering;
-use saying::Voice;
-use stepping::Underway;
-use writing::Writing;
+use crate::fleet;
 
-/// What happens at once is looked at together.
-const COALESCE_MS: u64 = 5;
 /// Of a hundred hints of the engine so many are lost.
 const LOST_HINTS: u64 = 3;
-
-/// Something that the process waits for.
-#[derive(Debug)]
-enum Event {
-    Gathered(Box<Gathered>),
-    StepDone(ServiceName, Result<Done, StepError>),
-    ImageRemoved(Pin, Result<(), EngineError>),
-    TableSet(Box<(Applied, Snapshot)>),
-    Pull(Pin, u64, PullUpdate),
-    Written,
-}
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const CORES: u32 = 4;
 
 /// See the file's head.
 #[derive(Debug)]
 pub struct Process {
     /// Tells processes apart.
     pub run: u64,
-    inbox: Inbox,
-    seen: Option<Seen>,
-    /// The newest durable manifest.
-    pub wanted: Option<Wanted>,
-    is_undecided: bool,
-    /// What the ledger remembers.
-    pub histories: BTreeMap<ServiceName, History>,
-    manifests: VecDeque<Vec<u8>>,
-    facts: Facts,
-    memory: Memory,
-    probes: BTreeMap<String, gathering::Probing>,
-    /// What was decided from last.
-    pub observed: Observed,
-    /// What was decided last.
-    pub verdicts: BTreeMap<ServiceName, Verdict>,
-    plans: BTreeMap<ServiceName, RoutePlan>,
-    busy: BTreeSet<ServiceName>,
-    seen_from: BTreeMap<ServiceName, u64>,
-    routing: Option<BTreeSet<ServiceName>>,
-    closed_at: Now,
-    table_version: u64,
-    pulls: BTreeMap<Pin, u64>,
-    removing_images: BTreeSet<Pin>,
-    decide_at: Option<Now>,
-    steps: BTreeMap<ServiceName, Underway>,
-    last_addresses: BTreeMap<ServiceName, Ipv4Addr>,
-    gathering: Gathering,
-    writing: Writing,
-    voice: Voice,
+    /// The loop.
+    pub agent: Agent,
+    asked: Asked,
+    /// What it will hear.
     events: BTreeMap<(Now, u64), Event>,
     next_event: u64,
+    /// On its way to the disk.
+    write: Option<Box<Write>>,
+    /// Under way, by the loop's number.
+    pulls: BTreeMap<Pin, (u64, Image)>,
+    /// What the proxy told of its backends last.
+    backends: Vec<BackendStatus>,
+    said: Vec<Outgoing>,
+    /// For people.
+    phases: BTreeMap<ServiceName, Phase>,
 }
 
 impl Process {
@@ -93,64 +60,63 @@ impl Process {
     #[must_use]
     pub fn start(run: u64, board: &Hardware) -> Self {
         let now = board.local();
-        let mut process = Self {
+        let beginning = Beginning {
+            node: board.identity.clone(),
+            key: fleet::node_key(board.number),
+            root: board.root.clone(),
+            settings: Settings {
+                name: fleet::name(board.number),
+                labels: fleet::labels(board.number),
+                listen: vec![ADDRESS],
+                address: None,
+                broker: None,
+                between: Between {
+                    port: None,
+                    certificates: None,
+                    floor: mqtt::VerifyAt::default(),
+                },
+                remove_images: true,
+                vault: Vault::default(),
+            },
+            ledger: Arc::clone(&board.disk),
+            boot_id: board.boot_id(),
+            opened_at: now,
+            unix_ms: board.unix_ms(),
+            cores: CORES,
+        };
+        Self {
             run,
-            inbox: Inbox::new(board.root.clone(), board.identity.clone()),
-            seen: board.disk.seen(),
-            wanted: None,
-            is_undecided: false,
-            histories: BTreeMap::new(),
-            manifests: VecDeque::new(),
-            facts: Facts::default(),
-            memory: Memory::default(),
-            probes: BTreeMap::new(),
-            observed: Observed::default(),
-            verdicts: BTreeMap::new(),
-            plans: BTreeMap::new(),
-            busy: BTreeSet::new(),
-            seen_from: BTreeMap::new(),
-            routing: None,
-            closed_at: now,
-            table_version: 0,
-            pulls: BTreeMap::new(),
-            removing_images: BTreeSet::new(),
-            decide_at: None,
-            steps: BTreeMap::new(),
-            last_addresses: BTreeMap::new(),
-            gathering: Gathering::new(now),
-            writing: Writing::new(board),
-            voice: Voice::new(board),
+            agent: Agent::new(beginning, now),
+            asked: Asked::default(),
             events: BTreeMap::new(),
             next_event: 0,
-        };
-        process.histories = process.writing.histories(board);
-        for name in process.histories.keys().cloned().collect::<Vec<_>>() {
-            process.memory.service(&name, now);
+            write: None,
+            pulls: BTreeMap::new(),
+            backends: Vec::new(),
+            said: Vec::new(),
+            phases: BTreeMap::new(),
         }
-        process.recall(board);
-        process
     }
 
     /// Something from the broker.
     pub fn hear(&mut self, message: Incoming, now: Now) {
-        match message {
-            Incoming::Up => self.voice.is_up(now),
-            Incoming::Down => self.voice.is_down(),
-            Incoming::Manifest(bytes) => self.manifests.push_back(bytes),
-        }
+        self.agent.hear(message, now);
     }
 
     /// An answer of the hardware to this process.
     pub fn answered(&mut self, reply: Reply, board: &Hardware) {
-        let now = board.local();
+        let soon = board.local().plus(1);
         let (at, event) = match reply {
             Reply::Engine(service, result, at_ms) => {
                 let at = Now(at_ms.saturating_sub(board.boot_at_ms));
-                (at, Event::StepDone(service, result))
+                (at, Event::StepDone { service, result })
             }
-            Reply::ImageRemoved(pin, result) => (now.plus(1), Event::ImageRemoved(pin, result)),
-            Reply::Disk => (now.plus(1), Event::Written),
-            Reply::Table(done) => (now.plus(1), Event::TableSet(done)),
+            Reply::ImageRemoved(pin, result) => (soon, Event::ImageRemoved { pin, result }),
+            Reply::Disk => {
+                let Some(write) = self.write.take() else { return };
+                (soon, Event::Written { write, result: Ok(()) })
+            }
+            Reply::Table(done) => (soon, Event::TableSet(Box::new(Ok(*done)))),
         };
         self.later(at, event);
     }
@@ -164,28 +130,19 @@ impl Process {
                 break;
             }
             let event = entry.remove();
-            self.has_news();
+            self.note_event(&event, board);
             self.handle(event, board, now);
         }
         if board.kills_now() {
             return now;
         }
         self.probe(board, now);
-        self.read_manifests(board);
-        self.begin_gathering(board, now);
-        if self.decide_at.is_some_and(|at| now >= at) {
-            self.decide_at = None;
-            self.has_news();
-            self.decide(board, now);
-            self.begin_gathering(board, now);
-        }
-        self.begin_writing(board);
-        self.say(board, now);
+        let wake_at = self.agent.turn(&mut Around { asked: &self.asked, board }, now);
+        self.act(board, now);
+        self.note_phases(board);
         let moments = [
-            self.decide_at,
-            self.gathering.wake_at(),
-            self.next_probe(),
-            Some(self.voice.wake_at(now)),
+            Some(wake_at),
+            self.asked.next_at(),
             self.events.first_key_value().map(|((at, _), _)| *at),
         ];
         moments.into_iter().flatten().min().unwrap_or(now).max(now.plus(1))
@@ -193,32 +150,12 @@ impl Process {
 
     /// What it says, since the last time.
     pub fn take_said(&mut self) -> Vec<Outgoing> {
-        std::mem::take(&mut self.voice.said)
-    }
-
-    /// Whether nothing is under way.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.busy.is_empty()
-            && self.steps.is_empty()
-            && self.writing.is_idle()
-            && self.routing.is_none()
-            && !self.is_undecided
-            && self.manifests.is_empty()
-            && self.voice.is_told()
+        std::mem::take(&mut self.said)
     }
 
     fn handle(&mut self, event: Event, board: &mut Hardware, now: Now) {
-        match event {
-            Event::Gathered(gathered) => self.gathered(*gathered, board, now),
-            Event::StepDone(service, result) => self.step_done(&service, result, board, now),
-            Event::ImageRemoved(pin, result) => self.image_removed(&pin, &result, now),
-            Event::TableSet(done) => {
-                self.table_set(done.0, done.1, &board.identity.environment, now);
-            }
-            Event::Pull(pin, pull, update) => self.pulled(&pin, pull, update, board, now),
-            Event::Written => self.written(board, now),
-        }
+        self.agent.handle(event, &Around { asked: &self.asked, board }, now);
+        self.act(board, now);
     }
 
     fn later(&mut self, at: Now, event: Event) {
@@ -226,51 +163,72 @@ impl Process {
         self.next_event += 1;
     }
 
-    fn decide_by(&mut self, at: Now) {
-        self.decide_at = Some(self.decide_at.map_or(at, |before| before.min(at)));
-    }
-
-    fn read_manifests(&mut self, board: &mut Hardware) {
-        while !self.writing.is_accepting() {
-            let Some(bytes) = self.manifests.pop_front() else { return };
-            let running = self.histories.keys().cloned().collect();
-            match self.inbox.receive(&bytes, self.seen.as_ref(), &running) {
-                Received::New { accepted, envelope } => {
-                    let generation = accepted.manifest.version.generation;
-                    board.act(|| format!("takes manifest {generation}"));
-                    self.writing.push(writing::Job::Accept { accepted, envelope });
-                }
-                Received::Same => {}
-                Received::Refused { code, message, .. } => {
-                    board.act(|| format!("refuses a manifest: {code}: {message}"));
-                }
-            }
-        }
-    }
-
-    /// The engine tells what happened, as a rule.
+    /// Engine and proxy tell what happened, as a rule.
     fn take_hints(&mut self, board: &mut Hardware, now: Now) {
         let hints = board.docker.take_events();
         if !hints.is_empty() && !board.random.chance(LOST_HINTS) {
-            let scope = Scope { containers: true, ..Scope::NOTHING };
-            self.gathering.want(scope, now.plus(COALESCE_MS));
+            for hint in hints {
+                self.handle(Event::Engine(hint), board, now);
+            }
         }
-        let draining = board.proxy.statuses(board.now_ms);
-        if let Some(snapshot) = &mut self.facts.proxy
-            && snapshot.table.version == board.proxy.table().version
-            && snapshot.backends != draining
-        {
-            snapshot.backends = draining;
-            self.decide_by(now.plus(COALESCE_MS));
+        let backends = board.proxy.statuses(board.now_ms);
+        if backends != self.backends {
+            self.backends.clone_from(&backends);
+            let changed = Changed { version: board.proxy.table().version, backends };
+            self.handle(Event::Proxy(proxy::Event::Changed(changed)), board, now);
         }
     }
 
-    fn needed_change(change: &LedgerChange) -> &'static str {
-        match change {
-            LedgerChange::Begin { .. } => "begin",
-            LedgerChange::Complete(_) => "complete",
-            LedgerChange::GiveUp { .. } => "give up",
-            LedgerChange::Forget => "forget",
+    /// Asks whoever is due; applications answer at once.
+    fn probe(&mut self, board: &mut Hardware, now: Now) {
+        for asking in self.asked.ask(now) {
+            let (container, started) = (asking.target.container, asking.target.started);
+            let (kind, answer) = (asking.kind, board.ask(&container, asking.kind));
+            let answered = Answered { container, started, kind, answer };
+            if let Some(changed) = self.asked.take(answered, now) {
+                self.handle(Event::Probe(changed), board, now);
+            }
         }
+    }
+}
+
+/// What the loop reads at the moment of a decision.
+struct Around<'a> {
+    asked: &'a Asked,
+    board: &'a mut Hardware,
+}
+
+impl Surroundings for Around<'_> {
+    fn probed(&self, container: &str) -> Option<Probed> {
+        self.asked.probed(container).cloned()
+    }
+
+    fn memory_available(&self) -> Option<u64> {
+        self.board.memory_available
+    }
+
+    fn own_address(&self) -> Option<IpAddr> {
+        Some(ADDRESS)
+    }
+
+    fn load(&mut self, _root_dir: &str, seen: Version) -> Option<Load> {
+        Some(Load {
+            seen,
+            cpu: None,
+            load1: None,
+            mem_used: None,
+            mem_total: None,
+            disk_used: self.board.disk_used_percent.map(u64::from),
+            disk_total: Some(100),
+            temp_c: None,
+            up_s: 1,
+            traffic: Vec::new(),
+        })
+    }
+
+    fn nonce(&mut self) -> [u8; 16] {
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&self.board.random.draw().to_le_bytes());
+        nonce
     }
 }

@@ -42,8 +42,10 @@ fn spec(slot: u32, host: u8) -> ContainerSpec {
         process: protocol::spec::Container::default(),
         resources: protocol::spec::Resources::default(),
         mounts: Vec::new(),
+        secrets: Vec::new(),
         address: [10, 213, 0, host].into(),
         hosts_file: "/run/pith/hosts".into(),
+        access: crate::policy::Admitted::default(),
     }
 }
 

@@ -1,0 +1,310 @@
+//! A question to the coordinator over HTTPS, believed only as far as its certificate goes.
+//!
+//! Before the node has joined, the token's hash says which CA is the fleet's: it must stand in the chain that the
+//! coordinator shows, and nothing is sent before that was seen. Afterwards the node has the CA itself.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use mqtt::VerifyAt;
+use protocol::id::FleetId;
+use protocol::join::{ALPN_HTTP, Answer, Token, server_name};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// From the first packet to the end of the handshake, and from the question to the end of the answer.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// An answer carries a chain of trust roots.
+const ANSWER_MAX_BYTES: usize = 2 * 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpsError {
+    /// Nothing listens there, or no name.
+    #[error("{address} cannot be reached: {source}")]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It took the connection and said nothing in time.
+    #[error("{address} did not answer in time")]
+    TimedOut {
+        /// Where.
+        address: String,
+    },
+    /// Somebody else answers.
+    #[error(
+        "what answers at {address} is not the coordinator of this fleet ({source}); nothing secret was sent to it: \
+         check the address, and who answers there"
+    )]
+    Distrust {
+        /// Where.
+        address: String,
+        /// What is wrong with its certificate.
+        source: rustls::Error,
+    },
+    /// It speaks something else, or broke off.
+    #[error("{address} broke off: {problem}")]
+    Broken {
+        /// Where.
+        address: String,
+        /// How.
+        problem: String,
+    },
+    /// An answer in other words.
+    #[error(
+        "{address} answered {status}, and not as a coordinator does; is a proxy in between, or its version another?"
+    )]
+    Strange {
+        /// Where.
+        address: String,
+        /// Of HTTP.
+        status: u16,
+    },
+}
+
+impl HttpsError {
+    /// Whether asking again, unchanged, may help.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Broken { .. } => true,
+            Self::Distrust { .. } => false,
+            Self::Strange { status, .. } => *status >= 500 || *status == 429,
+        }
+    }
+}
+
+/// Asks the coordinator of one fleet.
+#[derive(Debug, Clone)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    host: String,
+    ca: Arc<Mutex<Option<CertificateDer<'static>>>>,
+    patience: Duration,
+}
+
+/// Whom to believe.
+#[derive(Debug)]
+enum Belief {
+    /// The CA that the token vouches for, once the coordinator has shown it.
+    Token(Token),
+    /// This CA.
+    Ca(CertificateDer<'static>),
+}
+
+impl Client {
+    /// Of a node that has a token.
+    #[must_use]
+    pub fn with_token(token: &Token, floor: &VerifyAt) -> Self {
+        Self::new(Belief::Token(token.clone()), &token.fleet, floor)
+    }
+
+    /// Of a node that has joined.
+    ///
+    /// # Errors
+    /// When the CA (PEM) is none.
+    pub fn with_ca(ca: &[u8], fleet: &FleetId, floor: &VerifyAt) -> io::Result<Self> {
+        let ca = CertificateDer::from_pem_slice(ca).map_err(io::Error::other)?;
+        Ok(Self::new(Belief::Ca(ca), fleet, floor))
+    }
+
+    fn new(belief: Belief, fleet: &FleetId, floor: &VerifyAt) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let ca = Arc::new(Mutex::new(None));
+        let verifier =
+            Verifier { belief, provider: Arc::clone(&provider), believed: Arc::clone(&ca) };
+        let mut config = ClientConfig::builder_with_details(provider, Arc::new(floor.clone()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("ring has TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN_HTTP.to_vec()];
+        let host = server_name(fleet);
+        let name = ServerName::try_from(host.clone()).expect("a fleet's id makes a DNS name");
+        Self { config: Arc::new(config), name, host, ca, patience: PATIENCE }
+    }
+
+    /// Waits this long instead of [`PATIENCE`].
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// The CA that the coordinator showed and that was believed; none before the first answer.
+    #[must_use]
+    pub fn ca(&self) -> Option<CertificateDer<'static>> {
+        self.ca.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Posts `body` to the first address that can be talked to.
+    ///
+    /// # Errors
+    /// The last address' reason, or the first that is a reason for distrust.
+    pub async fn post(
+        &self,
+        addresses: &[String],
+        path: &str,
+        body: &[u8],
+    ) -> Result<Answer, HttpsError> {
+        let mut last = None;
+        for address in addresses {
+            match self.post_to(address, path, body).await {
+                Ok(answer) => return Ok(answer),
+                Err(error @ HttpsError::Distrust { .. }) => return Err(error),
+                Err(error) => last = Some(error),
+            }
+        }
+        let none = || io::Error::new(io::ErrorKind::NotFound, "no address of it is known");
+        Err(last.unwrap_or_else(|| HttpsError::Unreachable {
+            address: "the coordinator".to_owned(),
+            source: none(),
+        }))
+    }
+
+    async fn post_to(&self, at: &str, path: &str, body: &[u8]) -> Result<Answer, HttpsError> {
+        let late = || HttpsError::TimedOut { address: at.to_owned() };
+        let connecting = tokio::time::timeout(self.patience, self.connect(at));
+        let stream = connecting.await.map_err(|_| late())??;
+        let asking = self.ask(at, stream, path, body);
+        tokio::time::timeout(self.patience, asking).await.map_err(|_| late())?
+    }
+
+    async fn connect(&self, at: &str) -> Result<impl Wire + use<>, HttpsError> {
+        let address = at.to_owned();
+        let stream = match TcpStream::connect(at).await {
+            Ok(stream) => stream,
+            Err(source) => return Err(HttpsError::Unreachable { address, source }),
+        };
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        connector.connect(self.name.clone(), stream).await.map_err(|error| {
+            let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            match tls {
+                Some(source @ rustls::Error::InvalidCertificate(_)) => {
+                    HttpsError::Distrust { address, source: source.clone() }
+                }
+                _ => HttpsError::Broken { address, problem: error.to_string() },
+            }
+        })
+    }
+
+    async fn ask(
+        &self,
+        at: &str,
+        stream: impl Wire + 'static,
+        path: &str,
+        body: &[u8],
+    ) -> Result<Answer, HttpsError> {
+        let broken = |error: &dyn std::fmt::Display| HttpsError::Broken {
+            address: at.to_owned(),
+            problem: error.to_string(),
+        };
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| broken(&error))?;
+        let connection = tokio::spawn(connection);
+        let request = hyper::Request::post(path)
+            .header("host", &self.host)
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::copy_from_slice(body)))
+            .map_err(|error| broken(&error))?;
+        let answered = async {
+            let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+            let status = response.status().as_u16();
+            let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES).collect().await;
+            let body = body.map_err(|error| broken(&error))?.to_bytes();
+            let strange = |_| HttpsError::Strange { address: at.to_owned(), status };
+            serde_json::from_slice(&body).map_err(strange)
+        }
+        .await;
+        connection.abort();
+        answered
+    }
+}
+
+/// What HTTP is spoken over.
+trait Wire: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Wire for T {}
+
+/// The usual verification, under a CA that the token may have to name first.
+#[derive(Debug)]
+struct Verifier {
+    belief: Belief,
+    provider: Arc<CryptoProvider>,
+    believed: Arc<Mutex<Option<CertificateDer<'static>>>>,
+}
+
+impl Verifier {
+    fn ca(&self, shown: &[CertificateDer<'_>]) -> Result<CertificateDer<'static>, rustls::Error> {
+        match &self.belief {
+            Belief::Ca(ca) => Ok(ca.clone()),
+            Belief::Token(token) => shown
+                .iter()
+                .find(|one| token.vouches_for(one))
+                .map(|one| one.clone().into_owned())
+                .ok_or(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let ca = self.ca(intermediates)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone())?;
+        let provider = Arc::clone(&self.provider);
+        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let verified =
+            usual.verify_server_cert(end_entity, intermediates, server_name, ocsp, now)?;
+        *self.believed.lock().unwrap_or_else(PoisonError::into_inner) = Some(ca);
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("only TLS 1.3 is spoken".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,256 @@
+//! What can be written of keys, nodes, brokers, backups, operators and the audit log.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use protocol::id::{OperatorName, SecretName};
+use protocol::keys::RoleName;
+use protocol::units::Millis;
+
+use super::WaitArgs;
+use crate::role::Role;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SecretVerb {
+    /// Give a secret a value: a new version, rolled out to every service that uses it.
+    ///
+    /// The value is read from stdin, a file, or typed without an echo; it is sealed on this machine, for each node of the
+    /// environment and each release key, and nobody between can open it. At most 16 KiB. A newline at the end is part of it.
+    Set(SetArgs),
+    /// Give a secret that is there another value, as `set` does.
+    Rotate(SetArgs),
+    /// List secrets: versions, who uses them, which nodes have no copy. Values are never shown.
+    Ls,
+    /// Forget a secret that no service uses.
+    Rm {
+        /// Its name in the environment.
+        name: SecretName,
+    },
+    /// Seal every secret again for nodes and release keys that came later; needs a release key.
+    Sync,
+}
+
+/// A value for a secret.
+#[derive(Debug, Args)]
+pub(super) struct SetArgs {
+    /// Its name in the environment.
+    pub(super) name: SecretName,
+    #[command(flatten)]
+    pub(super) value: ValueArgs,
+    /// Why, for the history.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) cause: Option<String>,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
+}
+
+/// Where a value comes from; without either, stdin.
+#[derive(Debug, Args)]
+pub(super) struct ValueArgs {
+    /// Read it from this file, as it is.
+    #[arg(long, value_name = "FILE")]
+    pub(super) from_file: Option<PathBuf>,
+    /// Draw it here: 64 hexadecimal digits, shown to nobody.
+    #[arg(long, conflicts_with = "from_file")]
+    pub(super) random: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysVerb {
+    /// List roles, their thresholds and keys, and which of them are here.
+    Ls,
+    /// Make a key: FILE is secret, FILE.pub is to be passed on.
+    New {
+        /// A file that is not there yet.
+        file: PathBuf,
+        /// Encrypt it: PITH_PASSPHRASE, else asked for.
+        #[arg(long)]
+        passphrase: bool,
+    },
+    /// Encrypt a key file, or give it another passphrase.
+    Encrypt {
+        /// The key file.
+        file: PathBuf,
+    },
+    /// Let one key more act in a role.
+    Add {
+        /// root, release, director or agent-release.
+        role: RoleName,
+        /// Its secret or public file.
+        key: PathBuf,
+        #[command(flatten)]
+        sign: SignArgs,
+    },
+    /// Replace a key of a role by a new one.
+    Rotate {
+        /// root, release, director or agent-release.
+        role: RoleName,
+        /// The key to replace, where the role has several.
+        #[arg(value_name = "KEYID")]
+        old: Option<String>,
+        /// The new key, by its secret or public file; without it one is made in the fleet's folder.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+        /// Encrypt the new key; the default where the old one is.
+        #[arg(long)]
+        passphrase: bool,
+        #[command(flatten)]
+        sign: SignArgs,
+    },
+    /// Trust a key no longer, in any role.
+    Revoke {
+        /// The key, or its first digits.
+        #[arg(value_name = "KEYID")]
+        key: String,
+        #[command(flatten)]
+        sign: SignArgs,
+    },
+    /// Set how many keys of a role must sign.
+    Threshold {
+        /// root, release or agent-release.
+        role: RoleName,
+        /// How many.
+        count: u32,
+        #[command(flatten)]
+        sign: SignArgs,
+    },
+    /// Add signatures to a trust root that lacks some, and put it in effect when it has all.
+    Sign {
+        /// root-N.json
+        file: PathBuf,
+        #[command(flatten)]
+        sign: SignArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SignArgs {
+    /// A root key to sign with; may stand several times. Without it, the root keys in the fleet's folder.
+    #[arg(long, value_name = "FILE")]
+    pub(super) root_key: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackupArgs {
+    /// A file that is not there yet; without it, one more in the coordinator's folder of backups.
+    pub(super) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// The backup; with --fleet and the whole id, only one of that fleet.
+    pub(super) file: PathBuf,
+    /// One of the root keys that it was sealed to; any one opens it.
+    #[arg(long, value_name = "FILE")]
+    pub(super) root_key: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum FleetVerb {
+    /// Let nodes in conflict follow this coordinator again: show what would change on each, and with --yes do it.
+    ///
+    /// A coordinator that was restored from an old backup, or runs on an old copy of its database, knows less than its
+    /// nodes. They refuse it, run on, and are shown as `conflict`. This makes the next trust root, with the same keys and a
+    /// higher epoch, signed as every change of the root is (`pith keys`); from then on what this coordinator has
+    /// stored counts. What nodes run and it does not know is removed there, where --yes says so.
+    Reconcile {
+        /// Sign and do it, once what would change was read. Without it the exit code is 5 where something would.
+        #[arg(short, long)]
+        yes: bool,
+        #[command(flatten)]
+        sign: SignArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NodeVerb {
+    /// List nodes, with those that ask to join.
+    Ls,
+    /// Make a token: one line to paste on a board, good for one node.
+    Token(TokenArgs),
+    /// Let a node in: out of the lobby, or back in after its certificate is over.
+    Approve {
+        /// Its name, or the id that its agent prints.
+        #[arg(value_name = "NAME|ID")]
+        who: String,
+    },
+    /// Refuse a node's identity for ever, and cut its connection.
+    Revoke {
+        /// Its name or id.
+        #[arg(value_name = "NAME|ID")]
+        who: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BrokerVerb {
+    /// Write mosquitto.conf, rules, certificates and the list of revoked ones.
+    Mosquitto {
+        /// Where; what is there by these names is overwritten.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// Where Mosquitto is to listen.
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:8883")]
+        listen: std::net::SocketAddr,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TokenArgs {
+    /// How long it may be used, at most 24h.
+    #[arg(long, default_value = "1h", value_name = "TIME")]
+    pub(super) ttl: Millis,
+    /// Labels of the node, beside those it gives itself; may stand several times.
+    #[arg(long, value_name = "KEY=VALUE,…", value_delimiter = ',')]
+    pub(super) labels: Vec<String>,
+    /// Let the node in without `pith node approve`.
+    #[arg(long)]
+    pub(super) approve: bool,
+    /// Where the board reaches this coordinator, instead of this machine's own addresses; may stand several times.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) address: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum OperatorVerb {
+    /// Invite somebody: one word to pass on, good for one login.
+    ///
+    /// viewer looks; deployer also changes what runs; operator also lets nodes in and out, and reads the audit log; security
+    /// also changes the trust root and invites others.
+    Invite {
+        /// What they are called: a person, or a machine such as ci.
+        name: OperatorName,
+        /// viewer, deployer, operator or security.
+        #[arg(long)]
+        role: Role,
+        /// How long it may be used, at most 7 days.
+        #[arg(long, default_value = "1h", value_name = "TIME")]
+        ttl: Millis,
+        /// Where they reach this coordinator, instead of this machine's own addresses; may stand several times.
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Vec<String>,
+    },
+    /// List everybody who was invited.
+    Ls,
+    /// Refuse somebody from their next request on.
+    Revoke {
+        /// Who.
+        name: OperatorName,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoginArgs {
+    /// What `pith operator invite` printed; `-` reads it from stdin.
+    pub(super) token: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuditArgs {
+    /// Of the last 90s, 5m, 24h; without it, all that one answer holds.
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<Millis>,
+    /// Check the whole log instead: exit 1 names the first entry that is not what was written.
+    #[arg(long, conflicts_with = "since")]
+    pub(super) verify: bool,
+}

@@ -1,0 +1,38 @@
+//! What a node keeps of its joining, and where below its `state_dir`.
+
+use serde::{Deserialize, Serialize};
+
+/// The node's Ed25519 key.
+pub const IDENTITY_KEY_FILE: &str = "node.key";
+/// Its X25519 key, base64 of 32 bytes, mode 0600.
+pub const SEAL_KEY_FILE: &str = "seal.key";
+/// The folder of the next four.
+pub const TLS_DIR: &str = "tls";
+/// The node's certificate, PEM.
+pub const CERTIFICATE_FILE: &str = "tls/node.crt";
+/// The key of the certificate, PEM of PKCS#8, mode 0600. Made on the node, never leaves it.
+pub const TLS_KEY_FILE: &str = "tls/node.key";
+/// The fleet's CA, PEM.
+pub const CA_FILE: &str = "tls/ca.crt";
+/// [`Times`] as JSON. Where it is missing the node asks for a renewal at its next connect.
+pub const TIMES_FILE: &str = "tls/times.json";
+/// The trust root: one envelope.
+pub const ROOT_FILE: &str = "root.json";
+/// [`Coordinators`] as JSON.
+pub const ADDRESSES_FILE: &str = "coordinator.json";
+
+/// When a certificate must be renewed, in seconds of Unix time by the coordinator's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    /// From here on the node asks for the next one.
+    pub renew_at: u64,
+    /// From here on the coordinator refuses it.
+    pub expires_at: u64,
+}
+
+/// Where the coordinator is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coordinators {
+    /// `host:port`, tried in this order.
+    pub addresses: Vec<String>,
+}
