@@ -24,4 +24,4 @@ pub use bytes::Bytes;
 pub use config::{BrokerAddress, Config, Credentials, InvalidBrokerAddress, Presence};
 pub use event::{DownReason, Event, Refusal};
 pub use session::{Closed, Handle, PublishError, Session, Stats};
-pub use tls::{InvalidTls, Own, Tls, VerifyAt};
+pub use tls::{Ca, InvalidTls, OneCa, Own, Tls, VerifyAt};

@@ -17,6 +17,10 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
 use crate::event::{DownReason, Refusal};
 
+mod belief;
+
+pub use belief::{Ca, OneCa};
+
 /// Seconds since 1970 at which certificates are verified; clones are one and the same. It never goes back.
 ///
 /// A node gives its floor, never its clock: a board without a battery believes that it is 1970, or 2099, and would

@@ -4,23 +4,18 @@
 //! coordinator shows, and nothing is sent before that was seen. Afterwards the node has the CA itself.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use mqtt::VerifyAt;
+use mqtt::{Ca, OneCa, VerifyAt};
 use protocol::id::FleetId;
 use protocol::join::{ALPN_HTTP, Answer, Token, server_name};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -95,24 +90,15 @@ pub struct Client {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     host: String,
-    ca: Arc<Mutex<Option<CertificateDer<'static>>>>,
+    verifier: Arc<OneCa>,
     patience: Duration,
-}
-
-/// Whom to believe.
-#[derive(Debug)]
-enum Belief {
-    /// The CA that the token vouches for, once the coordinator has shown it.
-    Token(Token),
-    /// This CA.
-    Ca(CertificateDer<'static>),
 }
 
 impl Client {
     /// Of a node that has a token.
     #[must_use]
     pub fn with_token(token: &Token, floor: &VerifyAt) -> Self {
-        Self::new(Belief::Token(token.clone()), &token.fleet, floor)
+        Self::new(Ca::Sha256(token.ca_sha256.clone()), &token.fleet, floor)
     }
 
     /// Of a node that has joined.
@@ -121,24 +107,22 @@ impl Client {
     /// When the CA (PEM) is none.
     pub fn with_ca(ca: &[u8], fleet: &FleetId, floor: &VerifyAt) -> io::Result<Self> {
         let ca = CertificateDer::from_pem_slice(ca).map_err(io::Error::other)?;
-        Ok(Self::new(Belief::Ca(ca), fleet, floor))
+        Ok(Self::new(Ca::Known(ca), fleet, floor))
     }
 
-    fn new(belief: Belief, fleet: &FleetId, floor: &VerifyAt) -> Self {
+    fn new(ca: Ca, fleet: &FleetId, floor: &VerifyAt) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let ca = Arc::new(Mutex::new(None));
-        let verifier =
-            Verifier { belief, provider: Arc::clone(&provider), believed: Arc::clone(&ca) };
+        let verifier = OneCa::new(ca, Arc::clone(&provider));
         let mut config = ClientConfig::builder_with_details(provider, Arc::new(floor.clone()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("ring has TLS 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_custom_certificate_verifier(verifier.clone())
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN_HTTP.to_vec()];
         let host = server_name(fleet);
         let name = ServerName::try_from(host.clone()).expect("a fleet's id makes a DNS name");
-        Self { config: Arc::new(config), name, host, ca, patience: PATIENCE }
+        Self { config: Arc::new(config), name, host, verifier, patience: PATIENCE }
     }
 
     /// Waits this long instead of [`PATIENCE`].
@@ -150,7 +134,7 @@ impl Client {
     /// The CA that the coordinator showed and that was believed; none before the first answer.
     #[must_use]
     pub fn ca(&self) -> Option<CertificateDer<'static>> {
-        self.ca.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.verifier.believed()
     }
 
     /// Posts `body` to the first address that can be talked to.
@@ -241,70 +225,3 @@ impl Client {
 /// What HTTP is spoken over.
 trait Wire: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Wire for T {}
-
-/// The usual verification, under a CA that the token may have to name first.
-#[derive(Debug)]
-struct Verifier {
-    belief: Belief,
-    provider: Arc<CryptoProvider>,
-    believed: Arc<Mutex<Option<CertificateDer<'static>>>>,
-}
-
-impl Verifier {
-    fn ca(&self, shown: &[CertificateDer<'_>]) -> Result<CertificateDer<'static>, rustls::Error> {
-        match &self.belief {
-            Belief::Ca(ca) => Ok(ca.clone()),
-            Belief::Token(token) => shown
-                .iter()
-                .find(|one| token.vouches_for(one))
-                .map(|one| one.clone().into_owned())
-                .ok_or(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)),
-        }
-    }
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let ca = self.ca(intermediates)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.clone())?;
-        let provider = Arc::clone(&self.provider);
-        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let verified =
-            usual.verify_server_cert(end_entity, intermediates, server_name, ocsp, now)?;
-        *self.believed.lock().unwrap_or_else(PoisonError::into_inner) = Some(ca);
-        Ok(verified)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("only TLS 1.3 is spoken".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}

@@ -139,12 +139,6 @@ impl Token {
         sha256_hex(secret.as_bytes())
     }
 
-    /// Whether this is the CA that the token vouches for.
-    #[must_use]
-    pub fn vouches_for(&self, ca_der: &[u8]) -> bool {
-        self.ca_sha256 == sha256_hex(ca_der)
-    }
-
     fn check(self) -> Result<Self, BadToken> {
         let part = |part, problem| Err(BadToken::Part { part, problem });
         let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
@@ -230,7 +224,6 @@ mod tests {
         let line = token().encode();
         assert!(line.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'));
         assert_eq!(format!(" {line}\n").parse::<Token>(), Ok(token()));
-        assert!(token().vouches_for(b"ca") && !token().vouches_for(b"other"));
     }
 
     #[test]
