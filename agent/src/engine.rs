@@ -23,7 +23,7 @@ pub use identity::{Identity, Ours};
 pub use pull::{Pull, PullUpdate};
 
 use crate::network::Ipv4Net;
-use crate::registries::Credentials;
+use protocol::registries::RegistryLogin;
 
 /// A container engine. Every call has a deadline of its own, after which it ends as [`EngineError::Unavailable`].
 #[expect(async_fn_in_trait, reason = "the agent runs on one thread; no future needs to be Send")]
@@ -56,7 +56,7 @@ pub trait Engine: Clone + 'static {
     async fn image(&self, image: &Image) -> Result<Option<ImageFacts>, EngineError>;
 
     /// Begins to pull a pinned image. Ends with one [`PullUpdate::Done`] or [`PullUpdate::Failed`]; dropping it cancels.
-    fn pull(&self, image: &Image, credentials: Option<&Credentials>) -> Pull;
+    fn pull(&self, image: &Image, credentials: Option<&RegistryLogin>) -> Pull;
 
     /// Removes an image under its pin; gone is done, in use is a [`EngineError::Conflict`].
     async fn remove_image(&self, image: &Image) -> Result<(), EngineError>;

@@ -9,6 +9,7 @@ use protocol::acceptance::NodeIdentity;
 use protocol::id::{EnvironmentName, ReleaseId, ServiceName, Template};
 use protocol::manifest::HookKind;
 use protocol::reason::Reason;
+use protocol::registries::{RegistryLogin, registry_of};
 use protocol::release::Release;
 use protocol::report::{Evidence, MAX_EVIDENCE_LINES, MAX_EVIDENCE_TEXT_BYTES};
 use protocol::secret;
@@ -271,6 +272,17 @@ impl<E: Engine> Executor<E> {
             None => self.engine.image(&release.image).await?.map(|i| i.user).unwrap_or_default(),
         };
         Ok(self.secrets.place(container, (&self.node(), spec, copies), &user)?)
+    }
+
+    /// The login for an image's registry; one that cannot be had is said, and the pull tries without.
+    pub(crate) fn login(&self, sealed: &secret::Copy, reference: &str) -> Option<RegistryLogin> {
+        match self.secrets.login(&self.node(), sealed, registry_of(reference)) {
+            Ok(login) => Some(login),
+            Err(error) => {
+                tracing::warn!(%error, reference, "pulled without a login");
+                None
+            }
+        }
     }
 
     fn node(&self) -> NodeIdentity {

@@ -4,32 +4,11 @@
 //! The file is read again for each pull: credentials that are added or renewed need no restart.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use protocol::registries;
+use protocol::registries::{self, RegistryLogin, registry_of};
 use tracing::warn;
-
-/// Docker's own registry, for references without one.
-pub const DEFAULT_REGISTRY: &str = "docker.io";
-
-/// What a registry is told.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The registry, as references name it.
-    pub registry: String,
-    /// The user.
-    pub username: String,
-    /// The password or token; never logged.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credentials({}@{})", self.username, self.registry)
-    }
-}
 
 /// Credentials of all registries known; without a file of none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,7 +49,7 @@ impl Registries {
 
     /// The credentials for an image reference as a person writes it, as the file says now.
     #[must_use]
-    pub fn credentials_for(&self, reference: &str) -> Option<Credentials> {
+    pub fn login_for(&self, reference: &str) -> Option<RegistryLogin> {
         match read_all(self.file.as_deref()?) {
             Ok(mut by_registry) => by_registry.remove(registry_of(reference)),
             Err(error) => {
@@ -81,7 +60,7 @@ impl Registries {
     }
 }
 
-fn read_all(path: &Path) -> Result<BTreeMap<String, Credentials>, RegistriesError> {
+fn read_all(path: &Path) -> Result<BTreeMap<String, RegistryLogin>, RegistriesError> {
     if !path.exists() {
         return Ok(BTreeMap::new());
     }
@@ -92,7 +71,7 @@ fn read_all(path: &Path) -> Result<BTreeMap<String, Credentials>, RegistriesErro
         let Some(login) = registry.login else { continue };
         let password = login.password.reveal(|file| read(&beside.join(file)))?;
         let (registry, username) = (registry.host, login.username);
-        by_registry.insert(registry.clone(), Credentials { registry, username, password });
+        by_registry.insert(registry.clone(), RegistryLogin { registry, username, password });
     }
     Ok(by_registry)
 }
@@ -100,14 +79,6 @@ fn read_all(path: &Path) -> Result<BTreeMap<String, Credentials>, RegistriesErro
 fn read(path: &Path) -> Result<String, RegistriesError> {
     std::fs::read_to_string(path)
         .map_err(|source| RegistriesError::Unreadable { path: path.to_owned(), source })
-}
-
-/// The registry of a reference: its first part when that looks like a host, as Docker decides it.
-#[must_use]
-pub fn registry_of(reference: &str) -> &str {
-    let Some((first, _)) = reference.split_once('/') else { return DEFAULT_REGISTRY };
-    let is_host = first == "localhost" || first.contains(['.', ':']);
-    if is_host { first } else { DEFAULT_REGISTRY }
 }
 
 #[cfg(test)]
@@ -121,21 +92,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
         let registries = Registries::read(&path).map_err(|error| error.to_string())?;
-        Ok(registries.credentials_for(reference).map(|c| (c.username, c.password)))
-    }
-
-    #[test]
-    fn the_registry_of_a_reference_is_found_as_docker_finds_it() {
-        let cases = [
-            ("web:v1", "docker.io"),
-            ("library/web", "docker.io"),
-            ("registry.local/web", "registry.local"),
-            ("127.0.0.1:5000/team/web:v1", "127.0.0.1:5000"),
-            ("localhost/web", "localhost"),
-        ];
-        for (reference, registry) in cases {
-            assert_eq!(registry_of(reference), registry);
-        }
+        Ok(registries.login_for(reference).map(|c| (c.username, c.password)))
     }
 
     #[test]
@@ -151,21 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_never_printed() {
-        let credentials =
-            Credentials { registry: "r".into(), username: "u".into(), password: "s3cret".into() };
-        assert!(!format!("{credentials:?}").contains("s3cret"));
-    }
-
-    #[test]
     fn credentials_that_come_later_are_used_without_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("registries.toml");
         let registries = Registries::read(&path).unwrap();
-        assert_eq!(registries.credentials_for("a.local/web"), None);
+        assert_eq!(registries.login_for("a.local/web"), None);
         let text = "[[registry]]\nhost = \"a.local\"\nusername = \"u\"\npassword = \"p\"\n";
         std::fs::write(&path, text).unwrap();
-        assert_eq!(registries.credentials_for("a.local/web").unwrap().password, "p");
+        assert_eq!(registries.login_for("a.local/web").unwrap().password, "p");
     }
 
     #[test]

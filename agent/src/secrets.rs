@@ -17,6 +17,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use protocol::acceptance::NodeIdentity;
 use protocol::id::SecretName;
 use protocol::join::SealKey;
+use protocol::registries::RegistryLogin;
 use protocol::secret::{self, Clear, Copy, Label, NotOpened, OpeningKey, Reader};
 use protocol::spec::ServiceSpec;
 
@@ -123,6 +124,29 @@ impl SecretFiles {
     #[must_use]
     pub fn holds(&self, path: &str) -> bool {
         Path::new(path).starts_with(&self.dir)
+    }
+
+    /// A login for pulls from `registry`.
+    ///
+    /// # Errors
+    /// Where the copy does not open, or is no login for that registry.
+    pub fn login(
+        &self,
+        node: &NodeIdentity,
+        copy: &Copy,
+        registry: &str,
+    ) -> Result<RegistryLogin, SecretError> {
+        let failed = |reason: &str| SecretError::NotOpened {
+            name: copy.name.clone(),
+            reason: reason.to_owned(),
+        };
+        let clear = self.vault.open(node, copy).map_err(|error| failed(&error.to_string()))?;
+        let login: RegistryLogin = serde_json::from_slice(clear.bytes())
+            .map_err(|_| failed("it is no login for a registry"))?;
+        match login.registry == registry {
+            true => Ok(login),
+            false => Err(failed("it is a login for another registry")),
+        }
     }
 
     /// Writes the files of a container that are not there yet, and says where they are. `user` is what the container runs as.

@@ -12,7 +12,36 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+/// Docker's own registry, for references without one.
+pub const DEFAULT_REGISTRY: &str = "docker.io";
+
+/// What is sealed of a login for pulls. The registry stands in it, so that nobody who hands it on can send it to another.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryLogin {
+    /// As image references name it.
+    pub registry: String,
+    /// The user.
+    pub username: String,
+    /// Its password or token.
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RegistryLogin({}@{})", self.username, self.registry)
+    }
+}
+
+/// The registry of a reference: its first part when that looks like a host, as Docker decides it.
+#[must_use]
+pub fn registry_of(reference: &str) -> &str {
+    let Some((first, _)) = reference.split_once('/') else { return DEFAULT_REGISTRY };
+    let is_host = first == "localhost" || first.contains(['.', ':']);
+    if is_host { first } else { DEFAULT_REGISTRY }
+}
 
 /// One registry as the file describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +150,27 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_registry_of_a_reference_is_found_as_docker_finds_it() {
+        let cases = [
+            ("web:v1", "docker.io"),
+            ("library/web", "docker.io"),
+            ("registry.local/web", "registry.local"),
+            ("127.0.0.1:5000/team/web:v1", "127.0.0.1:5000"),
+            ("localhost/web", "localhost"),
+        ];
+        for (reference, registry) in cases {
+            assert_eq!(registry_of(reference), registry);
+        }
+    }
+
+    #[test]
+    fn a_sealed_password_is_never_printed() {
+        let (registry, username) = ("r".to_owned(), "u".to_owned());
+        let login = RegistryLogin { registry, username, password: "s3cret".to_owned() };
+        assert!(!format!("{login:?}").contains("s3cret"));
+    }
 
     fn error(lines: &str) -> String {
         parse(&format!("[[registry]]\nhost = \"a.local\"\n{lines}")).unwrap_err()

@@ -65,6 +65,9 @@ pub struct Copy {
     pub version: u64,
     /// The value, sealed.
     pub sealed: Sealed,
+    /// The value is a login ([`crate::registries::RegistryLogin`]) for pulls from this registry; no container gets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
 }
 
 /// A sealed value: the encapsulated key, then the ciphertext; base64 on the wire.

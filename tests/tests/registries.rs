@@ -186,6 +186,38 @@ fn a_registry_with_credentials_is_named_when_they_are_missing_and_serves_when_th
     assert_eq!(version(&fleet, port), "v2");
 }
 
+#[test]
+fn a_login_that_is_sealed_to_the_nodes_is_used_for_the_pull_and_lies_nowhere_in_clear() {
+    if !can_run() || !skip::has("htpasswd") {
+        return;
+    }
+    let registry = Registry::start_with_account(ACCOUNT);
+    let image = registry.push("pith-demo:v2", "team/hello:v2");
+    let (fleet, port) = fleet_with_hello();
+    let (user, password) = ACCOUNT.split_once(':').unwrap();
+    let file = fleet.scratch().join("password");
+    std::fs::write(&file, format!("{password}\n")).unwrap();
+    let (host, file) = (registry.address(), file.to_str().unwrap());
+    let set = ["secret", "set", "pulls", "--registry", host, "--username", user];
+    let _ = fleet.pith(&[&set[..], &["--from-file", file]].concat()).expect_code(0);
+    let listed = fleet.pith(&["secret", "ls"]).expect_code(0);
+    assert!(listed.stdout.contains(&format!("pulls from {host}")), "{listed:?}");
+
+    let login = docker_login(&fleet, registry.address());
+    let deploy = &mut fleet.command(&["deploy", "hello", "--image", &image]);
+    let _ = run(deploy.env("DOCKER_CONFIG", login)).expect_code(0);
+    assert_eq!(version(&fleet, port), "v2");
+
+    for word in [password, "cGk6cmFzcGJlcnJ5"] {
+        let found = Command::new("grep").args(["-rla", word]).arg(fleet.data()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "", "`{word}` in clear");
+        for container in docker::containers(&fleet.label()) {
+            let inspected = docker::docker(&["inspect", &container.id]);
+            assert!(!inspected.contains(word), "{inspected}");
+        }
+    }
+}
+
 /// A folder such as `docker login` leaves.
 fn docker_login(fleet: &Fleet, registry: &str) -> std::path::PathBuf {
     let dir = fleet.scratch().join("docker");

@@ -34,7 +34,7 @@ use super::{
     Engine, EngineInfo, Events, ExecOutcome, ImageFacts, Network, NetworkSpec, Placement, Signal,
 };
 use crate::network::Ipv4Net;
-use crate::registries::Credentials;
+use protocol::registries::RegistryLogin;
 
 /// Answers that only read.
 const QUERY_DEADLINE_MS: u64 = 10_000;
@@ -209,7 +209,7 @@ impl Engine for Docker {
         observe::image(self.client()?, image).await
     }
 
-    fn pull(&self, image: &Image, credentials: Option<&Credentials>) -> Pull {
+    fn pull(&self, image: &Image, credentials: Option<&RegistryLogin>) -> Pull {
         let (docker, image, credentials) = (self.clone(), image.clone(), credentials.cloned());
         Pull::spawn(move |updates| async move {
             pull::pull(&docker, &image, credentials, &updates).await

@@ -9,6 +9,7 @@ use protocol::hello::Load;
 use protocol::id::ServiceName;
 use protocol::manifest::Version;
 use protocol::release::{Image, Pin};
+use protocol::secret;
 use proxy::Table;
 
 use super::writing::Write;
@@ -65,6 +66,8 @@ pub enum Act {
         service: ServiceName,
         /// What.
         image: Image,
+        /// Who the node is to the image's registry, sealed.
+        login: Option<secret::Copy>,
         /// Tells pulls of one image apart.
         number: u64,
     },

@@ -60,6 +60,8 @@ pub struct Agent {
     pub(super) wanted: Option<Wanted>,
     /// Copies of secrets that are durable and that this node can open, by name and version.
     pub(super) copies: BTreeMap<(SecretName, u64), secret::Copy>,
+    /// Copies that open and are logins for pulls, by registry.
+    pub(super) logins: BTreeMap<String, secret::Copy>,
     /// Nothing was decided under it yet.
     pub(super) is_undecided: bool,
     pub(super) histories: BTreeMap<ServiceName, History>,
@@ -126,6 +128,7 @@ impl Agent {
             floors: ledger.floors().clone(),
             wanted: None,
             copies: BTreeMap::new(),
+            logins: BTreeMap::new(),
             is_undecided: false,
             histories: ledger.histories(&boot_id, opened_at),
             writing: Writing::new(ledger, boot_id, opened_at),

@@ -3,6 +3,7 @@
 use planner::Now;
 use planner::node::ImageStep;
 use protocol::id::ServiceName;
+use protocol::registries::registry_of;
 use protocol::release::{Image, Pin};
 use tracing::{info, warn};
 
@@ -39,7 +40,8 @@ impl Agent {
         let progress = format!("pulling {}", image.reference);
         self.last_pull += 1;
         let (service, number) = (service.clone(), self.last_pull);
-        self.acts.push(Act::Pull { service, image: image.clone(), number });
+        let login = self.logins.get(registry_of(&image.reference)).cloned();
+        self.acts.push(Act::Pull { service, image: image.clone(), login, number });
         let state =
             Pulling::Underway { image, progress, moved_at: now, is_stalled: false, failures };
         self.memory.pulls.insert(pin.clone(), state);

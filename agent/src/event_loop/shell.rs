@@ -14,6 +14,7 @@ use protocol::hello::Load;
 use protocol::id::ServiceName;
 use protocol::manifest::Version;
 use protocol::release::{Image, Pin};
+use protocol::secret;
 use proxy::{Applied, Client, ClientError, Snapshot, Table};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -223,7 +224,9 @@ impl<E: Engine> Outside<E> {
                 self.collect_evidence(service, container);
             }
             Act::Write(write) => self.write(write),
-            Act::Pull { service, image, number } => self.pull(&service, image, number),
+            Act::Pull { service, image, login, number } => {
+                self.pull(&service, image, login.as_ref(), number);
+            }
             Act::CancelPull(pin) => {
                 if let Some((_, task)) = self.pulls.remove(&pin) {
                     task.abort();
@@ -310,10 +313,18 @@ impl<E: Engine> Outside<E> {
         });
     }
 
-    fn pull(&mut self, service: &ServiceName, image: Image, number: u64) {
+    /// The board's own file goes before what was sealed to it.
+    fn pull(
+        &mut self,
+        service: &ServiceName,
+        image: Image,
+        sealed: Option<&secret::Copy>,
+        number: u64,
+    ) {
         let step = failpoint::before(&format!("pull {service}"));
-        let credentials = self.registries.credentials_for(&image.reference);
-        let mut pull = self.executor.engine.pull(&image, credentials.as_ref());
+        let login = self.registries.login_for(&image.reference);
+        let login = login.or_else(|| self.executor.login(sealed?, &image.reference));
+        let mut pull = self.executor.engine.pull(&image, login.as_ref());
         let (told, pin) = (self.told.clone(), image.pin.clone());
         let task = tokio::task::spawn_local(async move {
             while let Some(update) = pull.next().await {

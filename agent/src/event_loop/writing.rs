@@ -254,12 +254,16 @@ impl Agent {
     /// Finds the copies that open; each stays sealed until a container is started with it.
     fn open_copies(&mut self) {
         self.copies.clear();
+        self.logins.clear();
         for copy in self.writing.contents.secrets() {
-            match self.settings.vault.open(&self.node, copy) {
-                Ok(_) => {
+            match (self.settings.vault.open(&self.node, copy), &copy.registry) {
+                (Ok(_), None) => {
                     self.copies.insert((copy.name.clone(), copy.version), copy.clone());
                 }
-                Err(reason) => {
+                (Ok(_), Some(registry)) => {
+                    self.logins.insert(registry.clone(), copy.clone());
+                }
+                (Err(reason), _) => {
                     error!(secret = %copy.name, version = copy.version, %reason, "secret not opened");
                 }
             }

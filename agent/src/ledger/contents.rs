@@ -269,8 +269,10 @@ impl Contents {
         self.former.dedup_by(|a, b| a.roles == b.roles);
     }
 
-    /// Takes the copies of a manifest, each in the place of an older one, and keeps those that it or history names.
+    /// Takes the copies of a manifest, each in the place of an older one, and keeps those that it or history names. Logins for pulls are
+    /// the manifest's alone.
     fn keep_secrets(&mut self, manifest: &Manifest) {
+        self.secrets.retain(|held| held.registry.is_none());
         for copy in &manifest.secrets {
             self.secrets.retain(|held| (&held.name, held.version) != (&copy.name, copy.version));
             self.secrets.push(copy.clone());
@@ -283,7 +285,8 @@ impl Contents {
             .chain(of_history)
             .flat_map(|versions| versions.iter().map(|(name, version)| (name, *version)))
             .collect();
-        self.secrets.retain(|copy| named.contains(&(&copy.name, copy.version)));
+        self.secrets
+            .retain(|copy| copy.registry.is_some() || named.contains(&(&copy.name, copy.version)));
     }
 
     /// Keeps the releases that are needed or that history may go back to.

@@ -25,7 +25,7 @@ fn sealed(node: &NodeIdentity, name: &str, value: &[u8]) -> Copy {
         reader: &reader,
     };
     let sealed = secret::seal(&label, &key().public(), &Clear::new(value.to_vec()), [4; 32]);
-    Copy { version: 1, sealed: sealed.unwrap(), name }
+    Copy { version: 1, sealed: sealed.unwrap(), name, registry: None }
 }
 
 fn spec(text: &str) -> ServiceSpec {
@@ -53,6 +53,19 @@ fn a_file_is_the_users_alone_in_memory_and_goes_with_the_container() {
     files.forget("c1");
     assert!(!path.exists());
     assert_eq!(files.place("c1", (&node, &spec(ONE), &copies), &user).unwrap(), placed);
+}
+
+#[test]
+fn a_login_is_for_the_registry_that_was_sealed_into_it() {
+    let (dir, node) = (memory(), testing::identity());
+    let files = SecretFiles::at(dir.path().join("secrets"), Vault::new(key()));
+    let value = br#"{"registry":"r.io","username":"pi","password":"raspberry"}"#;
+    let copy = sealed(&node, "r", value);
+    assert_eq!(files.login(&node, &copy, "r.io").unwrap().password, "raspberry");
+    let error = files.login(&node, &copy, "evil.io").unwrap_err().to_string();
+    assert!(error.contains("another registry") && !error.contains("raspberry"), "{error}");
+    let error = files.login(&node, &sealed(&node, "r", b"raspberry"), "r.io").unwrap_err();
+    assert!(error.to_string().contains("no login"), "{error}");
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use agent::engine::{Engine as _, EngineError, PullError, PullUpdate};
-use agent::registries::Credentials;
 use protocol::id::Digest;
+use protocol::registries::RegistryLogin;
 use protocol::release::{Image, Pin};
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
@@ -223,7 +223,7 @@ fn a_registry_that_wants_credentials_refuses_without_them_and_takes_the_right_on
         let Some(registry) = Registry::start(&stage, Some(&account)) else { return };
         let name = pushed.reference.split_once('/').unwrap().1;
         let image = Image { reference: format!("{}/{name}", registry.address), ..pushed };
-        let credentials = |password: &str| Credentials {
+        let credentials = |password: &str| RegistryLogin {
             registry: registry.address.clone(),
             username: "pith".to_owned(),
             password: password.to_owned(),

@@ -218,6 +218,8 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::InvitationLife
         | Refused::SecretChanged { .. }
         | Refused::SecretUsed { .. }
+        | Refused::SecretKind { .. }
+        | Refused::SecretOfRegistry { .. }
         | Refused::TooManySecrets(_)
         | Refused::NotAReader(_)
         | Refused::TokenLife => StatusCode::CONFLICT,

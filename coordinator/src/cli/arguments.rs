@@ -37,6 +37,13 @@ pub(super) struct SetArgs {
     pub(super) name: SecretName,
     #[command(flatten)]
     pub(super) value: ValueArgs,
+    /// A login for pulls from this registry, as image names begin (docker.io where they name none); the value is the
+    /// password or token. Nodes log in with it for the pull, no container gets it, and nothing is rolled out.
+    #[arg(long, value_name = "HOST", requires = "username", conflicts_with = "random")]
+    pub(super) registry: Option<String>,
+    /// The user at the registry.
+    #[arg(long, value_name = "USER", requires = "registry")]
+    pub(super) username: Option<String>,
     /// Why, for the history.
     #[arg(long, value_name = "TEXT")]
     pub(super) cause: Option<String>,

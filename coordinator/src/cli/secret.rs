@@ -7,6 +7,7 @@ use std::path::Path;
 
 use protocol::id::{EnvironmentName, SecretName};
 use protocol::keys::{PublicKey, RoleName, SecretKey};
+use protocol::registries::{RegistryLogin, registry_of};
 use protocol::secret::{self, Clear, Label, MAX_SECRET_BYTES, Reader};
 use serde::Serialize;
 
@@ -62,15 +63,20 @@ async fn set(
     environment: &EnvironmentName,
     (args, must_exist): (SetArgs, bool),
 ) -> Result<Exit, CliError> {
-    let SetArgs { name, value, cause, wait } = args;
+    let SetArgs { name, value, registry, username, cause, wait } = args;
     let fleet = session.data.open()?;
     let shown = client.secrets(environment).await?;
     let clear = read_value(&name, &value)?;
+    let clear = match registry.as_ref().zip(username) {
+        Some((registry, username)) => login(registry, username, &clear)?,
+        None => clear,
+    };
     let version = shown.newest.get(&name).copied().unwrap_or(0) + 1;
     let seal = Sealing { fleet: &fleet, environment, name: &name, version, clear: &clear };
     let request = SetSecret {
         version,
         must_exist,
+        registry: registry.clone(),
         operators: seal.for_operators(&release_keys(&fleet))?,
         nodes: seal.for_nodes(&shown.recipients)?,
         cause,
@@ -79,7 +85,7 @@ async fn set(
     drop(clear);
     let set = client.set_secret(environment, &name, &request).await?;
     if !session.is_json() {
-        print!("{}", render::secrets::set(&set));
+        print!("{}", render::secrets::set(&set, registry.as_deref()));
     }
     let (mut followed, mut exit) = (Vec::new(), Exit::Done);
     for accepted in &set.rollouts {
@@ -98,6 +104,27 @@ async fn set(
         session.print(&Done { set, followed }, |_| String::new());
     }
     Ok(exit)
+}
+
+/// Without the newline that a password from a file or a pipe ends with.
+fn login(registry: &str, username: String, password: &Clear) -> Result<Clear, CliError> {
+    let is_host = !registry.is_empty()
+        && registry_of(&format!("{registry}/x")) == registry
+        && !registry.contains(|c: char| c == '/' || c.is_whitespace());
+    if !is_host {
+        return Err(CliError::usage(format_args!(
+            "`{registry}` is not a registry as image names begin: write its host, with the port where it has one, such as \
+             ghcr.io or registry.local:5000"
+        )));
+    }
+    let password = std::str::from_utf8(password.bytes())
+        .map_err(|_| CliError::usage(format_args!("the password of {username} is not text")))?;
+    let password = password.trim_end_matches(['\r', '\n']).to_owned();
+    if password.is_empty() {
+        return Err(CliError::usage(format_args!("the password of {username} is empty")));
+    }
+    let login = RegistryLogin { registry: registry.to_owned(), username, password };
+    Ok(Clear::new(serde_json::to_vec(&login).expect("three strings serialise")))
 }
 
 async fn sync(

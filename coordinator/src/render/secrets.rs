@@ -23,7 +23,10 @@ pub fn list(shown: &SecretsShown) -> String {
             secret.version.to_string(),
             clock(secret.set_ms),
             secret.by.clone(),
-            joined(&secret.used_by),
+            match &secret.registry {
+                Some(registry) => format!("pulls from {registry}"),
+                None => joined(&secret.used_by),
+            },
             joined(&secret.lacking),
         ]);
     }
@@ -38,10 +41,12 @@ pub fn list(shown: &SecretsShown) -> String {
 
 /// What setting one did, before its rollouts are followed.
 #[must_use]
-pub fn set(set: &SecretSet) -> String {
+pub fn set(set: &SecretSet, registry: Option<&str>) -> String {
     let SecretSet { name, environment, version, rollouts, lacking, .. } = set;
     let mut text = format!("secret {name} of {environment} is at version {version}\n");
-    if rollouts.is_empty() {
+    if let Some(registry) = registry {
+        text.push_str(&format!("nodes pull from {registry} with it; what runs is left alone\n"));
+    } else if rollouts.is_empty() {
         text.push_str(&format!(
             "no service uses it yet; write it into a service file: [[secrets]] name = \"{name}\"\n"
         ));

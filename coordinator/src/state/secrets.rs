@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::id::{EnvironmentName, NodeId, SecretName, ServiceId, ServiceName};
 use protocol::join::SealKey;
 use protocol::keys::{PublicKey, RoleName};
+use protocol::registries::registry_of;
+use protocol::release::Release;
 use protocol::secret::{self, SecretVersions};
 use protocol::spec::ServiceSpec;
 
@@ -46,6 +48,9 @@ impl State {
         if set.must_exist && !exists {
             return Err(Refused::NoSecret(name.clone(), environment.clone()));
         }
+        if let Some(before) = before.as_ref().filter(|b| exists && b.registry != set.registry) {
+            return Err(Refused::SecretKind { name: name.clone(), is: before.purpose() });
+        }
         let of_it = self.secrets.values().filter(|s| s.environment == *environment && s.exists());
         if !exists && of_it.count() >= MAX_SECRETS {
             return Err(Refused::TooManySecrets(MAX_SECRETS));
@@ -63,6 +68,7 @@ impl State {
             nodes: set.nodes.into_iter().map(|copy| (copy.node.clone(), copy)).collect(),
         };
         record.newest = expected;
+        record.registry = set.registry;
         record.versions.insert(expected, version);
         self.secrets.insert(key.clone(), record);
         let users = self.users_of(&key);
@@ -76,7 +82,12 @@ impl State {
         let cause = set.cause.unwrap_or_else(|| format!("secret {name} version {expected}"));
         let mut rollouts = Vec::new();
         let mut failed = Vec::new();
-        for id in users {
+        let is_login = self.secrets.get(&key).is_some_and(|secret| secret.registry.is_some());
+        if is_login {
+            self.tell_nodes_of(&users);
+        }
+        // A login changes nothing that runs.
+        for id in users.into_iter().filter(|_| !is_login) {
             let again = Again { cause: Some(cause.clone()), by: set.by.clone(), restarts: 0 };
             match self.begin_again(&id, again, at) {
                 Ok(accepted) => rollouts.push(accepted),
@@ -110,9 +121,12 @@ impl State {
         if !self.secrets.get(&key).is_some_and(SecretRecord::exists) {
             return Err(Refused::NoSecret(name.clone(), environment.clone()));
         }
-        if let Some(user) = self.users_of(&key).first() {
+        let users = self.users_of(&key);
+        let is_login = self.secrets.get(&key).is_some_and(|secret| secret.registry.is_some());
+        if let Some(user) = users.first().filter(|_| !is_login) {
             return Err(Refused::SecretUsed { name: name.clone(), by: user.name.clone() });
         }
+        self.tell_nodes_of(&users);
         if let Some(record) = self.secrets.get_mut(&key) {
             record.versions.clear();
         }
@@ -130,6 +144,7 @@ impl State {
             SecretShown {
                 name: record.name.clone(),
                 environment: environment.clone(),
+                registry: record.registry.clone(),
                 version: record.newest,
                 set_ms: newest.map_or(0, |version| version.at_ms),
                 by: newest.map(|version| version.by.clone()).unwrap_or_default(),
@@ -211,8 +226,12 @@ impl State {
             self.keep_secret(&key);
         }
         for node in &nodes {
-            let intent = self.nodes.get(node).map(|node| &node.intent);
-            if intent.is_some_and(|intent| intent.secrets().next().is_some()) {
+            let known = self.nodes.get(node);
+            let has_copies = |node: &super::Node| {
+                let carried = self.copies_for(&node.record, &node.intent);
+                !carried.is_empty()
+            };
+            if known.is_some_and(has_copies) {
                 self.touched.insert(node.clone());
             }
         }
@@ -240,24 +259,53 @@ impl State {
             let record = record.filter(|record| record.exists());
             let record =
                 record.ok_or_else(|| Refused::NoSecret(name.clone(), environment.clone()))?;
+            if let Some(registry) = record.registry.clone() {
+                return Err(Refused::SecretOfRegistry { name: name.clone(), registry });
+            }
             Ok((name.clone(), record.newest))
         };
         spec.secret_names().map(version).collect()
     }
 
-    /// The copies that a node's manifest carries.
+    /// The copies that a node's manifest carries: of what its services are made with, and logins for what it pulls.
     pub(super) fn copies_for(&self, record: &NodeRecord, intent: &Intent) -> Vec<secret::Copy> {
         let own_key = self.seal_key_of(&record.id);
         let named: BTreeSet<(&SecretName, u64)> =
             intent.secrets().flatten().map(|(name, version)| (name, *version)).collect();
+        let registries: BTreeSet<&str> = intent
+            .releases()
+            .filter_map(|id| self.releases.get(id))
+            .map(|stored| registry_of(&stored.release.image.reference))
+            .collect();
+        let is_pulled = |secret: &&SecretRecord| {
+            let registry = secret.registry.as_deref();
+            secret.environment == record.environment
+                && registry.is_some_and(|registry| registries.contains(registry))
+        };
+        let logins = self.secrets.values().filter(is_pulled).map(|one| (&one.name, one.newest));
         let copy = |(name, version): (&SecretName, u64)| {
             let kept = self.secrets.get(&(record.environment.clone(), name.clone()))?;
             let copy = kept.versions.get(&version)?.nodes.get(&record.id)?;
             // A board with a new key cannot open what was sealed to the one before.
             let fits = own_key.as_ref() == Some(&copy.key);
-            fits.then(|| secret::Copy { name: name.clone(), version, sealed: copy.sealed.clone() })
+            let (sealed, registry) = (copy.sealed.clone(), kept.registry.clone());
+            fits.then(|| secret::Copy { name: name.clone(), version, sealed, registry })
         };
-        named.into_iter().filter_map(copy).collect()
+        named.into_iter().chain(logins).filter_map(copy).collect()
+    }
+
+    /// The manifests of all that run one of these are composed again.
+    fn tell_nodes_of(&mut self, services: &[ServiceId]) {
+        let runs = |node: &&super::Node| {
+            let is_run = |id: &ServiceId| {
+                id.environment == node.record.environment
+                    && node.intent.assigned.contains_key(&id.name)
+            };
+            services.iter().any(is_run)
+        };
+        let told: Vec<NodeId> =
+            self.nodes.values().filter(runs).map(|node| node.record.id.clone()).collect();
+        self.touched.extend(told);
     }
 
     /// Secrets that were sealed to a node, newest versions only: whoever has the board may have read them.
@@ -297,13 +345,17 @@ impl State {
         role.map(|role| role.distinct().into_iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Services of an environment whose current revision uses a secret.
-    fn users_of(&self, (environment, name): &SecretKey) -> Vec<ServiceId> {
+    /// Services of an environment whose current revision uses a secret, or is pulled with it.
+    fn users_of(&self, key: &SecretKey) -> Vec<ServiceId> {
+        let (environment, name) = key;
+        let registry = self.secrets.get(key).and_then(|secret| secret.registry.as_deref());
+        let is_used = |release: &Release| match registry {
+            Some(registry) => registry_of(&release.image.reference) == registry,
+            None => release.spec(environment).secret_names().any(|used| used == name),
+        };
         let uses = |id: &ServiceId, service: &super::Service| {
             let release = service.current().and_then(|now| self.releases.get(&now.release));
-            let spec = release.map(|stored| stored.release.spec(&id.environment));
-            id.environment == *environment
-                && spec.is_some_and(|spec| spec.secret_names().any(|used| used == name))
+            id.environment == *environment && release.is_some_and(|stored| is_used(&stored.release))
         };
         let users = self.services.iter().filter(|(id, service)| uses(id, service));
         users.map(|(id, _)| id.clone()).collect()
@@ -415,8 +467,17 @@ impl SecretRecord {
         Self {
             environment: environment.clone(),
             name: name.clone(),
+            registry: None,
             newest: 0,
             versions: BTreeMap::new(),
+        }
+    }
+
+    /// What it is for, as a sentence goes on.
+    fn purpose(&self) -> String {
+        match &self.registry {
+            Some(registry) => format!("a login for pulls from {registry}"),
+            None => "for services".to_owned(),
         }
     }
 

@@ -63,7 +63,7 @@ fn the_test_vector_of_the_rfc_is_met() {
 
 #[test]
 fn the_form_of_a_copy_stays() {
-    let copy = Copy { name: "db".parse().unwrap(), version: 3, sealed: sealed() };
+    let copy = Copy { name: "db".parse().unwrap(), version: 3, sealed: sealed(), registry: None };
     let golden = r#"{"name":"db","version":3,"sealed":"3okjpnXQIYDN19AJe6QEueHikw1WZculjRdlAGNheTsizKb+k2UJ0TIBz3mr34nTMvYYSsXvwQ=="}"#;
     assert_eq!(serde_json::to_string(&copy).unwrap(), golden);
     let opened = open(&Named::new().label(), &key(), &copy.sealed).unwrap();

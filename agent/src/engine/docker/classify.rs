@@ -5,7 +5,7 @@ use std::error::Error as _;
 use bollard::errors::Error as ClientError;
 
 use crate::engine::error::{EngineError, PullError};
-use crate::registries::registry_of;
+use protocol::registries::registry_of;
 
 /// What is kept of a sentence of Docker's.
 const MAX_MESSAGE_BYTES: usize = 512;
@@ -159,7 +159,7 @@ fn pull_message(kind: PullError, reference: &str, text: &str) -> String {
         PullError::NotFound => format!("{registry} has no {reference}: {text}"),
         PullError::Denied => format!(
             "{registry} refuses {reference} (it wants other credentials, or does not have it): {text}; \
-             credentials belong into this node's registries.toml"
+             `pith secret set NAME --registry {registry} --username USER` gives nodes a login, as does a node's own registries.toml"
         ),
         PullError::WrongPlatform => {
             format!("{reference} has no variant for this node's processor: {text}")

@@ -16,7 +16,7 @@ use super::{Docker, classify, observe};
 use crate::engine::Engine as _;
 use crate::engine::error::{EngineError, PullError};
 use crate::engine::pull::PullUpdate;
-use crate::registries::Credentials;
+use protocol::registries::RegistryLogin;
 
 /// Without a word from Docker for this long a pull has failed; Docker speaks while it downloads and while it unpacks.
 const IDLE_LIMIT_MS: u64 = 120_000;
@@ -26,7 +26,7 @@ const PROGRESS_INTERVAL_MS: u64 = 200;
 pub(super) async fn pull(
     docker: &Docker,
     image: &Image,
-    credentials: Option<Credentials>,
+    credentials: Option<RegistryLogin>,
     updates: &mpsc::Sender<PullUpdate>,
 ) -> PullUpdate {
     match present(docker, image).await {
@@ -84,7 +84,7 @@ async fn download(
     docker: &Docker,
     image: &Image,
     digest: &str,
-    credentials: Option<Credentials>,
+    credentials: Option<RegistryLogin>,
     updates: &mpsc::Sender<PullUpdate>,
 ) -> Result<(), PullUpdate> {
     let client = docker.client().map_err(|error| failed(&error))?;

@@ -18,7 +18,7 @@ use crate::engine::{
     NetworkSpec, Signal,
 };
 use crate::network::Ipv4Net;
-use crate::registries::Credentials;
+use protocol::registries::RegistryLogin;
 
 /// Parts in which a pull tells its progress.
 const PULL_PARTS: u64 = 4;
@@ -103,7 +103,7 @@ impl Engine for FakeEngine {
         self.with(|docker| docker.image(image))
     }
 
-    fn pull(&self, image: &Image, _credentials: Option<&Credentials>) -> Pull {
+    fn pull(&self, image: &Image, _credentials: Option<&RegistryLogin>) -> Pull {
         let (engine, image) = (self.clone(), image.clone());
         Pull::spawn(move |updates| async move {
             let (begun_ms, outcome) =

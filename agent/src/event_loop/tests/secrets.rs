@@ -28,7 +28,7 @@ fn with_copy(mut manifest: ManifestBuilder, node: &NodeIdentity) -> ManifestBuil
     let label = Label { fleet, environment, name: &name, version: 3, reader: &reader };
     let key = testing::opening_key().public();
     let sealed = secret::seal(&label, &key, &Clear::new(VALUE.to_vec()), [6; 32]).unwrap();
-    manifest.manifest.secrets.push(secret::Copy { name, version: 3, sealed });
+    manifest.manifest.secrets.push(secret::Copy { name, version: 3, sealed, registry: None });
     manifest
 }
 

@@ -15,6 +15,9 @@ pub struct SecretRecord {
     pub environment: EnvironmentName,
     /// Its name there.
     pub name: SecretName,
+    /// It is a login for pulls from this registry, and no container gets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
     /// The newest version that there was.
     pub newest: u64,
     /// The newest, and those that something may still run with; none: it was removed.

@@ -181,6 +181,26 @@ pub enum Refused {
         /// What is there.
         newest: u64,
     },
+    /// What a secret is for never changes.
+    #[error(
+        "secret `{name}` is {is}, and stays that; take another name, or remove it first: `pith secret rm {name}`"
+    )]
+    SecretKind {
+        /// Which.
+        name: SecretName,
+        /// `a login for pulls from HOST`, or `for services`.
+        is: String,
+    },
+    /// A container would get what only the engine is to know.
+    #[error(
+        "secret `{name}` is a login for pulls from {registry}: no container gets it; give the service a secret of its own"
+    )]
+    SecretOfRegistry {
+        /// Which.
+        name: SecretName,
+        /// Of which registry.
+        registry: String,
+    },
     /// A service would not start any more.
     #[error("secret `{name}` is used by {by}; deploy {by} without it first")]
     SecretUsed {
@@ -308,6 +328,8 @@ impl Refused {
             Self::NoSecret(..) => "no_secret",
             Self::SecretChanged { .. } => "secret_changed",
             Self::SecretUsed { .. } => "secret_used",
+            Self::SecretKind { .. } => "secret_kind",
+            Self::SecretOfRegistry { .. } => "secret_of_registry",
             Self::TooManySecrets(_) => "too_many_secrets",
             Self::NotAReader(_) => "not_a_reader",
             Self::NoNode(_) => "no_node",

@@ -13,6 +13,9 @@ pub struct SetSecret {
     /// Refused where there is none yet.
     #[serde(default)]
     pub must_exist: bool,
+    /// It is a login for pulls from this registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
     /// For release keys.
     pub operators: Vec<OperatorCopy>,
     /// For nodes.

@@ -32,6 +32,9 @@ pub struct SecretShown {
     pub name: SecretName,
     /// Where.
     pub environment: EnvironmentName,
+    /// It is a login for pulls from this registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
     /// The newest version.
     pub version: u64,
     /// Unix milliseconds.

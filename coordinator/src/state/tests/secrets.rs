@@ -48,6 +48,7 @@ fn request(
     SetSecret {
         version,
         must_exist: false,
+        registry: None,
         operators: vec![OperatorCopy { key, sealed }],
         nodes: shown.recipients.iter().filter_map(node).collect(),
         cause: None,
@@ -73,6 +74,32 @@ fn opened(world: &World, handle: &str) -> Vec<(u64, String)> {
         (version, String::from_utf8(clear.bytes().to_vec()).unwrap())
     };
     world.manifest(handle).secrets.iter().map(open).collect()
+}
+
+#[test]
+fn a_login_goes_to_the_nodes_that_pull_from_its_registry_and_to_no_container() {
+    let mut world = World::with_nodes(&["a", "b"]);
+    let login = |world: &mut World, value: &str, registry: &str| {
+        let registry = Some(registry.to_owned());
+        let request = SetSecret { registry, ..request(world, &here(), &db(), value) };
+        let set = world.state.set_secret(&here(), &db(), request, world.at);
+        world.settle();
+        set
+    };
+    world.deploy_file("name = \"api\"\nper_node = 1\n[placement]\nnodes = [\"a\"]\n", "v1");
+    let first = login(&mut world, "one", "r.io").unwrap();
+    assert_eq!((first.rollouts.len(), first.lacking.len()), (0, 0), "nothing is rolled out");
+    assert_eq!(opened(&world, "a"), [(1, "one".to_owned())]);
+    assert_eq!(world.manifest("a").secrets[0].registry.as_deref(), Some("r.io"));
+    let _ = login(&mut world, "two", "r.io").unwrap();
+    assert_eq!(opened(&world, "a"), [(2, "two".to_owned())]);
+
+    assert_eq!(world.try_file(WEB, "v1").unwrap_err().code(), "secret_of_registry");
+    assert_eq!(set(&mut world, "three").unwrap_err().code(), "secret_kind");
+    assert_eq!(login(&mut world, "three", "other.io").unwrap_err().code(), "secret_kind");
+    let _ = world.state.remove_secret(&here(), &db(), world.at).unwrap();
+    world.settle();
+    assert_eq!(opened(&world, "a"), []);
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Process {
                 self.later(answered_at(board, now), Event::Evidence { service, log });
             }
             Act::Write(write) => self.write(write, board),
-            Act::Pull { service, image, number } => {
+            Act::Pull { service, image, number, login: _ } => {
                 self.pull(&service, image, number, (board, now));
             }
             Act::CancelPull(pin) => {
