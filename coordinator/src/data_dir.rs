@@ -59,6 +59,11 @@ pub enum DataDirError {
     /// There is a fleet already.
     #[error("{0} holds a fleet already; choose another folder with --data")]
     Exists(PathBuf),
+    /// A file is where it should be.
+    #[error(
+        "{0} cannot be a folder: a file is there, or above it; name another folder with --data"
+    )]
+    NotAFolder(PathBuf),
     /// There is none.
     #[error("{0} holds no fleet; `pith init --data {0}` makes one")]
     Missing(PathBuf),
@@ -225,11 +230,15 @@ impl DataDir {
     /// Where it cannot be made.
     pub fn create_folder(&self, name: &str) -> Result<PathBuf, DataDirError> {
         let path = self.path.join(name);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(|source| DataDirError::Io { path: path.clone(), source })?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|source| {
+            // Without the slash at the end, with which no file is one.
+            let is_file = path.components().as_path().ancestors().any(Path::is_file);
+            if is_file {
+                DataDirError::NotAFolder(path.clone())
+            } else {
+                DataDirError::Io { path: path.clone(), source }
+            }
+        })?;
         Ok(path)
     }
 
@@ -307,6 +316,17 @@ mod tests {
         let director = data.director_key(&read.root).unwrap().public();
         assert_eq!(read.root.roles[&RoleName::Director], Role::single(director));
         assert_eq!(read.root.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_folder_is_said_to_be_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            let error = DataDir::at(&path).init().unwrap_err().to_string();
+            assert!(error.contains("a file is there") && error.contains("--data"), "{error}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use tests::fleet::binaries;
 
 /// `pith deploy -f` on these files, with no coordinator anywhere: a mistake in a file must not need one to be found.
-fn deploy(files: &[(&str, &str)]) -> (i32, String) {
+fn deploy<T: AsRef<[u8]>>(files: &[(&str, T)]) -> (i32, String) {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in files {
         std::fs::write(dir.path().join(name), text).unwrap();
@@ -26,7 +26,7 @@ fn deploy(files: &[(&str, &str)]) -> (i32, String) {
 
 /// Refused with code 2, and the message says each of these.
 #[track_caller]
-fn check(files: &[(&str, &str)], says: &[&str]) {
+fn check<T: AsRef<[u8]>>(files: &[(&str, T)], says: &[&str]) {
     let (code, stderr) = deploy(files);
     assert_eq!(code, 2, "{stderr}");
     for text in says {
@@ -85,8 +85,14 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
 }
 
 #[test]
+fn a_file_that_is_not_utf8_is_named_with_what_it_should_be() {
+    let utf16: Vec<u8> = WEB.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    check(&[("web.toml", [&b"\xff\xfe"[..], &utf16].concat())], &["web.toml", "UTF-8"]);
+}
+
+#[test]
 fn a_missing_file_is_named() {
-    let (code, stderr) = deploy(&[]);
+    let (code, stderr) = deploy::<&str>(&[]);
     assert_eq!(code, 2, "{stderr}");
 }
 

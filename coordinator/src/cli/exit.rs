@@ -125,6 +125,7 @@ impl From<DataDirError> for CliError {
     fn from(error: DataDirError) -> Self {
         let exit = match &error {
             DataDirError::Exists(_)
+            | DataDirError::NotAFolder(_)
             | DataDirError::Missing(_)
             | DataDirError::Unfinished(..)
             | DataDirError::TooFewRootKeys { .. }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -70,9 +71,7 @@ pub(super) async fn load(
 ) -> Result<Batch, CliError> {
     let mut read = Vec::new();
     for path in files(&target.file)? {
-        let text = fs::read_to_string(&path)
-            .map_err(|e| CliError::usage(format_args!("{}: {e}", path.display())))?;
-        read.push(read_file(&path.display().to_string(), text)?);
+        read.push(read_file(&path.display().to_string(), read_text(&path)?)?);
     }
     if target.image.is_some() && read.len() > 1 {
         return Err(CliError::usage("--image is for one service; deploy the others without it"));
@@ -108,11 +107,19 @@ pub(super) async fn load(
 pub(super) fn names(paths: &[PathBuf]) -> Result<Vec<ServiceName>, CliError> {
     let mut names = Vec::new();
     for path in files(paths)? {
-        let text = fs::read_to_string(&path)
-            .map_err(|e| CliError::usage(format_args!("{}: {e}", path.display())))?;
-        names.push(read_file(&path.display().to_string(), text)?.file.spec.name);
+        names.push(read_file(&path.display().to_string(), read_text(&path)?)?.file.spec.name);
     }
     Ok(names)
+}
+
+fn read_text(path: &Path) -> Result<String, CliError> {
+    let file = path.display();
+    fs::read_to_string(path).map_err(|error| match error {
+        error if error.kind() == io::ErrorKind::InvalidData => CliError::usage(format_args!(
+            "{file}: it is not text in UTF-8; an editor's \"save as\" makes it that"
+        )),
+        error => CliError::usage(format_args!("{file}: {error}")),
+    })
 }
 
 fn read_file(name: &str, text: String) -> Result<Read, CliError> {
