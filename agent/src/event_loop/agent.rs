@@ -12,6 +12,7 @@ use planner::Now;
 use planner::node::{History, Observed, RoutePlan, Verdict, Wanted};
 use protocol::acceptance::{Known, Seen};
 use protocol::id::{SecretName, ServiceName};
+use protocol::join::Coordinators;
 use protocol::reason::Reason;
 use protocol::release::Pin;
 use protocol::retirement::Floors;
@@ -69,6 +70,10 @@ pub struct Agent {
     pub(super) manifests: VecDeque<Vec<u8>>,
     /// Signed times not looked at yet.
     pub(super) times: VecDeque<Vec<u8>>,
+    /// Where the coordinator is, not looked at yet: the last one counts.
+    pub(super) addresses: Option<Vec<u8>>,
+    /// What of it is on its way to the disk.
+    pub(super) learning: Option<Coordinators>,
 
     pub(super) facts: Facts,
     pub(super) memory: Memory,
@@ -134,6 +139,8 @@ impl Agent {
             roots: None,
             manifests: VecDeque::new(),
             times: VecDeque::new(),
+            addresses: None,
+            learning: None,
             facts: Facts::default(),
             memory: Memory::default(),
             observed: Observed::default(),
@@ -189,6 +196,7 @@ impl Agent {
                 }
                 self.times.push_back(bytes);
             }
+            Incoming::Addresses(bytes) => self.addresses = Some(bytes),
         }
     }
 
@@ -211,6 +219,7 @@ impl Agent {
             Event::Policy(looked) => self.policy_changed(*looked, now),
             Event::Measured(percents) => self.memory_percents = percents,
             Event::ImageRemoved { pin, result } => self.image_removed(&pin, result, now),
+            Event::Learned(result) => self.learned(result, now),
             Event::Unsaid(subject) => self.voice.unsaid(subject),
         }
     }
@@ -220,6 +229,7 @@ impl Agent {
         self.read_roots();
         self.read_manifests(now);
         self.read_times(now);
+        self.read_addresses();
         self.look_for_alarms(now);
         self.begin_gathering(now);
         if self.decide_at.is_some_and(|at| now >= at) {
@@ -281,6 +291,8 @@ impl Agent {
             && self.roots.is_none()
             && self.manifests.is_empty()
             && self.times.is_empty()
+            && self.addresses.is_none()
+            && self.learning.is_none()
             && self.voice.is_told()
     }
 

@@ -220,6 +220,9 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::SecretUsed { .. }
         | Refused::TooManySecrets(_)
         | Refused::NotAReader(_)
+        | Refused::LastAddress(_)
+        | Refused::TooManyAddresses(_)
         | Refused::TokenLife => StatusCode::CONFLICT,
+        Refused::BadAddress(_) => StatusCode::BAD_REQUEST,
     }
 }
