@@ -68,7 +68,13 @@ fn comes_up_elsewhere(boards: &mut Boards, new: &str) {
     fs::write(boards.path("coordinator.toml"), config).unwrap();
     boards.move_data("elsewhere");
     boards.start_coordinator();
-    [1, 2].into_iter().for_each(|k| boards.wait_ready(k));
+    let came = format!("session is up broker={new}");
+    for k in [1, 2] {
+        until_true("the node comes over", SOON, || {
+            boards.log(&format!("board-{k}/agent.log")).contains(&came)
+        });
+        boards.wait_ready(k);
+    }
 }
 
 #[test]
@@ -99,15 +105,17 @@ fn a_coordinator_moves_to_another_address_and_its_nodes_follow_with_no_container
     assert_eq!(running(&boards), before, "nothing was touched");
     let events = boards.json(&["events"]).to_string();
     assert!(!events.contains("refused"), "{events}");
-    let summary = load.summary(began, Instant::now());
-    assert!(summary.sent > 100 && summary.failed == 0, "{summary:?}");
-    drop(load);
-
     // The old address is dropped, on the board too; and the next deploy is as any other.
     let _ = boards.pith(&["coordinator", "addresses", "--forget", &old[0]]).expect_code(0);
     for k in [1, 2] {
         until_true("the old address is forgotten", SOON, || known(&boards, k) == [new.clone()]);
     }
+    let summary = until("enough requests", SOON, || {
+        Some(load.summary(began, Instant::now())).filter(|summary| summary.sent > 100)
+    });
+    assert_eq!(summary.failed, 0, "{summary:?}");
+    drop(load);
+
     let file = boards.path("service.toml").to_string_lossy().into_owned();
     let _ = boards.pith(&["deploy", "-f", &file, "--image", "pith-demo:v2"]).expect_code(0);
     for k in [1, 2] {
