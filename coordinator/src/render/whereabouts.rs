@@ -25,7 +25,7 @@ pub fn addresses(shown: &AddressesShown) -> String {
     }
     let mut rows = vec![["NODE", "LEARNED", "LOOKS AT"].map(str::to_owned)];
     for node in &shown.nodes {
-        rows.push([node.node.to_string(), learned(node).to_owned(), looks_at(node)]);
+        rows.push([node.node.clone(), learned(node).to_owned(), looks_at(node)]);
     }
     text.push_str(&table(&rows));
     for (node, broker) in shown.nodes.iter().filter_map(|one| Some((one, one.broker.as_ref()?))) {
@@ -100,7 +100,7 @@ mod tests {
         let knows = if learned { vec!["b:2".to_owned(), "a:1".to_owned()] } else { Vec::new() };
         NodeLearned {
             id: "00000000000000000000000000000001".parse().unwrap(),
-            node: name.parse().unwrap(),
+            node: name.to_owned(),
             online,
             learned,
             knows,

@@ -84,7 +84,16 @@ impl State {
         let edition = self.edition();
         let admitted = self.nodes.values().filter(|node| self.is_admitted(&node.record.id));
         let mut nodes: Vec<NodeLearned> = admitted.map(|node| node.show_learned(edition)).collect();
-        nodes.sort_by_key(|of_it| natural(of_it.node.as_str()));
+        let unheard = self.show_unheard(None).into_iter().filter(|one| one.status == "admitted");
+        nodes.extend(unheard.map(|member| NodeLearned {
+            id: member.id,
+            node: member.name,
+            online: false,
+            learned: edition.is_none(),
+            knows: Vec::new(),
+            broker: None,
+        }));
+        nodes.sort_by_key(|of_it| natural(&of_it.node));
         let WhereaboutsRecord { addresses, forgotten, .. } = self.whereabouts.clone();
         AddressesShown { version: self.version, addresses, forgotten, nodes }
     }
@@ -124,7 +133,7 @@ impl Node {
         let knows = learned.map(|learned| &learned.addresses[..]).unwrap_or_default();
         NodeLearned {
             id: self.record.id.clone(),
-            node: self.record.name.clone(),
+            node: self.record.name.to_string(),
             online: self.record.online,
             learned: edition.is_none() || self.learned() >= edition,
             knows: knows.iter().take(MAX_KNOWN).map(|one| printable(one)).collect(),

@@ -1,6 +1,6 @@
 //! What people are shown of where nodes look for the coordinator.
 
-use protocol::id::{NodeId, NodeName};
+use protocol::id::NodeId;
 use serde::{Deserialize, Serialize};
 
 /// `pith coordinator addresses`
@@ -12,7 +12,7 @@ pub struct AddressesShown {
     pub addresses: Vec<String>,
     /// What they are told to forget.
     pub forgotten: Vec<String>,
-    /// Every admitted node.
+    /// Every admitted node, also one that has not said hello yet.
     pub nodes: Vec<NodeLearned>,
 }
 
@@ -21,8 +21,8 @@ pub struct AddressesShown {
 pub struct NodeLearned {
     /// Its id.
     pub id: NodeId,
-    /// Its name.
-    pub node: NodeName,
+    /// Its name; its id where it has said none.
+    pub node: String,
     /// Whether it is heard of.
     pub online: bool,
     /// Whether it has the newest of it durably.

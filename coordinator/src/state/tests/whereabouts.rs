@@ -107,3 +107,16 @@ fn an_address_is_forgotten_by_name_and_the_last_one_is_not() {
     }
     assert_eq!(tell(&mut world, to("one-more:8883")), Err(Refused::TooManyAddresses(8)));
 }
+
+#[test]
+fn a_node_that_is_admitted_and_has_not_come_yet_is_named_and_one_that_is_revoked_is_not() {
+    let mut world = World::with_nodes(&["node-1", "node-2"]);
+    let late: NodeId = "f".repeat(32).parse().unwrap();
+    world.state.admit(&late, world.at).unwrap();
+    world.state.revoke("node-2", world.at).unwrap();
+    world.state.tell_addresses(&to("new:8883"), world.at).unwrap();
+    let shown = world.state.show_addresses();
+    let missing: Vec<(&str, bool)> =
+        shown.missing().map(|one| (one.node.as_str(), one.online)).collect();
+    assert_eq!(missing, [(late.as_str(), false), ("node-1", true)]);
+}
