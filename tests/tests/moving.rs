@@ -100,8 +100,11 @@ fn a_coordinator_moves_to_another_address_and_its_nodes_follow_with_no_container
     let (old, new) = nodes_are_told(&mut boards);
     comes_up_elsewhere(&mut boards, &new);
 
-    let shown = boards.json(&["coordinator", "addresses"]);
-    assert_eq!(shown["addresses"][0], new.as_str());
+    until_true("both are heard at the new address", SOON, || {
+        let shown = boards.json(&["coordinator", "addresses"]);
+        assert_eq!(shown["addresses"][0], new.as_str());
+        shown["nodes"].as_array().unwrap().iter().all(|node| node["heard"] == true)
+    });
     assert_eq!(running(&boards), before, "nothing was touched");
     let events = boards.json(&["events"]).to_string();
     assert!(!events.contains("refused"), "{events}");

@@ -34,6 +34,14 @@ pub fn addresses(shown: &AddressesShown) -> String {
             node.node
         ));
     }
+    let silent = shown.nodes.iter().filter(|node| !node.heard).map(|node| node.node.as_str());
+    let silent: Vec<&str> = silent.collect();
+    if !silent.is_empty() {
+        text.push_str(&format!(
+            "not heard since this coordinator's start: {}\n",
+            silent.join(", ")
+        ));
+    }
     text
 }
 
@@ -102,6 +110,7 @@ mod tests {
             id: "00000000000000000000000000000001".parse().unwrap(),
             node: name.to_owned(),
             online,
+            heard: online,
             learned,
             knows,
             broker: broker.map(str::to_owned),
@@ -127,7 +136,8 @@ mod tests {
              two    yes               a:1\n\
              three  not yet           where it joined\n\
              four   not yet, offline  where it joined\n\
-             two connects to a:1 alone, as [broker] in its agent.toml says: where that is this coordinator, change it there\n"
+             two connects to a:1 alone, as [broker] in its agent.toml says: where that is this coordinator, change it there\n\
+             not heard since this coordinator's start: four\n"
         );
         assert_eq!(lines(&shown), ["2 of 4 nodes have learned it; waiting for three"]);
         let missing = missing(&shown);

@@ -25,6 +25,8 @@ pub struct NodeLearned {
     pub node: String,
     /// Whether it is heard of.
     pub online: bool,
+    /// Whether it has said something signed since this coordinator's start: after a move, that it has come over.
+    pub heard: bool,
     /// Whether it has the newest of it durably.
     pub learned: bool,
     /// What it tries, as it said last; empty: it has learned nothing yet.
