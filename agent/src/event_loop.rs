@@ -15,6 +15,7 @@ mod agent;
 mod deciding;
 mod freshness;
 mod gathering;
+mod learning;
 mod measuring;
 mod policing;
 mod pulling;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use planner::Now;
 use protocol::acceptance::NodeIdentity;
 use protocol::id::{NodeName, ServiceName};
+use protocol::join::Coordinators;
 use protocol::keys::{Root, SecretKey};
 use protocol::release::Pin;
 use protocol::topic::Up;
@@ -43,6 +45,7 @@ use crate::engine::{Engine, EngineError, EngineEvent, PullUpdate};
 use crate::execute::{Done, Executor, StepError};
 use crate::ledger::{Contents, Ledger, LedgerError};
 use crate::link::{Incoming, Outgoing};
+use crate::moving::Keeper;
 use crate::observe::gather::Gathered;
 use crate::policy::Looked;
 use crate::probe::ProbeChanged;
@@ -115,6 +118,8 @@ pub enum Event {
         /// What the engine said.
         result: Result<(), EngineError>,
     },
+    /// Where the coordinator is was kept, or could not be.
+    Learned(Result<(), String>),
     /// Nobody took what was said.
     Unsaid(Up),
 }
@@ -161,6 +166,8 @@ pub struct Parts<E> {
     pub registries: Registries,
     /// The rest of `agent.toml`.
     pub settings: Settings,
+    /// Keeps where the coordinator is.
+    pub keeper: Keeper,
     /// To the broker.
     pub outgoing: mpsc::Sender<Outgoing>,
     /// From the broker.
@@ -184,6 +191,10 @@ pub struct Settings {
     pub broker: Option<IpAddr>,
     /// How the proxies of other nodes and this one's reach and know each other.
     pub between: Between,
+    /// Where the coordinator is, as joining and itself have said.
+    pub coordinators: Coordinators,
+    /// Where `agent.toml` says that the broker is; it is looked for nowhere else.
+    pub own_broker: Option<String>,
     /// Whether images that nothing needs may be removed.
     pub remove_images: bool,
     /// Opens what is sealed to the node.

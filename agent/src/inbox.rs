@@ -1,4 +1,5 @@
-//! The inbox: bytes from the broker become an accepted manifest, the next trust root or a signed time, or a counted refusal.
+//! The inbox: bytes from the broker become an accepted manifest, the next trust root, a signed time or the coordinator's addresses,
+//! or a counted refusal.
 //! Nothing else happens here: no engine, no disk, no effect before `protocol` has said yes.
 
 use std::collections::BTreeMap;
@@ -10,7 +11,11 @@ use protocol::keys::Root;
 use protocol::manifest::{Manifest, Version};
 use protocol::succession::{self, Chain, Walked};
 use protocol::time::{self, Time};
+use protocol::whereabouts::{self, Whereabouts};
 use tracing::{debug, warn};
+
+/// As people read it.
+const ADDRESSES: &str = "address of the coordinator";
 
 /// Accepts and refuses manifests; counts refusals by code.
 #[derive(Debug)]
@@ -60,10 +65,21 @@ pub enum ReceivedTime {
     Refused(Refusal),
 }
 
+/// What became of addresses of the coordinator.
+#[derive(Debug)]
+pub enum ReceivedAddresses {
+    /// The director's; whether they are news is still to be asked.
+    Said(Box<Whereabouts>),
+    /// The director's, of an epoch that is over: what a broker has kept.
+    Old,
+    /// Refused and counted.
+    Refused(Refusal),
+}
+
 /// Something refused and counted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// `manifest`, `trust root` or `time`.
+    /// `manifest`, `trust root`, `time` or `address of the coordinator`.
     pub what: &'static str,
     /// The stable code.
     pub code: &'static str,
@@ -146,6 +162,20 @@ impl Inbox {
             Err(reason) => {
                 let code = format!("time_{}", reason.code());
                 ReceivedTime::Refused(self.refuse("time", &code, &reason))
+            }
+        }
+    }
+
+    /// Takes addresses of the coordinator. Refusals are counted as `addresses_` and their code.
+    pub fn receive_addresses(&mut self, bytes: &[u8]) -> ReceivedAddresses {
+        match whereabouts::accept(bytes, &self.trust.root) {
+            Ok(said) => ReceivedAddresses::Said(Box::new(said.into_inner())),
+            Err(Rejected::WrongEpoch { found, expected }) if found < expected => {
+                ReceivedAddresses::Old
+            }
+            Err(reason) => {
+                let code = format!("addresses_{}", reason.code());
+                ReceivedAddresses::Refused(self.refuse(ADDRESSES, &code, &reason))
             }
         }
     }

@@ -287,7 +287,10 @@ pub(crate) fn keep(
         write(ROOT_FILE, &root.to_bytes())?;
     }
     if let Some(addresses) = addresses {
-        write(ADDRESSES_FILE, &json(&Coordinators { addresses: addresses.to_vec() }))?;
+        write(
+            ADDRESSES_FILE,
+            &json(&Coordinators { addresses: addresses.to_vec(), edition: None }),
+        )?;
     }
     if let Some(placement) = placement {
         write(PLACEMENT_FILE, &json(placement))?;

@@ -61,6 +61,8 @@ pub enum Incoming {
     Manifest(Vec<u8>),
     /// A signed time, unchecked.
     Time(Vec<u8>),
+    /// Where the coordinator is, unchecked.
+    Addresses(Vec<u8>),
 }
 
 /// How the broker is reached.
@@ -81,6 +83,8 @@ pub struct Reached {
     pub way: Way,
     /// First pause after a lost connection.
     pub pause: Duration,
+    /// Whether the addresses are the coordinator's, which may say that it is elsewhere.
+    pub follows: bool,
 }
 
 /// Why the broker cannot be reached.
@@ -137,7 +141,7 @@ pub fn reached(
             LinkError::Token { path, node, source }
         })?;
         let way = Way::Password(password.trim().to_owned());
-        return Ok(Reached { addresses: vec![address.parse()?], way, pause });
+        return Ok(Reached { addresses: vec![address.parse()?], way, pause, follows: false });
     }
     let joined = joined.ok_or(LinkError::NotJoined)?;
     let own = broker.map(|broker| &broker.address);
@@ -146,7 +150,8 @@ pub fn reached(
     if addresses.is_empty() {
         return Err(LinkError::NotJoined);
     }
-    Ok(Reached { addresses, way: Way::Secure(joined.session(&node.fleet, floor)?), pause })
+    let way = Way::Secure(joined.session(&node.fleet, floor)?);
+    Ok(Reached { addresses, way, pause, follows: own.is_none() && joined.is_at_coordinator() })
 }
 
 /// The session of a node: client id and user are its id.
@@ -155,7 +160,7 @@ pub fn reached(
 /// Without an address.
 #[must_use]
 pub fn session(reached: Reached, node: &NodeIdentity, boot: &Boot) -> Session {
-    let Reached { mut addresses, way, pause } = reached;
+    let Reached { mut addresses, way, pause, follows: _ } = reached;
     let id = node.node.to_string();
     let subscriptions = Topic::node_subscriptions(&node.fleet, &node.node);
     let first = addresses.remove(0);
@@ -249,6 +254,7 @@ fn translate(event: mqtt::Event) -> Option<Incoming> {
             Subject::Down(Down::Root) => Some(Incoming::Root(payload.to_vec())),
             Subject::Down(Down::Manifest) => Some(Incoming::Manifest(payload.to_vec())),
             Subject::Down(Down::Time) => Some(Incoming::Time(payload.to_vec())),
+            Subject::Down(Down::Addresses) => Some(Incoming::Addresses(payload.to_vec())),
             Subject::Up(_) => None,
         },
     }

@@ -20,6 +20,8 @@ use crate::engine::docker::Docker;
 use crate::event_loop::{self, Clock, Parts, Settings};
 use crate::execute::Executor;
 use crate::ledger::Ledger;
+use crate::link::Reached;
+use crate::moving::Keeper;
 use crate::policy::PolicyFile;
 use crate::registries::Registries;
 use crate::renew::Renewing;
@@ -59,18 +61,18 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         environment: config.environment(),
     };
     let registries = config.registries.as_deref().map(Registries::read).transpose()?;
-    let registries = registries.unwrap_or_default();
     let floor = tls::floor(&ledger, &root, joined.as_ref().and_then(|joined| joined.times));
     let boot = link::Boot { id: clock::boot_id(), age: clock::now() };
     let reached = link::reached(config.broker.as_ref(), joined.as_ref(), &node, &floor)?;
-    let mut settings = settings(&config, &floor);
+    let mut settings = settings(&config, joined.as_ref(), &reached, &floor);
     settings.vault = vault.clone();
-    settings.broker = reached.addresses.first().and_then(|address| address.host.parse().ok());
+    let follows = reached.follows;
     let session = link::session(reached, &node, &boot);
     let (handle, heard) = mqtt::Session::start(session, seed(&node.node, &boot.id));
     let (outgoing, to_send) = mpsc::channel(link::MAX_OUTGOING);
     let (received, incoming) = mpsc::channel(MAX_INCOMING);
     let refused = Arc::new(Notify::new());
+    let keeper = Keeper::of(&config.state_dir, follows.then(|| handle.clone()));
     let renewing = joined.is_some().then(|| Renewing {
         state_dir: config.state_dir.clone(),
         root_file,
@@ -100,8 +102,9 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         root,
         ledger,
         proxy: proxy::Client::new(config.proxy_socket()),
-        registries,
+        registries: registries.unwrap_or_default(),
         settings,
+        keeper,
         outgoing,
         incoming,
         clock: Clock::system(),
@@ -119,7 +122,12 @@ fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
     std::path::absolute(&path).with_context(|| path.display().to_string())
 }
 
-fn settings(config: &Config, floor: &mqtt::VerifyAt) -> Settings {
+fn settings(
+    config: &Config,
+    joined: Option<&Joined>,
+    reached: &Reached,
+    floor: &mqtt::VerifyAt,
+) -> Settings {
     let mut listen = config.listen.clone();
     let has_ipv6 = std::fs::read_to_string(IPV6_FILE).is_ok_and(|text| !text.trim().is_empty());
     if !has_ipv6 && listen.iter().any(IpAddr::is_ipv4) {
@@ -133,7 +141,9 @@ fn settings(config: &Config, floor: &mqtt::VerifyAt) -> Settings {
         name: config.node_name(),
         labels: config.labels.clone(),
         address: config.address.or(narrowed),
-        broker: None,
+        broker: reached.addresses.first().and_then(|address| address.host.parse().ok()),
+        coordinators: joined.map(|one| one.coordinators.clone()).unwrap_or_default(),
+        own_broker: config.broker.as_ref().map(|broker| broker.address.clone()),
         between: Between {
             port: NonZeroU16::new(config.fleet_port),
             certificates: config.state_dir.join(protocol::join::CERTIFICATE_FILE).exists().then(

@@ -104,7 +104,7 @@ impl Joined {
             chain,
             key: must(TLS_KEY_FILE)?,
             ca: must(CA_FILE)?,
-            coordinators: coordinators.unwrap_or(Coordinators { addresses: Vec::new() }),
+            coordinators: coordinators.unwrap_or_default(),
             placement: json(&state_dir.join(PLACEMENT_FILE))?,
             times: json(&state_dir.join(TIMES_FILE))?,
         }))
@@ -115,6 +115,12 @@ impl Joined {
     pub fn brokers(&self) -> &[String] {
         let named = self.placement.as_ref().and_then(|placement| placement.broker.as_ref());
         named.map_or(&self.coordinators.addresses[..], std::slice::from_ref)
+    }
+
+    /// Whether the broker is the coordinator's own.
+    #[must_use]
+    pub fn is_at_coordinator(&self) -> bool {
+        self.placement.as_ref().is_none_or(|placement| placement.broker.is_none())
     }
 
     /// For the session with the broker.

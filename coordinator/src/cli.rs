@@ -4,6 +4,7 @@ mod arguments;
 mod audit;
 mod backup;
 mod broker;
+mod coordinator;
 mod deploy;
 mod dev;
 mod events;
@@ -40,8 +41,8 @@ use protocol::id::{EnvironmentName, ServiceName};
 use protocol::units::Millis;
 
 use arguments::{
-    AuditArgs, BackupArgs, BrokerVerb, FleetVerb, KeysVerb, LoginArgs, NodeVerb, OperatorVerb,
-    RestoreArgs, SecretVerb, SignArgs, TokenArgs,
+    AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, FleetVerb, KeysVerb, LoginArgs, NodeVerb,
+    OperatorVerb, RestoreArgs, SecretVerb, SignArgs, TokenArgs,
 };
 pub use exit::{CliError, Exit};
 use session::{Named, Session};
@@ -113,6 +114,11 @@ enum Verb {
     Fleet {
         #[command(subcommand)]
         verb: FleetVerb,
+    },
+    /// Move the coordinator: tell nodes where it is reached.
+    Coordinator {
+        #[command(subcommand)]
+        verb: CoordinatorVerb,
     },
     /// Who may sign what: look, make keys, change the trust root.
     Keys {
@@ -443,6 +449,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Rollout { verb } => rollout::run(&session, verb).await,
         Verb::Release { verb } => release::run(&session, verb).await,
         Verb::Keys { verb } => keys::run(&session, verb).await,
+        Verb::Coordinator { verb } => coordinator::run(&session, verb).await,
         Verb::Fleet { verb } => fleet::run(&session, verb).await,
         Verb::Ps => ps::run(&session).await,
         Verb::Node { verb } => node::run(&session, verb).await,

@@ -4,6 +4,7 @@ mod asking;
 mod people;
 mod secrets;
 mod way;
+mod whereabouts;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

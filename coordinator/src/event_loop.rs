@@ -2,12 +2,13 @@
 //!
 //! Policy-free: it moves values between the API, the state, the store and the broker session.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 use planner::Now;
 use protocol::envelope::Envelope;
-use protocol::id::FleetId;
+use protocol::id::{FleetId, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -183,8 +184,17 @@ impl EventLoop {
     /// Stores, then publishes, then lets those who wait look again.
     async fn settle(&mut self) -> Result<(), StoreError> {
         let effects = self.state.take_effects(at());
-        let Effects { root, changes, publish_roots, publish, times, visible: _, admit, revoke } =
-            effects;
+        let Effects {
+            root,
+            changes,
+            publish_roots,
+            publish,
+            publish_addresses,
+            times,
+            visible: _,
+            admit,
+            revoke,
+        } = effects;
         if let Some(root) = root {
             self.keep_root(root).await?;
         }
@@ -205,6 +215,7 @@ impl EventLoop {
                 }
             }
         }
+        self.publish_addresses(&publish_addresses);
         for node in publish {
             let Some(manifest) = self.state.manifest(&node) else { continue };
             let topic = link::manifest_topic(&self.fleet, &node);
@@ -225,6 +236,21 @@ impl EventLoop {
             newer
         });
         Ok(())
+    }
+}
+
+impl EventLoop {
+    fn publish_addresses(&self, nodes: &BTreeSet<NodeId>) {
+        if nodes.is_empty() {
+            return;
+        }
+        let Some(addresses) = self.state.addresses() else { return };
+        for node in nodes {
+            let topic = link::addresses_topic(&self.fleet, node);
+            if let Err(error) = self.session.publish(topic, addresses.clone()) {
+                tracing::warn!(node = %node.short(), %error, "addresses not published");
+            }
+        }
     }
 }
 

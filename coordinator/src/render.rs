@@ -7,6 +7,7 @@ pub mod reconcile;
 mod rollouts;
 pub mod secrets;
 mod table;
+pub mod whereabouts;
 
 use std::collections::BTreeMap;
 

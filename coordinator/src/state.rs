@@ -11,6 +11,7 @@
 //!  secrets.rs   sealed copies of secrets
 //!  members.rs   tokens, the lobby, who is admitted       clones.rs    two boards with one identity
 //!  operators.rs people from afar                         answers.rs   requests that are sent again
+//!  whereabouts.rs where nodes look for the coordinator
 //! ```
 //! Decides nothing that `planner::fleet` decides: placement and order are asked of it.
 
@@ -39,6 +40,7 @@ pub mod shown;
 mod steering;
 pub mod trust;
 pub mod views;
+pub mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -57,7 +59,7 @@ use protocol::succession::Chain;
 use protocol::join::TokenId;
 use records::{
     AnswerKey, Change, Happened, Intent, Kept, KeptAnswer, Line, Member, NodeRecord, Operator,
-    Revision, SecretRecord, ServiceRecord, StoredRelease, TokenRecord,
+    Revision, SecretRecord, ServiceRecord, StoredRelease, TokenRecord, WhereaboutsRecord,
 };
 pub use requests::Refused;
 
@@ -106,6 +108,8 @@ pub struct Effects {
     pub publish_roots: BTreeSet<NodeId>,
     /// Nodes whose manifest is to be published (again).
     pub publish: BTreeSet<NodeId>,
+    /// Nodes that are told (again) where the coordinator is.
+    pub publish_addresses: BTreeSet<NodeId>,
     /// Signed times, each for the node that asked; after the manifests, one of which it names.
     pub times: Vec<(NodeId, Vec<u8>)>,
     /// Whether anything that a view shows has changed.
@@ -138,6 +142,7 @@ pub struct State {
     /// Those of them that no key of the trust root vouches for.
     distrusted: BTreeSet<ReleaseId>,
     secrets: BTreeMap<(EnvironmentName, SecretName), SecretRecord>,
+    whereabouts: WhereaboutsRecord,
     events: VecDeque<Happened>,
     next_event: u64,
     version: u64,
@@ -219,6 +224,7 @@ impl State {
                 .into_iter()
                 .map(|secret| ((secret.environment.clone(), secret.name.clone()), secret))
                 .collect(),
+            whereabouts: kept.whereabouts.unwrap_or_default(),
             events: kept.events.into(),
             next_event,
             version: 1,
@@ -262,6 +268,7 @@ impl State {
         let mut effects = std::mem::take(&mut self.effects);
         effects.publish.retain(|node| self.is_agreed(node));
         effects.publish_roots.retain(|node| self.takes_roots(node));
+        effects.publish_addresses.retain(|node| self.is_admitted(node));
         if effects.visible || !effects.changes.is_empty() {
             self.version += 1;
         }
@@ -288,6 +295,7 @@ impl State {
         let admitted = heard.filter(|id| self.is_admitted(id)).cloned();
         let admitted: Vec<NodeId> = admitted.collect();
         self.effects.publish_roots.extend(admitted);
+        self.publish_addresses();
         let with_manifest = self
             .nodes
             .values()

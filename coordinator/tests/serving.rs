@@ -62,6 +62,7 @@ impl Board {
             root_version: None,
             seal_key: None,
             seen_sha256: None,
+            learned: None,
         };
         Envelope::sign(&hello, &[&self.key]).to_bytes()
     }

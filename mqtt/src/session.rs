@@ -12,7 +12,7 @@ use bytes::Bytes;
 use protocol::topic::Topic;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::config::Config;
+use crate::config::{BrokerAddress, Config};
 use crate::event::Event;
 use crate::outbox::{Outbox, Pushed};
 use crate::tls::Tls;
@@ -79,6 +79,8 @@ struct Shared {
     last_received: Mutex<Option<Instant>>,
     /// For the next connect.
     tls: Mutex<Option<Tls>>,
+    /// For the next connect, until it has taken them.
+    addresses: Mutex<Option<Vec<BrokerAddress>>>,
 }
 
 impl Shared {
@@ -94,6 +96,7 @@ impl Shared {
             connects: AtomicU64::new(0),
             last_received: Mutex::new(None),
             tls: Mutex::new(config.tls.clone()),
+            addresses: Mutex::new(None),
         }
     }
 
@@ -104,6 +107,10 @@ impl Shared {
 
     fn tls(&self) -> Option<Tls> {
         self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn take_addresses(&self) -> Option<Vec<BrokerAddress>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn last_received(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -214,6 +221,15 @@ impl Handle {
     /// Certificates for the next connect, such as renewed ones; the connection that stands stays as it is.
     pub fn set_tls(&self, tls: Tls) {
         *self.shared.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(tls);
+    }
+
+    /// Where the broker is looked for from the next connect on: first where it was found last, if that is among them, then in their
+    /// order. None at all changes nothing; the connection that stands stays as it is.
+    pub fn set_addresses(&self, addresses: Vec<BrokerAddress>) {
+        if !addresses.is_empty() {
+            let mut next = self.shared.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            *next = Some(addresses);
+        }
     }
 
     /// Says that the session is offline, sends what waits until `patience` is over, and disconnects. The events end.

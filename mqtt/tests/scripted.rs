@@ -300,3 +300,28 @@ async fn an_address_that_gives_no_session_is_followed_by_the_next_and_one_that_d
     let _peer = second.accept_up().await;
     assert_eq!(next(&mut events).await, Event::Up);
 }
+
+#[tokio::test]
+async fn addresses_that_are_set_count_from_the_next_connect_on_and_the_one_that_stood_comes_first()
+{
+    let (old, new) = (Scripted::new().await, Scripted::new().await);
+    let (handle, mut events) = Session::start(old.config(), 1);
+    let peer = old.accept_up().await;
+    assert_eq!(next(&mut events).await, Event::Up);
+    handle.set_addresses(vec![new.config().address, old.config().address]);
+    drop(peer);
+    assert!(matches!(next(&mut events).await, Event::Down { .. }));
+    let peer = old.accept_up().await;
+    assert_eq!(next(&mut events).await, Event::Up, "it is still where it was");
+    drop((peer, old));
+    for _ in ["lost", "nobody there"] {
+        assert!(matches!(next(&mut events).await, Event::Down { .. }));
+    }
+    let peer = new.accept_up().await;
+    assert_eq!(next(&mut events).await, Event::Up, "it has moved");
+    handle.set_addresses(vec![]);
+    drop(peer);
+    assert!(matches!(next(&mut events).await, Event::Down { .. }));
+    let _peer = new.accept_up().await;
+    assert_eq!(next(&mut events).await, Event::Up, "nowhere changes nothing");
+}

@@ -10,6 +10,7 @@ use crate::manifest::Version;
 use crate::payload::{Payload, PayloadType};
 use crate::policy::PolicyState;
 use crate::reason::Reason;
+use crate::whereabouts::Learned;
 
 /// Said at every connect, again after 2, 4, 8 … s and then every [`HELLO_INTERVAL_SECS`]: it is not retained, and the
 /// coordinator may not listen at that moment. Signed by the node.
@@ -60,6 +61,10 @@ pub struct Hello {
     /// apart by it. None: nothing was seen, or the agent is older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_sha256: Option<String>,
+    /// Where it looks for the coordinator. None: the coordinator has not said, signed, where it is, or the agent is older; so that
+    /// a coordinator that is older than this field never reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<Learned>,
 }
 
 /// Hello is repeated at this interval at the latest.

@@ -283,7 +283,10 @@ impl Root {
             PayloadType::Root => RoleName::Root,
             PayloadType::Release | PayloadType::Retirement => RoleName::Release,
             PayloadType::AgentRelease => RoleName::AgentRelease,
-            PayloadType::Manifest | PayloadType::Time | PayloadType::Command => RoleName::Director,
+            PayloadType::Manifest
+            | PayloadType::Time
+            | PayloadType::Whereabouts
+            | PayloadType::Command => RoleName::Director,
             PayloadType::Hello | PayloadType::Report | PayloadType::Join | PayloadType::Renew => {
                 return None;
             }

@@ -30,6 +30,7 @@ pub mod succession;
 pub mod time;
 pub mod topic;
 pub mod units;
+pub mod whereabouts;
 
 /// The wire format this version writes and the highest it reads; an agent names it in its hello.
 pub const FORMAT: u32 = 1;

@@ -18,6 +18,8 @@ pub enum PayloadType {
     Manifest,
     /// What time it is, for the node that asked; signed by the director.
     Time,
+    /// Where the coordinator is reached; signed by the director.
+    Whereabouts,
     /// What one node is told to do once; signed by the director. Reserved: nothing is said with it yet.
     Command,
     /// A version of the agent; signed by an agent-release key. Reserved: nothing is said with it yet.
@@ -34,12 +36,13 @@ pub enum PayloadType {
 
 impl PayloadType {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Root,
         Self::Release,
         Self::Retirement,
         Self::Manifest,
         Self::Time,
+        Self::Whereabouts,
         Self::Command,
         Self::AgentRelease,
         Self::Hello,
@@ -57,6 +60,7 @@ impl PayloadType {
             Self::Retirement => "application/vnd.pith.retirement.v1+json",
             Self::Manifest => "application/vnd.pith.manifest.v1+json",
             Self::Time => "application/vnd.pith.time.v1+json",
+            Self::Whereabouts => "application/vnd.pith.whereabouts.v1+json",
             Self::Command => "application/vnd.pith.command.v1+json",
             Self::AgentRelease => "application/vnd.pith.agent-release.v1+json",
             Self::Hello => "application/vnd.pith.hello.v1+json",

@@ -13,6 +13,8 @@ pub enum Down {
     Manifest,
     /// The answer to the nonce of a hello: see [`crate::time::Time`].
     Time,
+    /// Where the coordinator is reached: see [`crate::whereabouts::Whereabouts`].
+    Addresses,
 }
 
 /// Node to coordinator.
@@ -70,11 +72,12 @@ pub enum Subject {
 
 /// The table: subject, last part of the topic, quality, retained. A node subscribes in this order: the roots come before
 /// what is signed under them.
-pub const TABLE: [(Subject, &str, Qos, Retain); 8] = [
+pub const TABLE: [(Subject, &str, Qos, Retain); 9] = [
     (Subject::Down(Down::Root), "down/root", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Down(Down::Manifest), "down/manifest", Qos::AtLeastOnce, Retain::Kept),
     // An answer that is late is worth nothing, and the next hello asks again.
     (Subject::Down(Down::Time), "down/time", Qos::AtMostOnce, Retain::Passing),
+    (Subject::Down(Down::Addresses), "down/addresses", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Up(Up::Hello), "up/hello", Qos::AtLeastOnce, Retain::Passing),
     (Subject::Up(Up::Report), "up/report", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Up(Up::Load), "up/load", Qos::AtMostOnce, Retain::Passing),

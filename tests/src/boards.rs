@@ -180,11 +180,23 @@ impl Boards {
 
     /// Starts a board's proxy and agent.
     pub fn start_board(&mut self, k: u8) {
-        for (name, args) in [("proxy", &["proxy"][..]), ("agent", &[])] {
-            let log = self.path(&format!("board-{k}/{name}.log"));
-            let process = Process::start(self.agent(k, args), &log);
-            self.running.entry(k).or_default().push(process);
-        }
+        let log = self.path(&format!("board-{k}/proxy.log"));
+        let proxy = Process::start(self.agent(k, &["proxy"]), &log);
+        self.running.entry(k).or_default().push(proxy);
+        self.start_agent(k);
+    }
+
+    /// Starts a board's agent, beside its proxy.
+    pub fn start_agent(&mut self, k: u8) {
+        let log = self.path(&format!("board-{k}/agent.log"));
+        let agent = Process::start(self.agent(k, &[]), &log);
+        self.running.entry(k).or_default().push(agent);
+    }
+
+    /// Kills a board's agent alone: what runs is served on.
+    pub fn kill_agent(&mut self, k: u8) {
+        let of_it = self.running.entry(k).or_default();
+        of_it.truncate(1);
     }
 
     /// Kills a board's proxy and agent; its containers stay.

@@ -7,6 +7,7 @@ use planner::Now;
 use planner::node::Probed;
 use protocol::hello::Load;
 use protocol::id::ServiceName;
+use protocol::join::Coordinators;
 use protocol::manifest::Version;
 use protocol::release::{Image, Pin};
 use protocol::secret;
@@ -81,6 +82,8 @@ pub enum Act {
     Probe(Vec<ProbeTarget>),
     /// Whether failures of probes count from now on.
     Count(Counting),
+    /// Keep where the coordinator is; ends with [`super::Event::Learned`].
+    Learn(Coordinators),
     /// Say something; where nobody takes it, [`super::Event::Unsaid`].
     Say(Outgoing),
 }

@@ -12,6 +12,7 @@ use planner::Now;
 use planner::node::{History, Observed, RoutePlan, Verdict, Wanted};
 use protocol::acceptance::{Known, Seen};
 use protocol::id::{SecretName, ServiceName};
+use protocol::join::Coordinators;
 use protocol::reason::Reason;
 use protocol::release::Pin;
 use protocol::retirement::Floors;
@@ -71,6 +72,10 @@ pub struct Agent {
     pub(super) manifests: VecDeque<Vec<u8>>,
     /// Signed times not looked at yet.
     pub(super) times: VecDeque<Vec<u8>>,
+    /// Where the coordinator is, not looked at yet: the last one counts.
+    pub(super) addresses: Option<Vec<u8>>,
+    /// What of it is on its way to the disk.
+    pub(super) learning: Option<Coordinators>,
 
     pub(super) facts: Facts,
     pub(super) memory: Memory,
@@ -137,6 +142,8 @@ impl Agent {
             roots: None,
             manifests: VecDeque::new(),
             times: VecDeque::new(),
+            addresses: None,
+            learning: None,
             facts: Facts::default(),
             memory: Memory::default(),
             observed: Observed::default(),
@@ -192,6 +199,7 @@ impl Agent {
                 }
                 self.times.push_back(bytes);
             }
+            Incoming::Addresses(bytes) => self.addresses = Some(bytes),
         }
     }
 
@@ -214,6 +222,7 @@ impl Agent {
             Event::Policy(looked) => self.policy_changed(*looked, now),
             Event::Measured(percents) => self.memory_percents = percents,
             Event::ImageRemoved { pin, result } => self.image_removed(&pin, result, now),
+            Event::Learned(result) => self.learned(result, now),
             Event::Unsaid(subject) => self.voice.unsaid(subject),
         }
     }
@@ -223,6 +232,7 @@ impl Agent {
         self.read_roots();
         self.read_manifests(now);
         self.read_times(now);
+        self.read_addresses();
         self.look_for_alarms(now);
         self.begin_gathering(now);
         if self.decide_at.is_some_and(|at| now >= at) {
@@ -284,6 +294,8 @@ impl Agent {
             && self.roots.is_none()
             && self.manifests.is_empty()
             && self.times.is_empty()
+            && self.addresses.is_none()
+            && self.learning.is_none()
             && self.voice.is_told()
     }
 

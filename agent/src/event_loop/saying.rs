@@ -281,6 +281,7 @@ impl Agent {
             root_version: Some(self.inbox.trust().root.version),
             seal_key: self.settings.vault.seal_key(),
             seen_sha256: self.seen.as_ref().map(|seen| seen.payload_sha256.clone()),
+            learned: self.known_addresses(),
         };
         let payload = Envelope::sign(&hello, &[&self.voice.key]).to_bytes();
         self.acts.push(Act::Say(Outgoing { subject: Up::Hello, payload }));

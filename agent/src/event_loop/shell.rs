@@ -12,6 +12,7 @@ use planner::Now;
 use planner::node::{LedgerChange, Probed};
 use protocol::hello::Load;
 use protocol::id::ServiceName;
+use protocol::join::Coordinators;
 use protocol::manifest::Version;
 use protocol::release::{Image, Pin};
 use protocol::secret;
@@ -30,6 +31,7 @@ use crate::engine::{Engine, PullUpdate};
 use crate::execute::{Executor, Task};
 use crate::ledger::{Ledger, LedgerError};
 use crate::link::{Incoming, Outgoing};
+use crate::moving::Keeper;
 use crate::observe::gather::{Inquiry, Scope, gather};
 use crate::policy::Looked;
 use crate::probe::Prober;
@@ -83,6 +85,7 @@ struct Outside<E: Engine> {
     prober: Prober,
     sampler: Option<Sampler>,
     broker: Option<IpAddr>,
+    keeper: Keeper,
     outgoing: mpsc::Sender<Outgoing>,
     pulls: BTreeMap<Pin, (u64, AbortHandle)>,
     /// The number of each change that is to be recorded and is not durable yet.
@@ -127,6 +130,7 @@ impl<E: Engine> Shell<E> {
             prober,
             sampler: None,
             broker,
+            keeper: parts.keeper,
             outgoing: parts.outgoing,
             pulls: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -236,6 +240,7 @@ impl<E: Engine> Outside<E> {
             Act::Measure(containers) => self.measure(containers),
             Act::Probe(targets) => self.prober.set(targets),
             Act::Count(counting) => self.prober.count(counting),
+            Act::Learn(known) => self.learn(known),
             Act::Say(outgoing) => return self.say(outgoing),
         }
         None
@@ -355,6 +360,19 @@ impl<E: Engine> Outside<E> {
                 }
             }
             tell(&told, Told::Event(Event::Measured(percents))).await;
+        });
+    }
+
+    /// A card may take its time to write.
+    fn learn(&self, known: Coordinators) {
+        let (told, keeper) = (self.told.clone(), self.keeper.clone());
+        tokio::task::spawn_local(async move {
+            let kept = tokio::task::spawn_blocking(move || keeper.keep(&known)).await;
+            let result = match kept {
+                Ok(result) => result.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            tell(&told, Told::Event(Event::Learned(result))).await;
         });
     }
 

@@ -222,6 +222,9 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::SecretOfRegistry { .. }
         | Refused::TooManySecrets(_)
         | Refused::NotAReader(_)
+        | Refused::LastAddress(_)
+        | Refused::TooManyAddresses(_)
         | Refused::TokenLife => StatusCode::CONFLICT,
+        Refused::BadAddress(_) => StatusCode::BAD_REQUEST,
     }
 }

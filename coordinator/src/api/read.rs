@@ -67,6 +67,14 @@ pub(super) async fn nodes(Shared(api): Shared<Arc<Api>>, Query(wanted): Query<Wa
     ok(api.fleet.ask(move |state, at| state.show_nodes(wanted.environment.as_ref(), at)).await?)
 }
 
+pub(super) async fn addresses(
+    Shared(api): Shared<Arc<Api>>,
+    Query(wanted): Query<Wanted>,
+) -> Answer {
+    api.wait(&wanted).await;
+    ok(api.fleet.ask(|state, _| state.show_addresses()).await?)
+}
+
 pub(super) async fn revoked_certificates(Shared(api): Shared<Arc<Api>>) -> Answer {
     let serials = api.fleet.ask(|state, _| state.revoked_serials()).await?;
     ok(RevokedCertificates { serials })

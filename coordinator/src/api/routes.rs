@@ -70,7 +70,7 @@ const fn change(
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 42] = [
+pub(super) static ROUTES: [Route; 44] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
@@ -79,6 +79,7 @@ pub(super) static ROUTES: [Route; 42] = [
     see("/v1/root", "root", || get(read::root)),
     see("/v1/root/document", "root", || get(read::root_document)),
     see("/v1/reconciliation", "fleet conflicts", || get(read::reconciliation)),
+    see("/v1/coordinator/addresses", "coordinator addresses", || get(read::addresses)),
     see("/v1/nodes", "node ls", || get(read::nodes)),
     see("/v1/revoked-certificates", "revoked certificates", || get(read::revoked_certificates)),
     see("/v1/services", "ps", || get(read::services)),
@@ -108,6 +109,9 @@ pub(super) static ROUTES: [Route; 42] = [
     change(("/v1/services/{env}/{service}/scale", Deployer), "scale", SMALL, || post(write::scale)),
     change(("/v1/services/{env}/{service}", Deployer), "rm", SMALL, || delete(write::remove)),
     change(("/v1/reconciliation", Operator), "fleet reconcile", SMALL, || post(write::reconcile)),
+    change(("/v1/coordinator/addresses", Operator), "coordinator move", SMALL, || {
+        post(write::tell_addresses)
+    }),
     change(("/v1/backups", Operator), "backup", SMALL, || post(write::keep_backup)),
     change(("/v1/retirements", Operator), "release retire", ENVELOPE, || post(write::retire)),
     change(("/v1/tokens", Operator), "node token", SMALL, || post(write::token)),

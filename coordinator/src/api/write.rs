@@ -23,6 +23,7 @@ use crate::state::answers::{Repeatable, Secrecy};
 use crate::state::reconcile::Reconcile;
 use crate::state::requests::{Deploy, NewToken, Promote, Refused, Retire, Scale, Steer, Undo};
 use crate::state::shown::{Removed, TokenShown};
+use crate::state::whereabouts::Moving;
 use crate::state::{At, State};
 
 pub(super) type Of = UrlPath<(EnvironmentName, ServiceName)>;
@@ -225,6 +226,15 @@ pub(super) async fn reconcile(
     Json(confirmed): Json<Reconcile>,
 ) -> Answer {
     api.act(turn, Secrecy::Open, move |state, at| Ok(state.reconcile(&confirmed, at))).await
+}
+
+/// Where nodes look for this coordinator from now on.
+pub(super) async fn tell_addresses(
+    Shared(api): Shared<Arc<Api>>,
+    Extension(turn): Extension<Turn>,
+    Json(moving): Json<Moving>,
+) -> Answer {
+    api.act(turn, Secrecy::Open, move |state, at| state.tell_addresses(&moving, at)).await
 }
 
 /// For whoever writes it where only they can. It is sealed already.

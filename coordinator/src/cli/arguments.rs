@@ -170,6 +170,36 @@ pub(super) enum FleetVerb {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum CoordinatorVerb {
+    /// Tell nodes to look for this coordinator at another address too, before it is moved there.
+    ///
+    /// Each node learns the address signed, keeps it on its disk, tries it first from its next connect on, and keeps those that it
+    /// knew. What it finds there must have a certificate of this fleet: an address alone proves nothing. Then bring the
+    /// coordinator there (`pith backup`, `pith restore`) and keep the old one off; nodes come over by themselves. The exit code
+    /// is 4 where a node has not learned it.
+    Move(MoveArgs),
+    /// Show which addresses nodes are told, and which of them have learned it.
+    Addresses {
+        /// Let nodes forget an address: one that was moved away from, or where they joined.
+        #[arg(long, value_name = "HOST:PORT")]
+        forget: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MoveArgs {
+    /// Where nodes will reach it: an address or a name, and the port.
+    #[arg(value_name = "HOST:PORT")]
+    pub(super) address: String,
+    /// Do not wait until nodes have learned it.
+    #[arg(long)]
+    pub(super) detach: bool,
+    /// Wait at most this long for nodes that are online.
+    #[arg(long, value_name = "TIME", default_value = "2m")]
+    pub(super) timeout: Millis,
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum NodeVerb {
     /// List nodes, with those that ask to join.
     Ls,

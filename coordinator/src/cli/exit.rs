@@ -112,7 +112,9 @@ impl From<ClientError> for CliError {
                 "stopping" => Exit::Unreachable,
                 "no_revision" | "no_service" | "no_secret" | "floor_too_high" | "no_node"
                 | "several_nodes" | "token_life" | "bad_address" | "no_operator"
-                | "operator_exists" | "invitation_life" => Exit::Usage,
+                | "operator_exists" | "invitation_life" | "last_address" | "too_many_addresses" => {
+                    Exit::Usage
+                }
                 "node_revoked" | "conflict" => Exit::Refused,
                 _ => Exit::Failed,
             },

@@ -34,7 +34,8 @@ pub(super) async fn issue(
     admitted.await.map_err(|_| LocalError::Ended)?.map_err(|e| failed(e.to_string()))?;
     data.create_folder(&format!("{state_dir}/tls"))?;
     let write = |name: &str, bytes: &[u8]| data.write(&format!("{state_dir}/{name}"), bytes);
-    write(ADDRESSES_FILE, &json(&Coordinators { addresses: vec![port.to_string()] }))?;
+    let coordinators = Coordinators { addresses: vec![port.to_string()], edition: None };
+    write(ADDRESSES_FILE, &json(&coordinators))?;
     if is_fresh(data, state_dir, coordinator.ca().pem()) {
         return Ok(());
     }

@@ -108,6 +108,7 @@ impl State {
         self.keep_node(topic);
         self.heard_of(topic, at);
         self.heed(topic, seen, sha256, at);
+        self.remind_of_addresses(topic);
         if self.is_agreed(topic) {
             self.place_on_newcomer(topic);
         }
@@ -140,6 +141,7 @@ impl State {
             online: known.is_some_and(|known| known.online),
             heard_ms: at.unix_ms,
             report: known.and_then(|known| known.report.clone()),
+            learned: hello.learned,
             id: hello.node,
         }
     }
@@ -248,12 +250,16 @@ impl State {
     /// lost; the report is retained and signed, so that none of them stays unnoticed.
     fn note_refusal(&mut self, node: &NodeName, of: &EnvironmentName, code: &str, at: At) {
         let of_time = code.strip_prefix("time_");
+        let of_addresses = code.strip_prefix("addresses_");
         let (what, reason) = match of_time {
             Some(_) => ("time", Reason::TimeRefused),
+            None if of_addresses.is_some() => {
+                ("address of the coordinator", Reason::AddressesRefused)
+            }
             None if Rejected::ROOT_CODES.contains(&code) => ("trust root", Reason::RootRefused),
             None => ("manifest", Reason::ManifestRefused),
         };
-        let code = of_time.unwrap_or(code);
+        let code = of_time.or(of_addresses).unwrap_or(code);
         let refused = format!("refused: {}", printable(code));
         let message = format!("{what} {refused}");
         // The node knows which of them it was.
@@ -261,7 +267,12 @@ impl State {
             event.node.as_ref() == Some(node)
                 && matches!(
                     event.reason,
-                    Some(Reason::ManifestRefused | Reason::RootRefused | Reason::TimeRefused)
+                    Some(
+                        Reason::ManifestRefused
+                            | Reason::RootRefused
+                            | Reason::TimeRefused
+                            | Reason::AddressesRefused
+                    )
                 )
                 && event.message.contains(&refused)
         };

@@ -8,6 +8,7 @@ mod membership;
 mod people;
 mod secrets;
 mod stage;
+mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,7 @@ use protocol::release::Release;
 use protocol::report::{Evidence, Report};
 use protocol::secret::SecretVersions;
 use protocol::units::Millis;
+use protocol::whereabouts::Learned;
 use serde::{Deserialize, Serialize};
 
 pub use self::answers::{AnswerKey, KeptAnswer};
@@ -32,6 +34,7 @@ pub use self::membership::{IssuedCertificate, Member, Renewal, Standing, TokenRe
 pub use self::people::{Invitation, Operator, OperatorCertificate};
 pub use self::secrets::{NodeCopy, OperatorCopy, SecretRecord, VersionRecord};
 pub use self::stage::StageRecord;
+pub use self::whereabouts::WhereaboutsRecord;
 pub use line::{Line, Retired};
 
 /// A node as it was last heard.
@@ -79,6 +82,9 @@ pub struct NodeRecord {
     pub heard_ms: u64,
     /// What it said of itself last.
     pub report: Option<Report>,
+    /// Where it looks for this coordinator, once it has learned that from it.
+    #[serde(default)]
+    pub learned: Option<Learned>,
 }
 
 /// What a node must run, and the manifest that says so.
@@ -382,6 +388,8 @@ pub enum Change {
     Answer(Box<KeptAnswer>),
     /// Its time is over.
     ForgetAnswer(AnswerKey),
+    /// Where nodes are told to look for the coordinator.
+    Whereabouts(WhereaboutsRecord),
 }
 
 /// All that the store holds.
@@ -411,6 +419,8 @@ pub struct Kept {
     pub answers: Vec<KeptAnswer>,
     /// Secrets.
     pub secrets: Vec<SecretRecord>,
+    /// Where nodes are told to look for the coordinator.
+    pub whereabouts: Option<WhereaboutsRecord>,
 }
 
 impl Progress {

@@ -4,6 +4,7 @@ mod people;
 mod reconcile;
 mod secrets;
 mod trust;
+mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +25,7 @@ pub use secrets::{
     SecretsShown, SyncShown, UnsyncedShown,
 };
 pub use trust::{BehindShown, DistrustedShown, RootShown};
+pub use whereabouts::{AddressesShown, NodeLearned};
 
 /// The fleet at a glance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ mod retiring;
 mod secrets;
 mod strategies;
 mod trust;
+mod whereabouts;
 mod world;
 
 use planner::fleet::RolloutState;

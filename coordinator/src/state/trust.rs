@@ -72,6 +72,7 @@ impl State {
         self.director.chain.roots.push(envelope.clone());
         self.effects.root = Some(envelope);
         self.effects.publish_roots.extend(self.nodes.keys().cloned());
+        self.publish_addresses();
         self.effects.visible = true;
         self.note_fleet(message, at);
         for of_it in self.examine_releases() {

@@ -73,6 +73,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> Result<()
             let keys = [secret.environment.as_str(), secret.name.as_str()];
             put("secrets", &keys, text(secret))
         }
+        Change::Whereabouts(record) => put("whereabouts", &["coordinator"], text(record)),
         Change::Event(event) => {
             let oldest = event.id.saturating_sub(MAX_EVENTS as u64);
             run("DELETE FROM events WHERE id <= ?1", params![number(oldest)])?;
@@ -136,6 +137,10 @@ pub(super) fn read_all(connection: &Connection) -> Result<Kept, StoreError> {
         })?,
         answers: read(connection, "answers", "SELECT record FROM answers", |row| json(row, 0))?,
         secrets: read(connection, "secrets", "SELECT record FROM secrets", |row| json(row, 0))?,
+        whereabouts: read(connection, "whereabouts", "SELECT record FROM whereabouts", |row| {
+            json(row, 0)
+        })?
+        .pop(),
         events: read(connection, "events", "SELECT record FROM events ORDER BY id", |row| {
             json(row, 0)
         })?,

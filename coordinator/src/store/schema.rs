@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::StoreError;
 
 /// Version n is what the first n steps make (`PRAGMA user_version`).
-const STEPS: [&str; 5] = ["
+const STEPS: [&str; 6] = ["
     CREATE TABLE nodes (
         id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, environment TEXT NOT NULL, record TEXT NOT NULL
     ) STRICT;
@@ -40,6 +40,9 @@ const STEPS: [&str; 5] = ["
     CREATE TABLE secrets (
         environment TEXT NOT NULL, name TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (environment, name)
     ) STRICT;
+", "
+    -- One row.
+    CREATE TABLE whereabouts (what TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
 "];
 
 /// Another process may be closing.

@@ -3,7 +3,7 @@
 use protocol::id::ServiceId;
 
 use super::*;
-use crate::state::records::{Happened, Intent, ServiceRecord};
+use crate::state::records::{Happened, Intent, ServiceRecord, WhereaboutsRecord};
 
 fn event(id: u64) -> Happened {
     Happened {
@@ -27,6 +27,11 @@ fn service(name: &str) -> ServiceRecord {
     }
 }
 
+fn whereabouts(number: u64) -> WhereaboutsRecord {
+    let addresses = vec!["hub:8883".to_owned()];
+    WhereaboutsRecord { number, addresses, forgotten: Vec::new() }
+}
+
 #[tokio::test]
 async fn what_was_written_is_there_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
@@ -42,6 +47,8 @@ async fn what_was_written_is_there_after_reopening() {
             Change::Intent(node.clone(), intent.clone()),
             Change::Event(event(1)),
             Change::ForgetService(service("db").id),
+            Change::Whereabouts(whereabouts(1)),
+            Change::Whereabouts(whereabouts(2)),
         ];
         store.write(changes).await.unwrap();
     }
@@ -49,6 +56,7 @@ async fn what_was_written_is_there_after_reopening() {
     assert_eq!(kept.services, [service("web")]);
     assert_eq!(kept.intents, [(node, intent)]);
     assert_eq!(kept.events, [event(1)]);
+    assert_eq!(kept.whereabouts, Some(whereabouts(2)));
 }
 
 #[tokio::test]

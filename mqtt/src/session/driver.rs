@@ -121,8 +121,17 @@ impl Driver {
         }
     }
 
+    /// Takes other addresses, where the owner has given some.
+    fn take_addresses(&mut self) {
+        let Some(mut all) = self.shared.take_addresses() else { return };
+        let current = all.iter().position(|one| *one == self.config.address).unwrap_or(0);
+        self.config.address = all.remove(current);
+        self.config.fallbacks = all;
+    }
+
     /// One connection from beginning to end.
     async fn connect(&mut self) -> Next {
+        self.take_addresses();
         if self.config.address.needs_multicast_dns() {
             let host = self.config.address.host.clone();
             return Next::Retry(Failure::Refused(Refusal::LocalName { host }));

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::whereabouts::Edition;
+
 /// The node's Ed25519 key.
 pub const IDENTITY_KEY_FILE: &str = "node.key";
 /// Its X25519 key, base64 of 32 bytes, mode 0600.
@@ -31,8 +33,11 @@ pub struct Times {
 }
 
 /// Where the coordinator is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coordinators {
     /// `host:port`, tried in this order.
     pub addresses: Vec<String>,
+    /// The newest [`crate::whereabouts::Whereabouts`] in it; none: only what it joined by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edition: Option<Edition>,
 }

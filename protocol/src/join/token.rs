@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::id::{FleetId, hex, sha256_hex};
+use crate::whereabouts::{MAX_ADDRESSES, is_address};
 
 /// What every token of this version begins with.
 pub const TOKEN_PREFIX: &str = "pith1_";
 /// Longer text is not looked at.
 const MAX_TOKEN_CHARS: usize = 4096;
 const SECRET_BYTES: usize = 32;
-const MAX_ADDRESSES: usize = 8;
 
 /// Which token: 16 hexadecimal digits; not secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -156,13 +156,6 @@ impl Token {
         }
         Ok(self)
     }
-}
-
-fn is_address(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    let port_fits = port.parse::<u16>().is_ok_and(|port| port != 0);
-    port_fits && !host.is_empty() && (bracketed || !host.contains(':'))
 }
 
 impl FromStr for Token {

@@ -391,6 +391,7 @@ pub(crate) fn hello() -> Hello {
         root_version: None,
         seal_key: None,
         seen_sha256: None,
+        learned: None,
     }
 }
 

@@ -9,3 +9,4 @@ mod retiring;
 mod succession;
 mod tampering;
 mod time;
+mod whereabouts;

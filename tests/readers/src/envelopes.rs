@@ -7,11 +7,12 @@ use protocol::acceptance::{
     verify_retirement,
 };
 use protocol::envelope::{Envelope, Rejected, Verified};
-use protocol::join::{Answer, JoinBody, RenewBody, verify_join, verify_renew};
+use protocol::join::{Answer, Coordinators, JoinBody, RenewBody, verify_join, verify_renew};
 use protocol::payload::{Payload, PayloadType};
 use protocol::report::Report;
 use protocol::succession::{Chain, first, succeed, unproven, walk};
 use protocol::time;
+use protocol::whereabouts::{self, is_address};
 
 use crate::kind_and_rest;
 use crate::world::{GOLDEN_MANIFESTS, WORLD, sign};
@@ -92,6 +93,13 @@ fn signed(purpose: PayloadType, bytes: &[u8]) {
                 assert_eq!(time.nonce, NONCE);
             }
             assert!(time::accept(bytes, root, &WORLD.node, None).is_err());
+        }
+        PayloadType::Whereabouts => {
+            if let Ok(said) = kept(whereabouts::accept(bytes, root)) {
+                let known = Coordinators::default().learn(&said).expect("nothing was known");
+                assert!(known.addresses.iter().all(|address| is_address(address)));
+                assert_eq!(known.learn(&said), None, "it is no news twice");
+            }
         }
         // Nothing is said with them yet.
         PayloadType::Command | PayloadType::AgentRelease => {}

@@ -55,7 +55,10 @@ fn seed(purpose: PayloadType) -> [u8; 32] {
     match purpose {
         PayloadType::Root => ROOT_SEED,
         PayloadType::Release | PayloadType::Retirement | PayloadType::AgentRelease => RELEASE_SEED,
-        PayloadType::Manifest | PayloadType::Time | PayloadType::Command => DIRECTOR_SEED,
+        PayloadType::Manifest
+        | PayloadType::Time
+        | PayloadType::Whereabouts
+        | PayloadType::Command => DIRECTOR_SEED,
         PayloadType::Hello | PayloadType::Report | PayloadType::Join | PayloadType::Renew => {
             NODE_SEED
         }

@@ -76,6 +76,8 @@ impl Store {
             Change::Line(line) => drop(self.lines.insert(line.service.clone(), *line)),
             // No board here has a secret.
             Change::Secret(_) => {}
+            // The coordinator stays where it is.
+            Change::Whereabouts(_) => {}
             Change::Event(event) => self.last_event = Some(event),
         }
     }
@@ -95,6 +97,7 @@ impl Store {
             operators: Vec::new(),
             answers: Vec::new(),
             secrets: Vec::new(),
+            whereabouts: None,
         }
     }
 
@@ -206,6 +209,7 @@ impl Control {
             | Change::ForgetAnswer(_)
             | Change::ForgetNode(_)
             | Change::Line(_)
+            | Change::Whereabouts(_)
             | Change::Event(_) => {}
         }
         Ok(())

@@ -45,6 +45,8 @@ fn agent() -> Agent {
         listen: Vec::new(),
         address: None,
         broker: None,
+        coordinators: protocol::join::Coordinators::default(),
+        own_broker: None,
         between: crate::routes::Between {
             port: None,
             certificates: None,
@@ -130,6 +132,7 @@ fn a_pull(act: Act) -> Option<(Pin, u64)> {
         | Act::Measure(_)
         | Act::Probe(_)
         | Act::Count(_)
+        | Act::Learn(_)
         | Act::Say(_) => None,
     }
 }
@@ -186,6 +189,7 @@ fn a_report_that_nobody_took_is_said_again() {
         | Act::Measure(_)
         | Act::Probe(_)
         | Act::Count(_)
+        | Act::Learn(_)
         | Act::Say(_)
         | Act::Pull { .. } => None,
     };

@@ -142,6 +142,8 @@ impl Board {
                 listen: vec!["127.0.0.1".parse().unwrap()],
                 address: "127.0.0.1".parse().ok(),
                 broker: None,
+                coordinators: protocol::join::Coordinators::default(),
+                own_broker: None,
                 between: crate::routes::Between {
                     port: self.fleet_port,
                     certificates: None,
@@ -150,6 +152,7 @@ impl Board {
                 remove_images: true,
                 vault: vault(),
             },
+            keeper: crate::moving::Keeper::of(self.dir.path(), None),
             outgoing,
             incoming,
             clock: Clock::system(),

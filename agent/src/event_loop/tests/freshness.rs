@@ -76,6 +76,8 @@ impl Line {
             listen: Vec::new(),
             address: None,
             broker: None,
+            coordinators: protocol::join::Coordinators::default(),
+            own_broker: None,
             between,
             remove_images: true,
             vault: Vault::default(),
@@ -148,6 +150,7 @@ impl Line {
             | Act::RemoveImage(_)
             | Act::Measure(_)
             | Act::Probe(_)
+            | Act::Learn(_)
             | Act::Count(_) => {}
         }
     }

@@ -282,6 +282,19 @@ pub enum Refused {
         "the invitation of {0} is too old; ask for another: `pith operator invite {0} --role ROLE`"
     )]
     InvitationExpired(OperatorName),
+    /// Not an address.
+    #[error("`{0}` is not HOST:PORT, such as 10.0.0.2:8883, hub.lan:8883 or [2001:db8::1]:8883")]
+    BadAddress(String),
+    /// Nodes would be told to look nowhere.
+    #[error(
+        "nodes are told of no address but {0}: first `pith coordinator move HOST:PORT`, then forget the old one"
+    )]
+    LastAddress(String),
+    /// No room.
+    #[error(
+        "nodes are told of {0} addresses already; drop one: `pith coordinator addresses --forget HOST:PORT`"
+    )]
+    TooManyAddresses(usize),
     /// The CA.
     #[error("the coordinator cannot make a certificate: {0}")]
     NoCertificate(String),
@@ -346,6 +359,9 @@ impl Refused {
             Self::InvitationUnknown => "invitation_unknown",
             Self::InvitationUsed(_) => "invitation_used",
             Self::InvitationExpired(_) => "invitation_expired",
+            Self::BadAddress(_) => "bad_address",
+            Self::LastAddress(_) => "last_address",
+            Self::TooManyAddresses(_) => "too_many_addresses",
             Self::NoCertificate(_) => "no_certificate_made",
         }
     }

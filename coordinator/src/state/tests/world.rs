@@ -153,6 +153,7 @@ impl World {
             root_version: None,
             seal_key: Some(key.public().seal_key()),
             seen_sha256: None,
+            learned: None,
         };
         Envelope::sign(&hello, &[key]).to_bytes()
     }

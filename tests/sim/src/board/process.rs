@@ -70,6 +70,8 @@ impl Process {
                 listen: vec![ADDRESS],
                 address: None,
                 broker: None,
+                coordinators: protocol::join::Coordinators::default(),
+                own_broker: None,
                 between: Between {
                     port: None,
                     certificates: None,
