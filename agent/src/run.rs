@@ -20,6 +20,7 @@ use crate::engine::docker::Docker;
 use crate::event_loop::{self, Clock, Parts, Settings};
 use crate::execute::Executor;
 use crate::ledger::Ledger;
+use crate::local::socket::{self, Call};
 use crate::policy::PolicyFile;
 use crate::registries::Registries;
 use crate::renew::Renewing;
@@ -30,6 +31,8 @@ use crate::{clock, identity, link, trust};
 
 /// Messages from the broker that the loop has not taken.
 const MAX_INCOMING: usize = 16;
+/// Questions of root's that the loop has not taken.
+const MAX_CALLS: usize = 8;
 /// The machine's IPv6 addresses (proc(5)); missing or empty where IPv6 is switched off.
 const IPV6_FILE: &str = "/proc/net/if_inet6";
 const HOSTS_FILE: &str = "hosts";
@@ -85,6 +88,8 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
     let carrying = tokio::task::spawn_local(carrying);
     info!(node = %node.node, name = %settings.name, environment = %node.environment, "agent starts");
     let ours = Ours { fleet: node.fleet.clone(), node: node.node.clone() };
+    let (asked, calls) = mpsc::channel(MAX_CALLS);
+    let answering = tokio::task::spawn_local(answer_root(config.agent_socket(), asked));
     let parts = Parts {
         executor: Executor {
             engine: Docker::at(&config.docker),
@@ -104,14 +109,27 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         settings,
         outgoing,
         incoming,
+        calls,
         clock: Clock::system(),
     };
     event_loop::run(parts, shutdown).await;
+    answering.abort();
     // It holds a way to say something, which the session waits for.
     if let Some(renewing) = renewing {
         renewing.abort();
     }
     carrying.await.context("the broker's session")
+}
+
+/// A board on which root cannot ask runs on like any other.
+async fn answer_root(path: PathBuf, calls: mpsc::Sender<Call>) {
+    let made = path.parent().map_or(Ok(()), make_private);
+    match made.and_then(|()| socket::listen(&path).map_err(Into::into)) {
+        Ok(listener) => socket::serve(listener, calls).await,
+        Err(error) => {
+            warn!(%error, path = %path.display(), "no local verbs: root cannot ask this agent");
+        }
+    }
 }
 
 /// Docker takes the path of a mount as it is seen from the root.

@@ -14,6 +14,7 @@ use proxy::Table;
 use super::writing::Write;
 use crate::execute::Task;
 use crate::link::Outgoing;
+use crate::local::Answer;
 use crate::observe::gather::Scope;
 use crate::policy::Looked;
 use crate::probe::{Counting, ProbeTarget};
@@ -78,6 +79,13 @@ pub enum Act {
     Probe(Vec<ProbeTarget>),
     /// Whether failures of probes count from now on.
     Count(Counting),
+    /// Answer what root of the board asked.
+    Answer {
+        /// As it was asked.
+        number: u64,
+        /// What.
+        answer: Box<Answer>,
+    },
     /// Say something; where nobody takes it, [`super::Event::Unsaid`].
     Say(Outgoing),
 }

@@ -28,6 +28,7 @@ use super::writing::{Job, Writing};
 use super::{Beginning, Event, Settings};
 use crate::engine::EngineEvent;
 use crate::inbox::{Inbox, Received, ReceivedRoots};
+use crate::ledger::Hold;
 use crate::link::Incoming;
 use crate::observe::Facts;
 use crate::observe::gather::Scope;
@@ -63,6 +64,8 @@ pub struct Agent {
     /// Nothing was decided under it yet.
     pub(super) is_undecided: bool,
     pub(super) histories: BTreeMap<ServiceName, History>,
+    /// Services that root of the node holds, as of the last write.
+    pub(super) holds: BTreeMap<ServiceName, Hold>,
     /// Trust roots not looked at yet: each chain is whole, the last one counts.
     pub(super) roots: Option<Vec<u8>>,
     /// Manifests not looked at yet.
@@ -128,6 +131,7 @@ impl Agent {
             copies: BTreeMap::new(),
             is_undecided: false,
             histories: ledger.histories(&boot_id, opened_at),
+            holds: ledger.holds(),
             writing: Writing::new(ledger, boot_id, opened_at),
             freshness: Freshness::new(now),
             gathering: Gathering::new(now),
@@ -211,6 +215,7 @@ impl Agent {
             Event::Policy(looked) => self.policy_changed(*looked, now),
             Event::Measured(percents) => self.memory_percents = percents,
             Event::ImageRemoved { pin, result } => self.image_removed(&pin, result, now),
+            Event::Asked(asked) => self.asked(*asked, now),
             Event::Unsaid(subject) => self.voice.unsaid(subject),
         }
     }

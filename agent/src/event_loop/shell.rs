@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use super::acts::{Act, Surroundings};
 use super::agent::Agent;
+use super::calls::Calls;
 use super::measuring::MemoryPercents;
 use super::writing::{Job, Write};
 use super::{Beginning, Event, Parts};
@@ -29,6 +30,7 @@ use crate::engine::{Engine, PullUpdate};
 use crate::execute::{Executor, Task};
 use crate::ledger::{Ledger, LedgerError};
 use crate::link::{Incoming, Outgoing};
+use crate::local::socket::Call;
 use crate::observe::gather::{Inquiry, Scope, gather};
 use crate::policy::Looked;
 use crate::probe::Prober;
@@ -86,6 +88,7 @@ struct Outside<E: Engine> {
     pulls: BTreeMap<Pin, (u64, AbortHandle)>,
     /// The number of each change that is to be recorded and is not durable yet.
     records: BTreeMap<ServiceName, u64>,
+    calls: Calls,
     _watching: [AbortOnDrop; 2],
 }
 
@@ -95,7 +98,7 @@ impl<E: Engine> Shell<E> {
         parts: Parts<E>,
         told: mpsc::Sender<Told>,
         now: Now,
-    ) -> (Self, mpsc::Receiver<Incoming>) {
+    ) -> (Self, mpsc::Receiver<Incoming>, mpsc::Receiver<Call>) {
         let Parts { node, key, root, ledger, executor, proxy, registries, settings, .. } = parts;
         for damage in ledger.damage() {
             tracing::error!(
@@ -105,7 +108,7 @@ impl<E: Engine> Shell<E> {
         }
         let executor = Rc::new(executor);
         let (prober, watching) = watch(&executor, &proxy, &told);
-        let broker = settings.broker;
+        let (broker, floor) = (settings.broker, settings.between.floor.clone());
         let beginning = Beginning {
             node,
             key,
@@ -129,9 +132,10 @@ impl<E: Engine> Shell<E> {
             outgoing: parts.outgoing,
             pulls: BTreeMap::new(),
             records: BTreeMap::new(),
+            calls: Calls::new(floor),
             _watching: watching,
         };
-        (Self { agent: Agent::new(beginning, now), outside }, parts.incoming)
+        (Self { agent: Agent::new(beginning, now), outside }, parts.incoming, parts.calls)
     }
 
     /// See [`Agent::turn`].
@@ -148,6 +152,13 @@ impl<E: Engine> Shell<E> {
     /// See [`Agent::handle`].
     pub(super) fn handle(&mut self, told: Told, now: Now) {
         let event = self.outside.take(told);
+        self.agent.handle(event, &self.outside, now);
+        let _ = self.act(now);
+    }
+
+    /// Root of the board asks something.
+    pub(super) fn ask(&mut self, call: Call, unix_ms: u64, now: Now) {
+        let event = self.outside.calls.take(call, unix_ms);
         self.agent.handle(event, &self.outside, now);
         let _ = self.act(now);
     }
@@ -233,6 +244,7 @@ impl<E: Engine> Outside<E> {
             Act::Measure(containers) => self.measure(containers),
             Act::Probe(targets) => self.prober.set(targets),
             Act::Count(counting) => self.prober.count(counting),
+            Act::Answer { number, answer } => self.calls.answer(number, *answer),
             Act::Say(outgoing) => return self.say(outgoing),
         }
         None
@@ -300,7 +312,11 @@ impl<E: Engine> Outside<E> {
                     .remove(service)
                     .unwrap_or_else(|| failpoint::before(&format!("{} {service}", word(change)))),
             ),
-            Job::Accept { .. } | Job::Succeed { .. } | Job::Image { .. } | Job::Floor => None,
+            Job::Accept { .. }
+            | Job::Succeed { .. }
+            | Job::Image { .. }
+            | Job::Hold(_)
+            | Job::Floor => None,
         };
         let mut ledger = self.ledger.take().expect("one write at a time");
         let told = self.told.clone();

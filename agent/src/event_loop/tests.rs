@@ -3,6 +3,7 @@
 mod acts;
 mod board;
 mod freshness;
+mod held;
 mod peers;
 mod policy;
 mod secrets;

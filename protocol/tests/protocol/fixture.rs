@@ -458,6 +458,7 @@ pub(crate) fn report() -> Report {
             outcome: HookOutcome::Underway,
             detail: None,
         }),
+        held: None,
     };
     Report {
         format: 1,

@@ -148,7 +148,8 @@ impl Line {
             | Act::RemoveImage(_)
             | Act::Measure(_)
             | Act::Probe(_)
-            | Act::Count(_) => {}
+            | Act::Count(_)
+            | Act::Answer { .. } => {}
         }
     }
 

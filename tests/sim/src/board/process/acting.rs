@@ -69,6 +69,8 @@ impl Process {
             }
             Act::Probe(targets) => self.asked.set(targets),
             Act::Count(counting) => self.asked.count(counting),
+            // Nobody asks here.
+            Act::Answer { .. } => {}
             Act::Say(outgoing) => self.say(outgoing, board),
         }
     }
@@ -87,7 +89,7 @@ impl Process {
                 None
             }
             Job::Record { service, change, .. } => Some((service.clone(), change.clone())),
-            Job::Succeed { .. } | Job::Image { .. } | Job::Floor => None,
+            Job::Succeed { .. } | Job::Image { .. } | Job::Hold(_) | Job::Floor => None,
         };
         board.send(self.run, Request::Disk { contents: write.contents.clone(), change });
         self.write = Some(write);
@@ -152,6 +154,7 @@ impl Process {
             | Event::Evidence { .. }
             | Event::Measured(_)
             | Event::ImageRemoved { .. }
+            | Event::Asked(_)
             | Event::Unsaid(_) => {}
         }
     }
