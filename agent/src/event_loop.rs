@@ -13,7 +13,6 @@
 mod acts;
 mod agent;
 mod asking;
-mod calls;
 mod deciding;
 mod freshness;
 mod gathering;

@@ -6,6 +6,7 @@
 //! pith-agent logs web -> logs -> Docker, by the labels of this fleet and node; so is `ps` where no agent answers
 //! ```
 
+pub(crate) mod calls;
 pub mod client;
 pub mod logs;
 pub mod render;

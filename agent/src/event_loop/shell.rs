@@ -21,7 +21,6 @@ use tracing::{info, warn};
 
 use super::acts::{Act, Surroundings};
 use super::agent::Agent;
-use super::calls::Calls;
 use super::measuring::MemoryPercents;
 use super::writing::{Job, Write};
 use super::{Beginning, Event, Parts};
@@ -30,6 +29,7 @@ use crate::engine::{Engine, PullUpdate};
 use crate::execute::{Executor, Task};
 use crate::ledger::{Ledger, LedgerError};
 use crate::link::{Incoming, Outgoing};
+use crate::local::calls::Calls;
 use crate::local::socket::Call;
 use crate::observe::gather::{Inquiry, Scope, gather};
 use crate::policy::Looked;
@@ -158,7 +158,7 @@ impl<E: Engine> Shell<E> {
 
     /// Root of the board asks something.
     pub(super) fn ask(&mut self, call: Call, unix_ms: u64, now: Now) {
-        let event = self.outside.calls.take(call, unix_ms);
+        let event = Event::Asked(Box::new(self.outside.calls.take(call, unix_ms)));
         self.agent.handle(event, &self.outside, now);
         let _ = self.act(now);
     }

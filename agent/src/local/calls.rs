@@ -5,37 +5,36 @@ use std::collections::BTreeMap;
 use mqtt::VerifyAt;
 use tokio::sync::oneshot;
 
-use super::Event;
-use super::asking::Asked;
+use super::Answer;
+use super::socket::Call;
 use crate::clock;
-use crate::local::Answer;
-use crate::local::socket::Call;
+use crate::event_loop::Asked;
 
 /// Those who wait, by number.
 #[derive(Debug)]
-pub(super) struct Calls {
+pub(crate) struct Calls {
     last: u64,
     waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
     floor: VerifyAt,
 }
 
 impl Calls {
-    pub(super) fn new(floor: VerifyAt) -> Self {
+    pub(crate) fn new(floor: VerifyAt) -> Self {
         Self { last: 0, waiting: BTreeMap::new(), floor }
     }
 
     /// Remembers who asks.
-    pub(super) fn take(&mut self, call: Call, unix_ms: u64) -> Event {
+    pub(crate) fn take(&mut self, call: Call, unix_ms: u64) -> Asked {
         self.waiting.retain(|_, answer| !answer.is_closed());
         self.last += 1;
         let Call { request, by, answer } = call;
         self.waiting.insert(self.last, answer);
         let at_s = clock::not_before(&self.floor, unix_ms / 1_000);
-        Event::Asked(Box::new(Asked { number: self.last, request, by, at_s }))
+        Asked { number: self.last, request, by, at_s }
     }
 
     /// Whoever has gone meanwhile hears nothing.
-    pub(super) fn answer(&mut self, number: u64, answer: Answer) {
+    pub(crate) fn answer(&mut self, number: u64, answer: Answer) {
         if let Some(waiting) = self.waiting.remove(&number) {
             let _ = waiting.send(answer);
         }
