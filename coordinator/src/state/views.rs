@@ -122,9 +122,21 @@ impl State {
             .or(refusal)
             .or_else(|| missed().map(|alarm| (alarm.reason, alarm.message)));
         let hindrance = hindered.as_ref().map(|(reason, _)| *reason);
-        let state = progress.map_or("waiting", |p| p.state.as_str());
+        let state = progress.and_then(|p| NodeState::parse(&p.state));
+        let state = state.unwrap_or(NodeState::Waiting);
+        let since = of_this.and_then(|report| state_since(state, report));
+        let (state, progress) = match since {
+            // What it says now is about what it does now.
+            Some(since) => (since, None),
+            None => (state, progress),
+        };
+        let of_hold = of_this.and_then(|report| report.detail.as_ref());
+        let of_hold = of_hold.filter(|d| since.is_some() && d.reason == Reason::HeldLocally);
+        let state = state.as_str();
         let reason = progress.and_then(|p| p.reason).or(failure.map(|f| f.reason));
+        let reason = of_hold.map(|detail| detail.reason).or(reason);
         let message = progress.and_then(|p| p.message.clone());
+        let message = of_hold.map(|detail| printable(&detail.message)).or(message);
         NodeProgressShown {
             name: name.clone(),
             state: if conflict.is_some() { "conflict" } else { state }.to_owned(),
@@ -410,6 +422,15 @@ impl Node {
             conflict: self.conflict().map(ToString::to_string),
             certificate_expires_at: member.certificate_expires_at,
         }
+    }
+}
+
+/// Where a node stands that has moved on since its rollout ended, as it reports it: nothing follows a rollout that is over.
+fn state_since(state: NodeState, report: &ServiceReport) -> Option<NodeState> {
+    match (state, report.phase) {
+        (NodeState::Away | NodeState::Held, Phase::Running) => Some(NodeState::Done),
+        (NodeState::Away | NodeState::Done, Phase::Held) => Some(NodeState::Held),
+        _ => None,
     }
 }
 

@@ -51,14 +51,14 @@ impl Rollout {
         if self.order.soak_ms > 0 {
             self.soak_until = Some(now.plus(self.order.soak_ms).plus(SOAK_MARGIN_MS));
         }
-        let mut message = match self.count(NodeState::Away) {
-            0 => "every node runs it".to_owned(),
-            away => format!("every reachable node runs it, {away} offline"),
+        let mut message = match (self.count(NodeState::Away), self.count(NodeState::Held)) {
+            (0, 0) => "every node runs it".to_owned(),
+            (away, 0) => format!("every reachable node runs it, {away} offline"),
+            (0, held) => format!("every other node runs it, {held} held locally"),
+            (away, held) => {
+                format!("every other node runs it, {away} offline, {held} held locally")
+            }
         };
-        match self.count(NodeState::Held) {
-            0 => {}
-            held => message = format!("{message}, {held} held locally"),
-        }
         match self.count(NodeState::WentBack) {
             0 => {}
             failed => message = format!("{message}, {failed} went back"),
