@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::engine::Ours;
 use crate::engine::docker::Docker;
+use crate::engine::pull::AbortOnDrop;
 use crate::event_loop::{self, Clock, Parts, Settings};
 use crate::execute::Executor;
 use crate::ledger::Ledger;
@@ -62,7 +63,6 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         environment: config.environment(),
     };
     let registries = config.registries.as_deref().map(Registries::read).transpose()?;
-    let registries = registries.unwrap_or_default();
     let floor = tls::floor(&ledger, &root, joined.as_ref().and_then(|joined| joined.times));
     let boot = link::Boot { id: clock::boot_id(), age: clock::now() };
     let reached = link::reached(config.broker.as_ref(), joined.as_ref(), &node, &floor)?;
@@ -88,8 +88,7 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
     let carrying = tokio::task::spawn_local(carrying);
     info!(node = %node.node, name = %settings.name, environment = %node.environment, "agent starts");
     let ours = Ours { fleet: node.fleet.clone(), node: node.node.clone() };
-    let (asked, calls) = mpsc::channel(MAX_CALLS);
-    let answering = tokio::task::spawn_local(answer_root(config.agent_socket(), asked));
+    let (calls, _answering) = answer_root(config.agent_socket());
     let parts = Parts {
         executor: Executor {
             engine: Docker::at(&config.docker),
@@ -105,7 +104,7 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         root,
         ledger,
         proxy: proxy::Client::new(config.proxy_socket()),
-        registries,
+        registries: registries.unwrap_or_default(),
         settings,
         outgoing,
         incoming,
@@ -113,7 +112,6 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         clock: Clock::system(),
     };
     event_loop::run(parts, shutdown).await;
-    answering.abort();
     // It holds a way to say something, which the session waits for.
     if let Some(renewing) = renewing {
         renewing.abort();
@@ -121,8 +119,14 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
     carrying.await.context("the broker's session")
 }
 
-/// A board on which root cannot ask runs on like any other.
-async fn answer_root(path: PathBuf, calls: mpsc::Sender<Call>) {
+/// Questions of root's, until what is beside them is dropped. A board on which root cannot ask runs on like any other.
+fn answer_root(path: PathBuf) -> (mpsc::Receiver<Call>, AbortOnDrop) {
+    let (asked, calls) = mpsc::channel(MAX_CALLS);
+    let answering = tokio::task::spawn_local(take_calls(path, asked));
+    (calls, AbortOnDrop(answering.abort_handle()))
+}
+
+async fn take_calls(path: PathBuf, calls: mpsc::Sender<Call>) {
     let made = path.parent().map_or(Ok(()), make_private);
     match made.and_then(|()| socket::listen(&path).map_err(Into::into)) {
         Ok(listener) => socket::serve(listener, calls).await,

@@ -103,6 +103,17 @@ fn a_rollout_goes_past_a_node_on_which_root_holds_the_service() {
     assert!(!ls.contains("held"), "{ls}");
     let again = on_node(&fleet, 2, &["release", "web"]).expect_code(5);
     assert!(again.stderr.contains("is not held"), "{again:?}");
+
+    // Where everybody is held the verb says so instead of waiting; the first that is released takes it.
+    for node in [1, 2] {
+        let _ = on_node(&fleet, node, &["hold", "web"]).expect_code(0);
+    }
+    let waits = fleet.deploy(&web.clone().image("pith-demo:v3")).expect_code(4);
+    assert!(waits.stderr.contains("every reachable node is held locally"), "{waits:?}");
+    assert_eq!(versions(), ["v2", "v2"]);
+    let _ = on_node(&fleet, 1, &["release", "web"]).expect_code(0);
+    until_true("the rollout goes on", SOON, || fleet.rollout("web")["state"] == "succeeded");
+    assert_eq!(versions(), ["v3", "v2"]);
     assert_eq!(fleet.stop(), 0);
 }
 

@@ -99,10 +99,9 @@ mod tests {
     use crate::cli;
 
     fn check(line: &str) -> Result<Verb, UsageError> {
-        match cli::parse(line.split_whitespace().map(OsString::from))? {
-            Command::Local { verb, .. } => Ok(verb),
-            other => panic!("{other:?}"),
-        }
+        let command = cli::parse(line.split_whitespace().map(OsString::from))?;
+        let Command::Local { verb, .. } = command else { panic!("{command:?}") };
+        Ok(verb)
     }
 
     fn change(reason: Option<&str>) -> Change {

@@ -39,10 +39,14 @@ pub enum AskError {
 /// # Errors
 /// Where it does not run, does not let this user ask, or does not answer.
 pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
-    let stream = UnixStream::connect(path).map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => AskError::NotAllowed(path.to_owned()),
-        _ => AskError::NotRunning { path: path.to_owned(), source },
-    })?;
+    let path = path.to_owned();
+    let stream = match UnixStream::connect(&path) {
+        Ok(stream) => stream,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(AskError::NotAllowed(path));
+        }
+        Err(source) => return Err(AskError::NotRunning { path, source }),
+    };
     converse(stream, request).map_err(AskError::BrokeOff)
 }
 

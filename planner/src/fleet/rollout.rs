@@ -256,34 +256,10 @@ impl Rollout {
             NodeState::Moving | NodeState::Away | NodeState::Held | NodeState::Done if is_new => {
                 moving::state_after(before, report.phase)
             }
-            NodeState::Reverting | NodeState::WentBack
-                if is_old
-                    && report.phase == Phase::Held
-                    && self.state == RolloutState::RollingBack =>
+            NodeState::Reverting | NodeState::WentBack | NodeState::Held
+                if is_old && self.state == RolloutState::RollingBack =>
             {
-                NodeState::Held
-            }
-            NodeState::Held
-                if is_old
-                    && self.state == RolloutState::RollingBack
-                    && matches!(report.phase, Phase::Running | Phase::RolledBack) =>
-            {
-                NodeState::Reverted
-            }
-            NodeState::Reverting | NodeState::WentBack
-                if is_old
-                    && report.candidate.is_none()
-                    && self.state == RolloutState::RollingBack
-                    && matches!(report.phase, Phase::Running | Phase::RolledBack) =>
-            {
-                NodeState::Reverted
-            }
-            NodeState::Reverting | NodeState::WentBack
-                if is_old
-                    && report.phase == Phase::Failed
-                    && self.state == RolloutState::RollingBack =>
-            {
-                NodeState::Stuck
+                going_back::state_after(before, &report)
             }
             NodeState::Stuck if is_old && report.phase == Phase::Running => NodeState::Reverted,
             NodeState::Waiting

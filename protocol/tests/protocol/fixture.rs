@@ -401,6 +401,11 @@ pub(crate) fn hello_with_policy() -> Hello {
     Hello { policy: Some(PolicyState { policy, devices, trouble: None }), ..hello() }
 }
 
+const fn hook_report() -> HookReport {
+    let (kind, outcome) = (HookKind::PreDeploy, HookOutcome::Underway);
+    HookReport { kind, revision: 3, attempt: 1, outcome, detail: None }
+}
+
 pub(crate) fn report() -> Report {
     let release = id_of(&release());
     let template = Template::of(&release, &identity().environment, 0);
@@ -451,13 +456,7 @@ pub(crate) fn report() -> Report {
             desired: 1,
             ready: 0,
         }),
-        hook: Some(HookReport {
-            kind: HookKind::PreDeploy,
-            revision: 3,
-            attempt: 1,
-            outcome: HookOutcome::Underway,
-            detail: None,
-        }),
+        hook: Some(hook_report()),
         held: None,
     };
     Report {

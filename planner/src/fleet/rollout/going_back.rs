@@ -1,11 +1,24 @@
 //! Nodes go back to the old revision.
 
+use protocol::id::NodeName;
 use protocol::reason::Reason;
+use protocol::report::Phase;
 
 use super::Rollout;
-use crate::fleet::event::{FleetAction, NodeProgress};
+use crate::fleet::event::{FleetAction, NodeProgress, NodeReport};
 use crate::fleet::state::{NodeState, RolloutState};
-use protocol::id::NodeName;
+
+/// Where a node that was told of the old revision stands once it has reported on it.
+pub(super) fn state_after(before: NodeState, report: &NodeReport) -> NodeState {
+    match (before, report.phase) {
+        (NodeState::Reverting | NodeState::WentBack, Phase::Held) => NodeState::Held,
+        (NodeState::Reverting | NodeState::WentBack, Phase::Failed) => NodeState::Stuck,
+        (_, Phase::Running | Phase::RolledBack) if report.candidate.is_none() => {
+            NodeState::Reverted
+        }
+        (_, _) => before,
+    }
+}
 
 impl Rollout {
     /// Every node that was told of the new revision is told of the old one again.
