@@ -1,4 +1,6 @@
-//! The command line of `pith-agent`: four commands, no parser crate on the board.
+//! The command line of `pith-agent`: no parser crate on the board.
+
+mod verbs;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,6 +8,7 @@ use std::path::PathBuf;
 use proxy::TakeOver;
 
 use crate::join::Existing;
+pub use verbs::Verb;
 
 /// What the agent was asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,15 @@ pub enum Command {
         /// What to do about a joining that is there.
         existing: Existing,
     },
+    /// Ask this board's own agent, as root.
+    Local {
+        /// The same `agent.toml`.
+        config: PathBuf,
+        /// What.
+        verb: Verb,
+        /// As JSON.
+        json: bool,
+    },
     /// Print the version.
     Version,
     /// Print the help.
@@ -52,11 +64,21 @@ pith-agent proxy [--config FILE] [--take-over]  run the proxy that owns the serv
 pith-agent join TOKEN [--config FILE] [--name NAME] [--again]
                                                 make this board a node: TOKEN is what `pith node token` prints,
                                                 `-` reads it from standard input; waits until the node is approved
+
+on the board, as root, without coordinator, broker or network:
+pith-agent ps [-o json]                         what runs here, and what is held
+pith-agent logs SERVICE [-n LINES] [-f]         the last lines of its instances; -f: and what follows
+pith-agent hold SERVICE [--reason TEXT]         leave it at what runs now, whatever the coordinator says
+pith-agent undo SERVICE [--reason TEXT]         back to the release before, and hold it there
+pith-agent release SERVICE                      what the coordinator says counts again
+
 pith-agent --version | --help
 
 --config FILE   default: /etc/pith/agent.toml; a board that has joined needs none
 --name NAME     among people; default: `name` of the file, else the host's name
 --again         ask for another certificate of the same fleet
+--reason TEXT   why, for people: the coordinator shows it
+-n LINES        default: 100
 PITH_LOG        what is logged, such as `info` (default) or `info,agent=debug`
 ";
 
@@ -78,6 +100,15 @@ pub enum UsageError {
     /// `--name` or `--again` without `join`.
     #[error("{0} belongs to `pith-agent join`")]
     OnlyForJoin(&'static str),
+    /// A verb of the board without its service.
+    #[error("`pith-agent {0}` needs a service; `pith-agent ps` shows those that are here")]
+    MissingService(&'static str),
+    /// Not the name of a service.
+    #[error("`{0}`: {1}")]
+    NotAService(String, String),
+    /// An option without what belongs to it.
+    #[error("{0} needs {1}")]
+    MissingValue(&'static str, &'static str),
     /// `--take-over` without `proxy`.
     #[error("--take-over belongs to `pith-agent proxy`")]
     TakeOverWithoutProxy,
@@ -98,6 +129,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             Some("--help" | "-h") => return Ok(Command::Help),
             Some("--config") => config = arguments.next().ok_or(UsageError::MissingFile)?.into(),
             Some("--take-over") => take_over = Some(TakeOver::FromRunning),
+            Some(word) if !is_proxy && !is_join && verbs::is_verb(word) => {
+                return verbs::parse(word, arguments, config);
+            }
             Some("proxy") if !is_proxy && !is_join => is_proxy = true,
             Some("join") if !is_proxy && !is_join => is_join = true,
             Some("--again") => existing = Existing::Replace,
@@ -145,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_four_commands_are_read() {
+    fn the_commands_are_read() {
         let config = PathBuf::from("a.toml");
         assert_eq!(check("--config a.toml"), Ok(Command::Run { config: config.clone() }));
         let proxy = Command::Proxy { config, take_over: TakeOver::FromRunning };

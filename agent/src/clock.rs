@@ -28,7 +28,8 @@ pub fn unix_s(floor: &VerifyAt) -> u64 {
     not_before(floor, unix_ms() / 1_000)
 }
 
-fn not_before(floor: &VerifyAt, system_s: u64) -> u64 {
+/// A time in seconds since 1970, and never before the newest that somebody signed.
+pub(crate) fn not_before(floor: &VerifyAt, system_s: u64) -> u64 {
     system_s.max(floor.unix_s())
 }
 

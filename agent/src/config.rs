@@ -248,6 +248,12 @@ impl Config {
         self.secrets_dir.clone().unwrap_or_else(|| self.runtime_dir.join("secrets"))
     }
 
+    /// The socket on which root asks the agent.
+    #[must_use]
+    pub fn agent_socket(&self) -> PathBuf {
+        self.runtime_dir.join("agent.sock")
+    }
+
     /// The proxy's control socket.
     #[must_use]
     pub fn proxy_socket(&self) -> PathBuf {

@@ -12,6 +12,7 @@
 
 mod acts;
 mod agent;
+mod asking;
 mod deciding;
 mod freshness;
 mod gathering;
@@ -45,6 +46,7 @@ use crate::engine::{Engine, EngineError, EngineEvent, PullUpdate};
 use crate::execute::{Done, Executor, StepError};
 use crate::ledger::{Contents, Ledger, LedgerError};
 use crate::link::{Incoming, Outgoing};
+use crate::local::socket::Call;
 use crate::moving::Keeper;
 use crate::observe::gather::Gathered;
 use crate::policy::Looked;
@@ -56,6 +58,8 @@ use shell::Shell;
 
 pub use acts::{Act, Surroundings};
 pub use agent::Agent;
+pub(crate) use asking::told;
+pub use asking::{Asked, Holding};
 pub use measuring::MemoryPercents;
 pub use writing::{Job, Write};
 
@@ -120,6 +124,8 @@ pub enum Event {
     },
     /// Where the coordinator is was kept, or could not be.
     Learned(Result<(), String>),
+    /// Root of the board asks something.
+    Asked(Box<Asked>),
     /// Nobody took what was said.
     Unsaid(Up),
 }
@@ -172,6 +178,8 @@ pub struct Parts<E> {
     pub outgoing: mpsc::Sender<Outgoing>,
     /// From the broker.
     pub incoming: mpsc::Receiver<Incoming>,
+    /// From root of the board.
+    pub calls: mpsc::Receiver<Call>,
     /// The only clock.
     pub clock: Clock,
 }
@@ -224,7 +232,7 @@ impl Clock {
 pub async fn run<E: Engine>(parts: Parts<E>, shutdown: impl Future<Output = ()>) {
     let clock = parts.clock;
     let (sender, mut events) = mpsc::channel(MAX_EVENTS);
-    let (mut shell, mut incoming) = Shell::start(parts, sender, (clock.now)());
+    let (mut shell, mut incoming, mut calls) = Shell::start(parts, sender, (clock.now)());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let now = (clock.now)();
@@ -246,6 +254,7 @@ pub async fn run<E: Engine>(parts: Parts<E>, shutdown: impl Future<Output = ()>)
                     next = events.try_recv().ok();
                 }
             }
+            Some(call) = calls.recv() => shell.ask(call, (clock.unix_ms)(), (clock.now)()),
             () = tokio::time::sleep(wake) => {}
         }
     }

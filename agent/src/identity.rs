@@ -1,7 +1,7 @@
 //! The node's own key: made on the node at its first start, never leaves it.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -37,21 +37,29 @@ pub enum IdentityError {
 /// # Errors
 /// When the file is not readable, not private, not a key, or cannot be made.
 pub fn load_or_create(state_dir: &Path) -> Result<SecretKey, IdentityError> {
+    match load(state_dir) {
+        Err(IdentityError::Io { path, source }) if source.kind() == ErrorKind::NotFound => {
+            create(&path)
+        }
+        loaded => loaded,
+    }
+}
+
+/// Reads the node's key.
+///
+/// # Errors
+/// When the file is not there, not readable, not private or not a key.
+pub fn load(state_dir: &Path) -> Result<SecretKey, IdentityError> {
     let path = state_dir.join(KEY_FILE);
     let io = |source| IdentityError::Io { path: path.clone(), source };
-    match File::open(&path) {
-        Ok(mut file) => {
-            let mode = file.metadata().map_err(io)?.permissions().mode();
-            if mode & 0o077 != 0 {
-                return Err(IdentityError::TooOpen(path));
-            }
-            let mut text = String::new();
-            file.read_to_string(&mut text).map_err(io)?;
-            SecretKey::from_base64(&text).map_err(|_| IdentityError::NotAKey(path))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(&path),
-        Err(error) => Err(io(error)),
+    let mut file = File::open(&path).map_err(io)?;
+    let mode = file.metadata().map_err(io)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(IdentityError::TooOpen(path));
     }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(io)?;
+    SecretKey::from_base64(&text).map_err(|_| IdentityError::NotAKey(path))
 }
 
 fn create(path: &Path) -> Result<SecretKey, IdentityError> {

@@ -21,6 +21,7 @@ pub mod inbox;
 pub mod join;
 pub mod ledger;
 pub mod link;
+pub mod local;
 pub mod moving;
 pub mod network;
 pub mod observe;

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr as _;
 
-use agent::cli::{self, Command};
-use agent::config::Config;
+use agent::cli::{self, Command, Verb};
+use agent::config::{Config, ConfigError};
 use agent::join::{self, Existing, Pace, Wish};
+use agent::local::verbs;
 use agent::{run, tls};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Run { config } => {
             with_config(&config, |config| serve(async { run::agent(config, terminated()?).await }))
         }
+        Command::Local { config, verb, json } => local(&config, verb, json),
         Command::Join { config, token, name, existing } => join(&config, &token, name, existing),
         Command::Proxy { config, take_over } => with_config(&config, |config| {
             serve(async { run::proxy(config, take_over, terminated()?).await })
@@ -82,14 +84,35 @@ fn join(path: &Path, token: &str, name: Option<String>, existing: Existing) -> E
     }
 }
 
-fn with_config(path: &Path, serve: impl FnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
-    let loaded = Config::load(path).and_then(|mut config| {
-        if let Some(placement) = tls::placement(&config.state_dir) {
-            config.take(path, &placement)?;
+/// What root asks of this board's own agent.
+fn local(path: &Path, verb: Verb, json: bool) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("pith-agent: {error}");
+            return ExitCode::from(USAGE);
         }
-        Ok(config)
-    });
-    let config = match loaded {
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => ExitCode::from(runtime.block_on(verbs::run(verb, &config, json))),
+        Err(error) => {
+            eprintln!("pith-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Config, ConfigError> {
+    let mut config = Config::load(path)?;
+    if let Some(placement) = tls::placement(&config.state_dir) {
+        config.take(path, &placement)?;
+    }
+    Ok(config)
+}
+
+fn with_config(path: &Path, serve: impl FnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
+    let config = match load(path) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("pith-agent: {error}");

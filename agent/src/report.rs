@@ -10,10 +10,12 @@ use protocol::id::{ServiceName, Template};
 use protocol::manifest::{Assignment, HookRun, Version};
 use protocol::reason::Reason;
 use protocol::report::{
-    CandidateReport, Detail, EngineState, HookOutcome, HookReport, InstanceReport, InstanceState,
-    Phase, Report, ServiceReport,
+    CandidateReport, Detail, EngineState, HeldReport, HookOutcome, HookReport, InstanceReport,
+    InstanceState, Phase, Report, ServiceReport,
 };
 
+use crate::event_loop::told;
+use crate::ledger::Hold;
 use crate::observe::memory::Memory;
 
 /// Everything that a report is made from.
@@ -33,6 +35,8 @@ pub struct Sources<'a> {
     pub verdicts: &'a BTreeMap<ServiceName, Verdict>,
     /// What the ledger remembers.
     pub histories: &'a BTreeMap<ServiceName, History>,
+    /// What root of the node holds.
+    pub holds: &'a BTreeMap<ServiceName, Hold>,
     /// What this process remembers.
     pub memory: &'a Memory,
     /// Refusals by code.
@@ -103,6 +107,7 @@ fn service(sources: &Sources<'_>, name: &ServiceName, now: Now) -> ServiceReport
     let assignment = sources.wanted.and_then(|wanted| wanted.assignments.get(name));
     let target = assignment.map(|a| a.template(&sources.node.environment));
     let verdict = sources.verdicts.get(name);
+    let hold = sources.holds.get(name);
     let history = sources.histories.get(name);
     let running = history.and_then(|history| history.running.as_ref());
     let template = running.map(|running| &running.template);
@@ -135,15 +140,39 @@ fn service(sources: &Sources<'_>, name: &ServiceName, now: Now) -> ServiceReport
         service: name.clone(),
         revision: assignment.map(|a| a.revision).or(running.map(|r| r.revision)).unwrap_or(0),
         attempt: assignment.map(|a| a.attempt).or(running.map(|r| r.attempt)).unwrap_or(0),
-        phase: verdict.map_or(Phase::Updating, |verdict| verdict.phase),
+        phase: match is_held_back(sources, hold) {
+            true => Phase::Held,
+            false => verdict.map_or(Phase::Updating, |verdict| verdict.phase),
+        },
         detail: detail(sources, name, verdict, now),
-        desired: assignment.map_or(0, |a| a.count),
+        desired: hold.map(|hold| &hold.held.assignment).or(assignment).map_or(0, |a| a.count),
         updated: count(instances.iter().copied().filter(is_updated)),
         ready: count(instances.iter().copied().filter(is_ready)),
         instances: instances.iter().copied().map(report).collect(),
         given_up: history.and_then(|history| history.failures.first().cloned()),
-        candidate: assignment.and_then(|a| candidate(sources, a, verdict, &instances, now)),
-        hook: run.map(|run| hook(run, verdict, now)),
+        candidate: assignment
+            .filter(|_| hold.is_none())
+            .and_then(|a| candidate(sources, a, verdict, &instances, now)),
+        hook: run
+            .filter(|_| hold.is_none() || verdict.is_some_and(|verdict| verdict.hook.is_some()))
+            .map(|run| hook(run, verdict, now)),
+        held: hold.map(held),
+    }
+}
+
+/// Whether the manifest names something else than a service is held at.
+fn is_held_back(sources: &Sources<'_>, hold: Option<&Hold>) -> bool {
+    let wanted = sources.wanted;
+    hold.is_some_and(|hold| wanted.is_some_and(|wanted| !hold.held.is_as_wanted(wanted)))
+}
+
+fn held(hold: &Hold) -> HeldReport {
+    HeldReport {
+        by: hold.by.clone(),
+        since_s: hold.since_s,
+        reason: hold.reason.clone(),
+        revision: hold.held.kept.revision,
+        release: hold.held.kept.release.clone(),
     }
 }
 
@@ -209,8 +238,19 @@ fn detail(
         let (reason, message) = (*reason, message.clone());
         return Some(Detail { reason, message, again_in_ms: None });
     }
+    let hold = sources.holds.get(name);
+    let of_hold = hold.map(|hold| {
+        let message = format!("{}; `pith-agent release {name}` on the board lets go", told(hold));
+        Detail { reason: Reason::HeldLocally, message, again_in_ms: None }
+    });
+    if is_held_back(sources, hold) {
+        return of_hold;
+    }
     if let Some(waiting) = verdict.and_then(|verdict| verdict.waiting.as_ref()) {
         return Some(said(waiting, now));
+    }
+    if of_hold.is_some() {
+        return of_hold;
     }
     let inside = sources.memory.services.get(name)?.unreachable_inside.as_ref()?;
     let message = format!("not reachable by its name from other containers: {}", inside.message);

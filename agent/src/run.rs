@@ -17,10 +17,12 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::engine::Ours;
 use crate::engine::docker::Docker;
+use crate::engine::pull::AbortOnDrop;
 use crate::event_loop::{self, Clock, Parts, Settings};
 use crate::execute::Executor;
 use crate::ledger::Ledger;
 use crate::link::Reached;
+use crate::local::socket::{self, Call};
 use crate::moving::Keeper;
 use crate::policy::PolicyFile;
 use crate::registries::Registries;
@@ -32,6 +34,8 @@ use crate::{clock, identity, link, trust};
 
 /// Messages from the broker that the loop has not taken.
 const MAX_INCOMING: usize = 16;
+/// Questions of root's that the loop has not taken.
+const MAX_CALLS: usize = 8;
 /// The machine's IPv6 addresses (proc(5)); missing or empty where IPv6 is switched off.
 const IPV6_FILE: &str = "/proc/net/if_inet6";
 const HOSTS_FILE: &str = "hosts";
@@ -86,17 +90,9 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
     let carrying = link::carry(node.clone(), handle, heard, to_send, received, refused);
     let carrying = tokio::task::spawn_local(carrying);
     info!(node = %node.node, name = %settings.name, environment = %node.environment, "agent starts");
-    let ours = Ours { fleet: node.fleet.clone(), node: node.node.clone() };
+    let (calls, _answering) = answer_root(config.agent_socket());
     let parts = Parts {
-        executor: Executor {
-            engine: Docker::at(&config.docker),
-            ours,
-            environment: node.environment.clone(),
-            hosts_file: absolute(config.state_dir.join(HOSTS_FILE))?,
-            pool: config.pool(),
-            policy: PolicyFile::at(absolute(config.policy.clone())?),
-            secrets: SecretFiles::at(absolute(config.secrets_dir())?, vault),
-        },
+        executor: executor(&config, &node, vault)?,
         node,
         key,
         root,
@@ -107,6 +103,7 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         keeper,
         outgoing,
         incoming,
+        calls,
         clock: Clock::system(),
     };
     event_loop::run(parts, shutdown).await;
@@ -115,6 +112,39 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         renewing.abort();
     }
     carrying.await.context("the broker's session")
+}
+
+fn executor(
+    config: &Config,
+    node: &NodeIdentity,
+    vault: Vault,
+) -> anyhow::Result<Executor<Docker>> {
+    Ok(Executor {
+        engine: Docker::at(&config.docker),
+        ours: Ours { fleet: node.fleet.clone(), node: node.node.clone() },
+        environment: node.environment.clone(),
+        hosts_file: absolute(config.state_dir.join(HOSTS_FILE))?,
+        pool: config.pool(),
+        policy: PolicyFile::at(absolute(config.policy.clone())?),
+        secrets: SecretFiles::at(absolute(config.secrets_dir())?, vault),
+    })
+}
+
+/// Questions of root's, until what is beside them is dropped. A board on which root cannot ask runs on like any other.
+fn answer_root(path: PathBuf) -> (mpsc::Receiver<Call>, AbortOnDrop) {
+    let (asked, calls) = mpsc::channel(MAX_CALLS);
+    let answering = tokio::task::spawn_local(take_calls(path, asked));
+    (calls, AbortOnDrop(answering.abort_handle()))
+}
+
+async fn take_calls(path: PathBuf, calls: mpsc::Sender<Call>) {
+    let made = path.parent().map_or(Ok(()), make_private);
+    match made.and_then(|()| socket::listen(&path).map_err(Into::into)) {
+        Ok(listener) => socket::serve(listener, calls).await,
+        Err(error) => {
+            warn!(%error, path = %path.display(), "no local verbs: root cannot ask this agent");
+        }
+    }
 }
 
 /// Docker takes the path of a mount as it is seen from the root.

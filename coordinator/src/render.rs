@@ -11,7 +11,7 @@ pub mod whereabouts;
 
 use std::collections::BTreeMap;
 
-use protocol::id::{NodeName, ServiceId};
+use protocol::id::{NodeName, ServiceId, ServiceName};
 use protocol::report::InstanceState;
 
 pub use progress::Progress;
@@ -120,10 +120,13 @@ pub fn nodes(nodes: &NodesShown) -> String {
     text
 }
 
-/// `ready, withheld`
+/// `ready, withheld, held locally: web`
 fn node_status(node: &NodeShown) -> String {
     let alarms = node.alarms.iter().map(|alarm| alarm.reason.to_string());
-    let parts: Vec<String> = std::iter::once(node.status.clone()).chain(alarms).collect();
+    let held: Vec<&str> = node.held.keys().map(ServiceName::as_str).collect();
+    let held = (!held.is_empty()).then(|| format!("held locally: {}", held.join(" ")));
+    let parts: Vec<String> =
+        std::iter::once(node.status.clone()).chain(alarms).chain(held).collect();
     parts.join(", ")
 }
 
@@ -272,11 +275,17 @@ pub fn removal_lines(id: &ServiceId, removal: &RemovalShown) -> Vec<String> {
 
 /// `pith rm`, at its end.
 #[must_use]
-pub fn removed(id: &ServiceId, removed: &Removed, offline: &[NodeName]) -> String {
+pub fn removed(id: &ServiceId, removed: &Removed, left: Option<&RemovalShown>) -> String {
     let mut text = format!("service \"{}\" removed", id.name);
-    if !offline.is_empty() {
-        let names: Vec<&str> = offline.iter().map(NodeName::as_str).collect();
-        text.push_str(&format!(", {} offline removes it on return", names.join(", ")));
+    let names = |nodes: &[NodeName]| -> String {
+        nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ")
+    };
+    if let Some(left) = left.filter(|left| !left.offline.is_empty()) {
+        text.push_str(&format!(", {} offline removes it on return", names(&left.offline)));
+    }
+    if let Some(left) = left.filter(|left| !left.held.is_empty()) {
+        let held = names(&left.held);
+        text.push_str(&format!(", {held} held locally removes it when it is released there"));
     }
     text.push('\n');
     for volume in &removed.volumes {

@@ -71,6 +71,7 @@ impl Board {
         let services = manifest.services.iter().map(|assignment| ServiceReport {
             candidate: None,
             hook: None,
+            held: None,
             service: assignment.service.clone(),
             revision: assignment.revision,
             attempt: assignment.attempt,

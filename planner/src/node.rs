@@ -20,6 +20,7 @@ mod facts;
 mod failing;
 mod fate;
 mod history;
+mod holding;
 mod hook;
 mod images;
 mod policy;
@@ -47,6 +48,7 @@ pub use facts::{
     StepFailure, Wanted,
 };
 pub use history::{History, Kept};
+pub use holding::{CannotHold, Held};
 pub use step::{
     AfterGivingUp, Backend, BackendState, CandidateVerdict, Decision, HookVerdict, ImageStep,
     LedgerChange, OtherNode, PortPlan, Room, RoutePlan, Split, Step, Verdict, Waiting,
@@ -79,13 +81,13 @@ pub fn decide(
     let history = &*retired::without(wanted, history);
     let exists = |facts: &ServiceFacts| !facts.instances.is_empty() || facts.network;
     let seen = observed.services.iter().filter(|(_, facts)| exists(facts)).map(|(name, _)| name);
-    let asked = wanted.assignments.keys().chain(wanted.hooks.keys());
+    let asked = wanted.assignments.keys().chain(wanted.hooks.keys()).chain(wanted.held.keys());
     let called = wanted.peers.services.keys();
     let names: BTreeSet<&ServiceName> =
         asked.chain(history.keys()).chain(called).chain(seen).collect();
     let verdict = |name: &ServiceName| {
         let facts = observed.services.get(name).unwrap_or(&view::NO_FACTS);
-        let Some(run) = wanted.hooks.get(name) else {
+        let Some(run) = holding::hook(name, wanted, facts) else {
             let view = View::new(name, wanted, observed, facts, history, now);
             return (name.clone(), decide_service(&view));
         };

@@ -38,6 +38,8 @@ pub enum Reason {
     Conflict,
     /// The node runs something else first.
     WaitingForOtherNodes,
+    /// Root of the node holds the service at what it runs: `pith-agent release` there lets go.
+    HeldLocally,
     /// An operator holds the rollout.
     Paused,
     /// A person decides whether it goes on: `pith rollout promote` or `abort`.

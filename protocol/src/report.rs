@@ -77,7 +77,29 @@ pub struct ServiceReport {
     /// The one-shot container that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookReport>,
+    /// Root of the node holds it: manifests move it no further until it is released there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldReport>,
 }
+
+/// A service that root of its node holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldReport {
+    /// The user who asked, as the node knows it.
+    pub by: String,
+    /// Unix seconds by the node's clock.
+    pub since_s: u64,
+    /// What they said about it.
+    pub reason: Option<String>,
+    /// The revision that it is held at.
+    pub revision: u64,
+    /// The release that it is held at.
+    pub release: ReleaseId,
+}
+
+/// Bytes of the reason that a hold is given.
+pub const MAX_HOLD_REASON_BYTES: usize = 256;
 
 /// A one-shot container on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +168,8 @@ pub enum Phase {
     Degraded,
     /// Being removed. Ends by leaving the report.
     Removing,
+    /// Held by root of the node at something else than the newest manifest names. Ends when it is released there.
+    Held,
 }
 
 /// A reason with what a person needs to act on it.

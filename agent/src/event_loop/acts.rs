@@ -16,6 +16,7 @@ use proxy::Table;
 use super::writing::Write;
 use crate::execute::Task;
 use crate::link::Outgoing;
+use crate::local::Answer;
 use crate::observe::gather::Scope;
 use crate::policy::Looked;
 use crate::probe::{Counting, ProbeTarget};
@@ -84,6 +85,13 @@ pub enum Act {
     Count(Counting),
     /// Keep where the coordinator is; ends with [`super::Event::Learned`].
     Learn(Coordinators),
+    /// Answer what root of the board asked.
+    Answer {
+        /// As it was asked.
+        number: u64,
+        /// What.
+        answer: Box<Answer>,
+    },
     /// Say something; where nobody takes it, [`super::Event::Unsaid`].
     Say(Outgoing),
 }

@@ -29,6 +29,7 @@ use super::writing::{Job, Writing};
 use super::{Beginning, Event, Settings};
 use crate::engine::EngineEvent;
 use crate::inbox::{Inbox, Received, ReceivedRoots};
+use crate::ledger::Hold;
 use crate::link::Incoming;
 use crate::observe::Facts;
 use crate::observe::gather::Scope;
@@ -66,6 +67,8 @@ pub struct Agent {
     /// Nothing was decided under it yet.
     pub(super) is_undecided: bool,
     pub(super) histories: BTreeMap<ServiceName, History>,
+    /// Services that root of the node holds, as of the last write.
+    pub(super) holds: BTreeMap<ServiceName, Hold>,
     /// Trust roots not looked at yet: each chain is whole, the last one counts.
     pub(super) roots: Option<Vec<u8>>,
     /// Manifests not looked at yet.
@@ -136,6 +139,7 @@ impl Agent {
             logins: BTreeMap::new(),
             is_undecided: false,
             histories: ledger.histories(&boot_id, opened_at),
+            holds: ledger.holds(),
             writing: Writing::new(ledger, boot_id, opened_at),
             freshness: Freshness::new(now),
             gathering: Gathering::new(now),
@@ -223,6 +227,7 @@ impl Agent {
             Event::Measured(percents) => self.memory_percents = percents,
             Event::ImageRemoved { pin, result } => self.image_removed(&pin, result, now),
             Event::Learned(result) => self.learned(result, now),
+            Event::Asked(asked) => self.asked(*asked, now),
             Event::Unsaid(subject) => self.voice.unsaid(subject),
         }
     }

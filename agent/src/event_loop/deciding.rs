@@ -37,7 +37,8 @@ impl Agent {
         let Some(wanted) = &self.wanted else { return Vec::new() };
         let hooks = wanted.hooks.values().map(|hook| &hook.release);
         let assigned = wanted.assignments.values().flat_map(|a| a.releases()).chain(hooks);
-        let kept = self.histories.values().flat_map(History::kept);
+        let held = wanted.held.values().map(|held| &held.kept);
+        let kept = self.histories.values().flat_map(History::kept).chain(held);
         let ids: BTreeSet<_> = assigned.chain(kept.map(|k| &k.release)).collect();
         ids.into_iter().filter_map(|id| wanted.releases.get(id)).map(|r| r.image.clone()).collect()
     }

@@ -216,6 +216,16 @@ impl Agent {
             return;
         }
         self.voice.has_news = false;
+        let report = self.report_now(now);
+        if !self.voice.says_the_same(&report) {
+            let outgoing = self.voice.report(report, now);
+            self.acts.push(Act::Say(outgoing));
+        }
+    }
+
+    /// What the node says of itself at this moment.
+    pub(super) fn report_now(&self, now: Now) -> Report {
+        let obstacle = self.obstacle();
         let none = BTreeMap::new();
         let alarms = self.freshness.alarms();
         let sources = Sources {
@@ -226,6 +236,7 @@ impl Agent {
             observed: &self.observed,
             verdicts: if self.is_undecided { &none } else { &self.verdicts },
             histories: &self.histories,
+            holds: &self.holds,
             memory: &self.memory,
             refused: self.inbox.refused(),
             engine: match self.gathering.away_since {
@@ -235,11 +246,7 @@ impl Agent {
             obstacle: obstacle.as_ref(),
             alarms: &alarms,
         };
-        let report = report::build(sources, self.voice.sequence + 1, now);
-        if !self.voice.says_the_same(&report) {
-            let outgoing = self.voice.report(report, now);
-            self.acts.push(Act::Say(outgoing));
-        }
+        report::build(sources, self.voice.sequence + 1, now)
     }
 
     fn obstacle(&self) -> Option<Obstacle> {

@@ -31,6 +31,8 @@ use crate::engine::{Engine, PullUpdate};
 use crate::execute::{Executor, Task};
 use crate::ledger::{Ledger, LedgerError};
 use crate::link::{Incoming, Outgoing};
+use crate::local::calls::Calls;
+use crate::local::socket::Call;
 use crate::moving::Keeper;
 use crate::observe::gather::{Inquiry, Scope, gather};
 use crate::policy::Looked;
@@ -90,6 +92,7 @@ struct Outside<E: Engine> {
     pulls: BTreeMap<Pin, (u64, AbortHandle)>,
     /// The number of each change that is to be recorded and is not durable yet.
     records: BTreeMap<ServiceName, u64>,
+    calls: Calls,
     _watching: [AbortOnDrop; 2],
 }
 
@@ -99,7 +102,7 @@ impl<E: Engine> Shell<E> {
         parts: Parts<E>,
         told: mpsc::Sender<Told>,
         now: Now,
-    ) -> (Self, mpsc::Receiver<Incoming>) {
+    ) -> (Self, mpsc::Receiver<Incoming>, mpsc::Receiver<Call>) {
         let Parts { node, key, root, ledger, executor, proxy, registries, settings, .. } = parts;
         for damage in ledger.damage() {
             tracing::error!(
@@ -109,7 +112,7 @@ impl<E: Engine> Shell<E> {
         }
         let executor = Rc::new(executor);
         let (prober, watching) = watch(&executor, &proxy, &told);
-        let broker = settings.broker;
+        let (broker, floor) = (settings.broker, settings.between.floor.clone());
         let beginning = Beginning {
             node,
             key,
@@ -134,9 +137,10 @@ impl<E: Engine> Shell<E> {
             outgoing: parts.outgoing,
             pulls: BTreeMap::new(),
             records: BTreeMap::new(),
+            calls: Calls::new(floor),
             _watching: watching,
         };
-        (Self { agent: Agent::new(beginning, now), outside }, parts.incoming)
+        (Self { agent: Agent::new(beginning, now), outside }, parts.incoming, parts.calls)
     }
 
     /// See [`Agent::turn`].
@@ -153,6 +157,13 @@ impl<E: Engine> Shell<E> {
     /// See [`Agent::handle`].
     pub(super) fn handle(&mut self, told: Told, now: Now) {
         let event = self.outside.take(told);
+        self.agent.handle(event, &self.outside, now);
+        let _ = self.act(now);
+    }
+
+    /// Root of the board asks something.
+    pub(super) fn ask(&mut self, call: Call, unix_ms: u64, now: Now) {
+        let event = Event::Asked(Box::new(self.outside.calls.take(call, unix_ms)));
         self.agent.handle(event, &self.outside, now);
         let _ = self.act(now);
     }
@@ -241,6 +252,7 @@ impl<E: Engine> Outside<E> {
             Act::Probe(targets) => self.prober.set(targets),
             Act::Count(counting) => self.prober.count(counting),
             Act::Learn(known) => self.learn(known),
+            Act::Answer { number, answer } => self.calls.answer(number, *answer),
             Act::Say(outgoing) => return self.say(outgoing),
         }
         None
@@ -308,7 +320,11 @@ impl<E: Engine> Outside<E> {
                     .remove(service)
                     .unwrap_or_else(|| failpoint::before(&format!("{} {service}", word(change)))),
             ),
-            Job::Accept { .. } | Job::Succeed { .. } | Job::Image { .. } | Job::Floor => None,
+            Job::Accept { .. }
+            | Job::Succeed { .. }
+            | Job::Image { .. }
+            | Job::Hold(_)
+            | Job::Floor => None,
         };
         let mut ledger = self.ledger.take().expect("one write at a time");
         let told = self.told.clone();

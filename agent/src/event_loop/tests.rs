@@ -3,6 +3,7 @@
 mod acts;
 mod board;
 mod freshness;
+mod held;
 mod learning;
 mod peers;
 mod policy;

@@ -1,7 +1,7 @@
 //! Writes to the ledger, one after another. While one is under way decisions go on from what was durable last, and nothing
 //! acts on a change before it is durable itself.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use planner::Now;
@@ -17,7 +17,8 @@ use tracing::{error, info};
 
 use super::acts::Act;
 use super::agent::Agent;
-use crate::ledger::{Contents, LedgerError, Pulled};
+use super::asking::Holding;
+use crate::ledger::{Contents, Hold, LedgerError, Pulled};
 use crate::observe::gather::Scope;
 
 /// After a write that failed. Nothing of the node moves meanwhile: what is not durable is not acted on.
@@ -56,6 +57,8 @@ pub enum Job {
         /// Which of the two.
         is_here: Pulled,
     },
+    /// Root of the board holds a service, or releases it.
+    Hold(Box<Holding>),
     /// Nothing but the floor of the time, which every change carries.
     Floor,
 }
@@ -96,7 +99,8 @@ impl Writing {
         }
     }
 
-    /// At most one job per service, one per image, one floor and one manifest or root wait: the queue needs no other bound.
+    /// At most one job per service, one per image, one floor, one manifest or root and one hold per local conversation wait:
+    /// the queue needs no other bound.
     pub(super) fn push(&mut self, job: Job) {
         self.is_accepting |= matches!(job, Job::Accept { .. } | Job::Succeed { .. });
         self.queue.push_back(job);
@@ -110,6 +114,10 @@ impl Writing {
     /// Whether everything is durable.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.is_under_way
+    }
+
+    pub(super) fn holds(&self) -> BTreeMap<ServiceName, Hold> {
+        self.contents.holds()
     }
 
     pub(super) fn images_pulled(&self) -> &[Image] {
@@ -140,6 +148,7 @@ impl Writing {
                 self.contents.record(service, change.clone(), evidence.clone(), &self.boot_id)
             }
             Job::Image { image, is_here } => self.contents.set_pulled(image, *is_here),
+            Job::Hold(holding) => self.contents.hold(&holding.service, holding.hold.as_ref()),
             Job::Floor => Contents::clone(&self.contents),
         };
         next.raise_floor(floor_s)
@@ -193,6 +202,7 @@ impl Agent {
                 self.voice.greet_again(now);
             }
             Job::Record { service, change, .. } => self.recorded(&service, change, now),
+            Job::Hold(holding) => self.holding_written(*holding, now),
             Job::Image { .. } | Job::Floor => {}
         }
         self.decide_by(now);
@@ -301,6 +311,7 @@ impl Agent {
         self.wanted = Some(Wanted {
             environment: self.node.environment.clone(),
             assignments: assignments.collect(),
+            held: self.held(),
             hooks: manifest.hooks.iter().map(|h| (h.service.clone(), h.clone())).collect(),
             releases,
             floors: self.floors.clone(),

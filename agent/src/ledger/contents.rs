@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::Now;
-use planner::node::{History, Kept, LedgerChange};
+use planner::node::{Held, History, Kept, LedgerChange};
 use protocol::acceptance::{Accepted, Seen, Trust};
 use protocol::envelope::Envelope;
 use protocol::id::{ReleaseId, SecretName, ServiceName, Template};
@@ -41,6 +41,9 @@ pub struct Contents {
     /// Sealed copies of the secrets that the manifest and history name.
     #[serde(default)]
     secrets: Vec<secret::Copy>,
+    /// Services that root of the node holds. An agent that does not know of it forgets it, and nothing else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    holds: BTreeMap<ServiceName, HoldEntry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +82,29 @@ struct KeptEntry {
     secrets: SecretVersions,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct HoldEntry {
+    kept: KeptEntry,
+    count: u32,
+    by: String,
+    since_s: u64,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// A service that root of the node holds, and who asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// At what.
+    pub held: Held,
+    /// The user, as the node knows it.
+    pub by: String,
+    /// Unix seconds by the node's clock.
+    pub since_s: u64,
+    /// What they said about it.
+    pub reason: Option<String>,
+}
+
 /// Whether an image that this node pulled is still here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pulled {
@@ -112,6 +138,32 @@ impl Contents {
     #[must_use]
     pub fn secrets(&self) -> &[secret::Copy] {
         &self.secrets
+    }
+
+    /// Services that root of the node holds.
+    #[must_use]
+    pub fn holds(&self) -> BTreeMap<ServiceName, Hold> {
+        let hold = |(service, entry): (&ServiceName, &HoldEntry)| {
+            let HoldEntry { kept, count, by, since_s, reason } = entry.clone();
+            let held = Held::new(service.clone(), kept.into(), count);
+            (service.clone(), Hold { held, by, since_s, reason })
+        };
+        self.holds.iter().map(hold).collect()
+    }
+
+    /// With a service held, or released.
+    #[must_use]
+    pub fn hold(&self, service: &ServiceName, hold: Option<&Hold>) -> Self {
+        let mut next = self.clone();
+        match hold.cloned() {
+            Some(Hold { held, by, since_s, reason }) => {
+                let (kept, count) = (held.kept.into(), held.assignment.count);
+                let entry = HoldEntry { kept, count, by, since_s, reason };
+                next.holds.insert(service.clone(), entry);
+            }
+            None => drop(next.holds.remove(service)),
+        }
+        next
     }
 
     /// The security floors.
@@ -277,9 +329,7 @@ impl Contents {
             self.secrets.retain(|held| (&held.name, held.version) != (&copy.name, copy.version));
             self.secrets.push(copy.clone());
         }
-        let of_history = self.services.values().flat_map(|entry| {
-            entry.running.iter().chain(&entry.last_good).map(|kept| &kept.secrets)
-        });
+        let of_history = kept(&self.services, &self.holds).map(|kept| &kept.secrets);
         let named: BTreeSet<(&SecretName, u64)> = manifest
             .secret_versions()
             .chain(of_history)
@@ -291,12 +341,8 @@ impl Contents {
 
     /// Keeps the releases that are needed or that history may go back to.
     fn forget_releases(&mut self, needed: &BTreeSet<ReleaseId>) {
-        let kept: BTreeSet<ReleaseId> = self
-            .services
-            .values()
-            .flat_map(|entry| entry.running.iter().chain(&entry.last_good))
-            .map(|kept| kept.release.clone())
-            .collect();
+        let kept: BTreeSet<ReleaseId> =
+            kept(&self.services, &self.holds).map(|kept| kept.release.clone()).collect();
         self.releases.retain(|id, _| needed.contains(id) || kept.contains(id));
     }
 }
@@ -348,6 +394,15 @@ impl From<KeptEntry> for Kept {
     fn from(KeptEntry { release, template, attempt, revision, secrets }: KeptEntry) -> Self {
         Self { release, template, attempt, revision, secrets }
     }
+}
+
+/// What runs, what is gone back to and what is held.
+fn kept<'a>(
+    services: &'a BTreeMap<ServiceName, Entry>,
+    holds: &'a BTreeMap<ServiceName, HoldEntry>,
+) -> impl Iterator<Item = &'a KeptEntry> {
+    let held = holds.values().map(|hold| &hold.kept);
+    services.values().flat_map(|entry| entry.running.iter().chain(&entry.last_good)).chain(held)
 }
 
 /// The id of an embedded release: the hash of its payload bytes.

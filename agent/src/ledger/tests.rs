@@ -334,3 +334,23 @@ fn the_file_is_the_first_trust_and_counts_again_only_where_it_is_newer() {
     let foreign = Root { fleet: protocol::id::FleetId::from_random([8; 16]), ..first };
     assert_eq!(contents.trust(&foreign).root, foreign, "the board has moved to another fleet");
 }
+
+#[test]
+fn a_hold_keeps_what_it_names_and_its_end_leaves_nothing() {
+    let (contents, first, _) = two_releases();
+    let held = planner::node::Held::new(web(), first.clone(), 2);
+    let hold = Hold { held, by: "root".into(), since_s: 7, reason: Some("disk".into()) };
+    let held = contents.hold(&web(), Some(&hold));
+    let read: Contents =
+        serde_json::from_slice(&serde_json::to_vec(&held).unwrap()).expect("it is read again");
+    assert_eq!(read.holds(), BTreeMap::from([(web(), hold)]));
+    // Nothing else names its release any more.
+    let forgotten = recorded(&read, LedgerChange::Forget);
+    let (ninth, envelope, _) = accepted(9, "v9");
+    let next = forgotten.accept(&ninth, envelope.clone(), Some(&BTreeSet::new()));
+    assert!(next.releases().contains_key(&first.release));
+    let released = next.hold(&web(), None);
+    let next = released.accept(&ninth, envelope, Some(&BTreeSet::new()));
+    assert!(!next.releases().contains_key(&first.release));
+    assert!(!String::from_utf8(serde_json::to_vec(&next).unwrap()).unwrap().contains("holds"));
+}

@@ -11,6 +11,7 @@ struct Said {
     verdicts: BTreeMap<ServiceName, Verdict>,
     histories: BTreeMap<ServiceName, History>,
     memory: Memory,
+    holds: BTreeMap<ServiceName, Hold>,
 }
 
 fn web() -> ServiceName {
@@ -79,6 +80,7 @@ impl Said {
                 hooks: BTreeMap::new(),
                 environment: testing::identity().environment,
                 assignments: BTreeMap::from([(web(), assignment)]),
+                held: BTreeMap::new(),
                 releases: BTreeMap::new(),
                 floors: Default::default(),
                 peers: Default::default(),
@@ -90,6 +92,7 @@ impl Said {
             verdicts: BTreeMap::from([(web(), verdict)]),
             histories: BTreeMap::from([(web(), history)]),
             memory: Memory::default(),
+            holds: BTreeMap::new(),
         }
     }
 
@@ -102,6 +105,7 @@ impl Said {
             observed: &self.observed,
             verdicts: &self.verdicts,
             histories: &self.histories,
+            holds: &self.holds,
             memory: &self.memory,
             refused: &BTreeMap::new(),
             engine: EngineState::Ready,

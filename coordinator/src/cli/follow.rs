@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use protocol::id::ServiceId;
+use protocol::reason::Reason;
 use tokio::time::Instant;
 
 use super::session::Session;
@@ -157,7 +158,8 @@ async fn to_its_end(
     loop {
         let rollout = patiently(|| client.rollout(id, Some(revision), after)).await?;
         show(render::rollout_lines(&rollout));
-        if stands(&rollout.state) {
+        let is_held = rollout.reason == Some(Reason::HeldLocally);
+        if stands(&rollout.state) || is_held {
             return Ok(rollout);
         }
         after = Some(rollout.version);

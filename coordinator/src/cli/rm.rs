@@ -60,7 +60,7 @@ async fn remove(
 ) -> Result<Exit, CliError> {
     let removed = client.remove(id).await?;
     let Some(patience) = patience else {
-        session.print(&removed, |removed| render::removed(id, removed, &[]));
+        session.print(&removed, |removed| render::removed(id, removed, None));
         return Ok(Exit::Done);
     };
     let mut progress = Progress::new(!session.is_json());
@@ -68,7 +68,7 @@ async fn remove(
     progress.end();
     match waited {
         Waited::Done(removal) => {
-            session.print(&removed, |removed| render::removed(id, removed, &removal.offline));
+            session.print(&removed, |removed| render::removed(id, removed, Some(&removal)));
             Ok(Exit::Done)
         }
         Waited::TimedOut => {

@@ -1,5 +1,6 @@
 //! Rollouts as sentences, in the manner of kubectl; what failed, with its evidence.
 
+use planner::fleet::NodeState;
 use protocol::id::NodeName;
 use protocol::report::Evidence;
 
@@ -68,7 +69,7 @@ fn node_line(node: &NodeProgressShown) -> String {
 #[must_use]
 pub fn rolled_out(rollout: &RolloutShown) -> String {
     let done = rollout.nodes.iter().filter(|node| node.state == "updated").count();
-    let away = pending(&rollout.pending);
+    let away = pending(rollout);
     let took = took(rollout);
     format!(
         "service \"{}\" successfully rolled out: revision {} on {done} {}{took}{away}\n",
@@ -84,12 +85,24 @@ fn took(rollout: &RolloutShown) -> String {
     format!(" in {}.{} s", ms / 1000, ms % 1000 / 100)
 }
 
-fn pending(nodes: &[NodeName]) -> String {
-    if nodes.is_empty() {
+fn pending(rollout: &RolloutShown) -> String {
+    let all = &rollout.pending;
+    if all.is_empty() {
         return String::new();
     }
-    let names: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
-    format!("; {} pending: {} offline, takes it on return", nodes.len(), names.join(", "))
+    let is_held = |name: &&str| {
+        let mut nodes = rollout.nodes.iter();
+        nodes.any(|node| node.name.as_str() == *name && node.state == NodeState::Held.as_str())
+    };
+    let (held, away): (Vec<&str>, Vec<&str>) = all.iter().map(NodeName::as_str).partition(is_held);
+    let mut parts = Vec::new();
+    if !away.is_empty() {
+        parts.push(format!("{} offline, takes it on return", away.join(", ")));
+    }
+    if !held.is_empty() {
+        parts.push(format!("{} held locally, takes it when released there", held.join(", ")));
+    }
+    format!("; {} pending: {}", all.len(), parts.join("; "))
 }
 
 /// Why a rollout did not succeed, with everything that was seen.
@@ -104,7 +117,8 @@ pub fn not_rolled_out(rollout: &RolloutShown) -> String {
         (state, _) => format!("revision {revision} is {state}"),
     };
     let reason = rollout.reason.map_or(String::new(), |reason| format!(" [{reason}]"));
-    let is_error = !matches!(rollout.state.as_str(), "awaiting_promotion" | "paused");
+    let is_error =
+        !matches!(rollout.state.as_str(), "awaiting_promotion" | "paused" | "in_progress");
     let prefix = if is_error || !rollout.failures.is_empty() { "error: " } else { "" };
     let mut text = format!("{prefix}service \"{service}\": {what}{reason}\n");
     if rollout.failures.is_empty() {

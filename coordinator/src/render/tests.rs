@@ -218,6 +218,7 @@ fn ps_says_what_is_missing_and_that_it_was_not_moved() {
         message: None,
         settled: false,
         instances: Vec::new(),
+        held: None,
         alarms: Vec::new(),
     };
     let shown = ServiceShown {
@@ -259,6 +260,7 @@ fn node_ls_shows_what_is_not_known_as_a_dash() {
         generation: 0,
         refused: std::collections::BTreeMap::new(),
         services: vec!["web".parse().unwrap()],
+        held: std::collections::BTreeMap::new(),
         alarms: Vec::new(),
         cloned: false,
         conflict: None,
@@ -388,10 +390,16 @@ fn a_plan_shows_before_and_after() {
 #[test]
 fn removed_names_the_volumes_that_stay() {
     let removed = Removed { volumes: vec!["pith-1-db-data".to_owned()] };
-    let text = super::removed(&service(), &removed, &["opi-2".parse().unwrap()]);
+    let left = crate::state::shown::RemovalShown {
+        version: 1,
+        waiting: Vec::new(),
+        offline: vec!["opi-2".parse().unwrap()],
+        held: vec!["opi-3".parse().unwrap()],
+    };
+    let text = super::removed(&service(), &removed, Some(&left));
     assert_eq!(
         text,
-        "service \"web\" removed, opi-2 offline removes it on return\n\
+        "service \"web\" removed, opi-2 offline removes it on return, opi-3 held locally removes it when it is released there\n\
          volume pith-1-db-data stays; `docker volume rm pith-1-db-data` on its node deletes it\n"
     );
 }

@@ -318,6 +318,7 @@ impl State {
                 message: None,
                 candidate: None,
                 hook: None,
+                is_held: false,
             };
             let event = FleetEvent::Report { node: name.clone(), report };
             self.tell_rollout(&service, event, at);

@@ -134,7 +134,8 @@ impl State {
             message: hook.detail.as_ref().map(|detail| shown(detail, at.unix_ms)),
         });
         let (revision, phase) = (of_it.revision, of_it.phase);
-        let report = NodeReport { revision, phase, reason, message, candidate, hook };
+        let is_held = of_it.held.is_some();
+        let report = NodeReport { revision, phase, reason, message, candidate, hook, is_held };
         let event = FleetEvent::Report { node: node.clone(), report };
         self.tell_rollout(id, event, at);
     }

@@ -13,7 +13,7 @@ use protocol::id::{EnvironmentName, FleetId, NodeId, NodeName, ReleaseId, Servic
 use protocol::manifest::Version;
 use protocol::policy::PolicyState;
 use protocol::reason::Reason;
-use protocol::report::{Detail, InstanceReport, Phase};
+use protocol::report::{Detail, HeldReport, InstanceReport, Phase};
 use protocol::spec::ServiceSpec;
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +80,7 @@ pub struct RolloutShown {
     pub ended_ms: Option<u64>,
     /// In the order in which they move.
     pub nodes: Vec<NodeProgressShown>,
-    /// Nodes that are away and take it when they return.
+    /// Nodes that are away and take it when they return, and those held locally, which take it when they are released.
     pub pending: Vec<NodeName>,
     /// Instances no node could take.
     pub unplaced: u32,
@@ -93,7 +93,7 @@ pub struct RolloutShown {
 pub struct NodeProgressShown {
     /// Which.
     pub name: NodeName,
-    /// `waiting`, `updating`, `updated`, `offline`, `rolled_back`, `reverting`, `reverted`, `conflict`.
+    /// `waiting`, `updating`, `updated`, `offline`, `held_locally`, `rolled_back`, `reverting`, `reverted`, `conflict`.
     pub state: String,
     /// By code.
     pub reason: Option<Reason>,
@@ -253,6 +253,9 @@ pub struct ServiceOnNode {
     pub settled: bool,
     /// Its instances.
     pub instances: Vec<InstanceReport>,
+    /// Root of the node holds it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldReport>,
     /// What is wrong with the node as a whole: `withheld`, `no_time`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<Detail>,
@@ -359,6 +362,9 @@ pub struct NodeShown {
     pub refused: BTreeMap<String, u64>,
     /// Services it is to run.
     pub services: Vec<ServiceName>,
+    /// Services that root of the node holds there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<ServiceName, HeldReport>,
     /// What it misses, while everything runs on: `withheld`, `no_time`.
     #[serde(default)]
     pub alarms: Vec<Detail>,
@@ -481,6 +487,9 @@ pub struct RemovalShown {
     pub waiting: Vec<NodeName>,
     /// Nodes that are away and remove it when they return.
     pub offline: Vec<NodeName>,
+    /// Nodes on which root holds it, and that remove it when it is released there.
+    #[serde(default)]
+    pub held: Vec<NodeName>,
 }
 
 /// `pith events`.

@@ -2,6 +2,7 @@
 
 mod conflict;
 mod freshness;
+mod held;
 mod members;
 mod operators;
 mod peers;

@@ -1,10 +1,13 @@
 //! The fleet as people are shown it. Reads only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use planner::fleet::NodeState;
 use protocol::id::{EnvironmentName, NodeName, ReleaseId, ServiceId, ServiceName};
 use protocol::reason::Reason;
-use protocol::report::{EngineState, InstanceReport, InstanceState, Phase, ServiceReport};
+use protocol::report::{
+    EngineState, HeldReport, InstanceReport, InstanceState, Phase, ServiceReport,
+};
 
 use super::conflict::Conflict;
 use super::heard::printable;
@@ -68,8 +71,7 @@ impl State {
         let (image, pinned) = self.image_of(&revision.release);
         let nodes: Vec<NodeProgressShown> =
             revision.order.iter().map(|name| self.show_progress(id, revision, name)).collect();
-        let away =
-            nodes.iter().filter(|node| node.state == "offline" || !self.is_online(&node.name));
+        let away = nodes.iter().filter(|node| is_put_off(node) || !self.is_online(&node.name));
         Ok(RolloutShown {
             version: self.version,
             service: id.name.clone(),
@@ -120,9 +122,21 @@ impl State {
             .or(refusal)
             .or_else(|| missed().map(|alarm| (alarm.reason, alarm.message)));
         let hindrance = hindered.as_ref().map(|(reason, _)| *reason);
-        let state = progress.map_or("waiting", |p| p.state.as_str());
+        let state = progress.and_then(|p| NodeState::parse(&p.state));
+        let state = state.unwrap_or(NodeState::Waiting);
+        let since = of_this.and_then(|report| state_since(state, report));
+        let (state, progress) = match since {
+            // What it says now is about what it does now.
+            Some(since) => (since, None),
+            None => (state, progress),
+        };
+        let of_hold = of_this.and_then(|report| report.detail.as_ref());
+        let of_hold = of_hold.filter(|d| since.is_some() && d.reason == Reason::HeldLocally);
+        let state = state.as_str();
         let reason = progress.and_then(|p| p.reason).or(failure.map(|f| f.reason));
+        let reason = of_hold.map(|detail| detail.reason).or(reason);
         let message = progress.and_then(|p| p.message.clone());
+        let message = of_hold.map(|detail| printable(&detail.message)).or(message);
         NodeProgressShown {
             name: name.clone(),
             state: if conflict.is_some() { "conflict" } else { state }.to_owned(),
@@ -205,7 +219,8 @@ impl State {
             desired: assigned.max(planned) + current.unplaced,
             ready,
             count_override: service.record.count_override,
-            settled: service.active().is_none() && nodes.iter().all(|on| on.settled || !on.online),
+            settled: service.active().is_none()
+                && nodes.iter().all(|on| on.settled || !on.online || on.held.is_some()),
             why: why_short(current.unplaced, &nodes, unix_ms),
             nodes,
         })
@@ -258,11 +273,15 @@ impl State {
     /// How far a removal is.
     #[must_use]
     pub fn show_removal(&self, id: &ServiceId) -> RemovalShown {
-        let (waiting, offline): (Vec<_>, Vec<_>) =
+        let (online, offline): (Vec<_>, Vec<_>) =
             self.removal_pending(id).into_iter().partition(|(_, online)| *online);
-        let names =
-            |nodes: Vec<(NodeName, bool)>| nodes.into_iter().map(|(name, _)| name).collect();
-        RemovalShown { version: self.version, waiting: names(waiting), offline: names(offline) }
+        let is_held = |name: &NodeName| {
+            let report = self.node_named(name).and_then(|node| node.report_on(id));
+            report.is_some_and(|report| report.held.is_some())
+        };
+        let names = |nodes: Vec<(NodeName, bool)>| nodes.into_iter().map(|(name, _)| name);
+        let (held, waiting) = names(online).partition(is_held);
+        RemovalShown { version: self.version, waiting, offline: names(offline).collect(), held }
     }
 
     /// What happened.
@@ -342,8 +361,16 @@ impl Node {
                 && holds_newest
                 && (complete || empty),
             instances: report.map(|report| report.instances.clone()).unwrap_or_default(),
+            held: report.and_then(|report| report.held.clone()).map(shown_safely),
             alarms: self.alarms(),
         })
+    }
+
+    /// Services that root of the node holds.
+    fn held(&self) -> BTreeMap<ServiceName, HeldReport> {
+        let said = self.record.report.iter().flat_map(|report| &report.services);
+        let held = said.filter_map(|s| Some((s.service.clone(), shown_safely(s.held.clone()?))));
+        held.collect()
     }
 
     /// Why a node may not have taken its newest manifest: what it refused since its agent's start.
@@ -389,12 +416,33 @@ impl Node {
             generation: self.intent.generation,
             refused: record.report.as_ref().map(|r| r.refused.clone()).unwrap_or_default(),
             services: self.intent.assigned.keys().cloned().collect(),
+            held: self.held(),
             alarms: self.alarms(),
             cloned,
             conflict: self.conflict().map(ToString::to_string),
             certificate_expires_at: member.certificate_expires_at,
         }
     }
+}
+
+/// Where a node stands that has moved on since its rollout ended, as it reports it: nothing follows a rollout that is over.
+fn state_since(state: NodeState, report: &ServiceReport) -> Option<NodeState> {
+    match (state, report.phase) {
+        (NodeState::Away | NodeState::Held, Phase::Running) => Some(NodeState::Done),
+        (NodeState::Away | NodeState::Done, Phase::Held) => Some(NodeState::Held),
+        _ => None,
+    }
+}
+
+/// Whether a node takes a rollout later than the others.
+fn is_put_off(node: &NodeProgressShown) -> bool {
+    [NodeState::Away, NodeState::Held].iter().any(|state| node.state == state.as_str())
+}
+
+/// What a person wrote on a board, safe on another's terminal.
+fn shown_safely(held: HeldReport) -> HeldReport {
+    let (by, reason) = (printable(&held.by), held.reason.as_deref().map(printable));
+    HeldReport { by, reason, ..held }
 }
 
 /// `1 lost with node-2 (4 min), not moved; node-1: waiting for a ready instance`.
@@ -409,7 +457,10 @@ fn why_short(unplaced: u32, nodes: &[ServiceOnNode], unix_ms: u64) -> String {
         parts.extend(alarms);
     }
     // What runs against a policy that was narrowed is at rest, and will not be once it ends.
-    let is_told = |on: &&ServiceOnNode| !on.settled || on.reason == Some(Reason::PolicyDenied);
+    let is_told = |on: &&ServiceOnNode| {
+        let is_lasting = matches!(on.reason, Some(Reason::PolicyDenied | Reason::HeldLocally));
+        !on.settled || is_lasting
+    };
     for on in nodes.iter().filter(|on| on.online && is_told(on)) {
         if let Some(message) = &on.message {
             parts.push(format!("{}: {message}", on.node));

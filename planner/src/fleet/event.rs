@@ -34,6 +34,8 @@ pub struct NodeReport {
     pub candidate: Option<CandidateProgress>,
     /// The one-shot container that it was asked for.
     pub hook: Option<HookProgress>,
+    /// Root of the node holds it there: what is asked of it waits until it is released.
+    pub is_held: bool,
 }
 
 /// A one-shot container on a node, as it reports it.

@@ -11,7 +11,7 @@
 //!      + nothing to go back to: failed         + on_failure = "pause": paused
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::id::NodeName;
 use protocol::reason::Reason;
@@ -24,6 +24,8 @@ use super::order::{Order, Stage, Trial};
 use super::state::{NodeState, RolloutState};
 use crate::Now;
 
+mod going_back;
+mod holding;
 mod hooks;
 mod moving;
 mod trial;
@@ -41,6 +43,8 @@ pub struct Rollout {
     stage: Stage,
     nodes: BTreeMap<NodeName, NodeProgress>,
     online: BTreeMap<NodeName, bool>,
+    /// Nodes that said last that root holds the service there.
+    held: BTreeSet<NodeName>,
     lost_at: BTreeMap<NodeName, Now>,
     aborted: bool,
     /// When the step or gate it is at began to be held.
@@ -90,6 +94,7 @@ impl Rollout {
             stage,
             nodes,
             online,
+            held: BTreeSet::new(),
             lost_at: BTreeMap::new(),
             aborted: false,
             held_since: None,
@@ -232,6 +237,7 @@ impl Rollout {
         if let Some(hook) = &report.hook {
             self.hook_reported(node, hook, actions);
         }
+        self.note_hold(node, &report, actions);
         let share = self.share();
         let Some(progress) = self.nodes.get(node) else { return };
         let before = progress.state;
@@ -247,29 +253,20 @@ impl Rollout {
                     Some(_) | None => before,
                 }
             }
-            NodeState::Moving | NodeState::Away | NodeState::Done if is_new => {
+            NodeState::Moving | NodeState::Away | NodeState::Held | NodeState::Done if is_new => {
                 moving::state_after(before, report.phase)
             }
-            NodeState::Reverting | NodeState::WentBack
-                if is_old
-                    && report.candidate.is_none()
-                    && self.state == RolloutState::RollingBack
-                    && matches!(report.phase, Phase::Running | Phase::RolledBack) =>
+            NodeState::Reverting | NodeState::WentBack | NodeState::Held
+                if is_old && self.state == RolloutState::RollingBack =>
             {
-                NodeState::Reverted
-            }
-            NodeState::Reverting | NodeState::WentBack
-                if is_old
-                    && report.phase == Phase::Failed
-                    && self.state == RolloutState::RollingBack =>
-            {
-                NodeState::Stuck
+                going_back::state_after(before, &report)
             }
             NodeState::Stuck if is_old && report.phase == Phase::Running => NodeState::Reverted,
             NodeState::Waiting
             | NodeState::Moving
             | NodeState::Done
             | NodeState::Away
+            | NodeState::Held
             | NodeState::WentBack
             | NodeState::Reverting
             | NodeState::Reverted
@@ -328,36 +325,6 @@ impl Rollout {
                 self.enter(RolloutState::Failed, reason, message, actions);
             }
             OnFailure::Rollback => self.go_back(reason, message, actions),
-        }
-    }
-
-    /// Every node that was told of the new revision is told of the old one again.
-    fn go_back(&mut self, reason: Option<Reason>, message: &str, actions: &mut Vec<FleetAction>) {
-        self.judge = None;
-        self.held_since = None;
-        self.soak_until = None;
-        self.end_hook(actions);
-        if self.order.from_revision.is_none() {
-            self.enter(RolloutState::Aborted, reason, message, actions);
-            return;
-        }
-        self.enter(RolloutState::RollingBack, reason, message, actions);
-        for (name, progress) in &mut self.nodes {
-            match progress.state {
-                NodeState::Trying
-                | NodeState::Standing
-                | NodeState::Moving
-                | NodeState::Done
-                | NodeState::Away => {
-                    progress.state = NodeState::Reverting;
-                    actions.push(FleetAction::Revert(name.clone()));
-                }
-                NodeState::WentBack => actions.push(FleetAction::Revert(name.clone())),
-                NodeState::Waiting
-                | NodeState::Reverting
-                | NodeState::Reverted
-                | NodeState::Stuck => {}
-            }
         }
     }
 
@@ -447,25 +414,6 @@ impl Rollout {
                 message: away.then(|| "offline; takes it when it returns".to_owned()),
             };
         }
-    }
-
-    fn finish_going_back(&mut self, actions: &mut Vec<FleetAction>) {
-        let awaited = |(name, progress): (&NodeName, &NodeProgress)| {
-            matches!(progress.state, NodeState::Reverting | NodeState::WentBack)
-                && self.is_online(name)
-        };
-        if self.nodes.iter().any(awaited) {
-            return;
-        }
-        let stuck = self.nodes.iter().find(|(_, progress)| progress.state == NodeState::Stuck);
-        if let Some((name, progress)) = stuck {
-            let why = progress.message.as_deref().unwrap_or("it failed");
-            let (reason, message) =
-                (progress.reason, format!("{name} runs neither release: {why}"));
-            return self.enter(RolloutState::Failed, reason, &message, actions);
-        }
-        let state = if self.aborted { RolloutState::Aborted } else { RolloutState::RolledBack };
-        self.enter(state, None, "every reachable node runs the old revision again", actions);
     }
 }
 

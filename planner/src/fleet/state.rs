@@ -98,15 +98,17 @@ pub enum NodeState {
     Trying,
     /// The new release is complete beside the old one, with the share of this moment. Moves on to `Moving`.
     Standing,
-    /// Was told; its report says the rest. Moves on to `Done`, `WentBack` or `Away`.
+    /// Was told; its report says the rest. Moves on to `Done`, `WentBack`, `Held` or `Away`.
     Moving,
     /// Runs the new revision, complete.
     Done,
     /// Was told, and is not heard of; converges when it returns.
     Away,
+    /// Was told, and root of the node holds the service at something else; converges when it is released there.
+    Held,
     /// Gave the new release up and runs, or moves to, the old one.
     WentBack,
-    /// Was told to run the old release again. Moves on to `Reverted` or `Stuck`.
+    /// Was told to run the old release again. Moves on to `Reverted`, `Held` or `Stuck`.
     Reverting,
     /// Runs the old release again, complete.
     Reverted,
@@ -116,13 +118,14 @@ pub enum NodeState {
 
 impl NodeState {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Waiting,
         Self::Trying,
         Self::Standing,
         Self::Moving,
         Self::Done,
         Self::Away,
+        Self::Held,
         Self::WentBack,
         Self::Reverting,
         Self::Reverted,
@@ -139,6 +142,7 @@ impl NodeState {
             Self::Moving => "updating",
             Self::Done => "updated",
             Self::Away => "offline",
+            Self::Held => "held_locally",
             Self::WentBack => "rolled_back",
             Self::Reverting => "reverting",
             Self::Reverted => "reverted",

@@ -12,6 +12,7 @@ use protocol::reason::Reason;
 use protocol::release::{Pin, Release};
 use protocol::retirement::Floors;
 
+use super::holding::Held;
 use crate::Now;
 
 /// What the newest accepted manifest wants, and every release the ledger still holds.
@@ -21,6 +22,8 @@ pub struct Wanted {
     pub environment: EnvironmentName,
     /// Per service what must run. A service that is known otherwise (history, instances) and not named here is removed.
     pub assignments: BTreeMap<ServiceName, Assignment>,
+    /// Per service that root of the node holds, what it is held at; it stands before `assignments`.
+    pub held: BTreeMap<ServiceName, Held>,
     /// Per service the one-shot container that is asked for.
     pub hooks: BTreeMap<ServiceName, HookRun>,
     /// Releases by id: those of the manifest and those that `history` names.

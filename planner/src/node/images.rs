@@ -40,7 +40,8 @@ fn pinned<'a>(
 ) -> BTreeSet<&'a Pin> {
     let assigned = wanted.assignments.values().flat_map(|a| a.releases());
     let hooks = wanted.hooks.values().map(|hook| &hook.release);
-    let kept = history.values().flat_map(History::kept).map(|kept| &kept.release);
+    let held = wanted.held.values().map(|held| &held.kept);
+    let kept = history.values().flat_map(History::kept).chain(held).map(|kept| &kept.release);
     let pin = |id: &ReleaseId| wanted.releases.get(id).map(|release| &release.image.pin);
     assigned.chain(hooks).chain(kept).filter_map(pin).collect()
 }

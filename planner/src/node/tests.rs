@@ -3,6 +3,7 @@
 mod beside;
 mod elsewhere;
 mod going_back;
+mod held;
 mod policy;
 mod properties;
 mod retired;

@@ -8,6 +8,7 @@ use protocol::spec::{ServiceSpec, Strategy};
 
 use super::facts::{Instance, Life, Observed, Routing, ServiceFacts, Wanted};
 use super::history::{History, Kept};
+use super::holding;
 use crate::Now;
 
 /// A dependency that runs this long without becoming ready holds nobody back any longer.
@@ -48,15 +49,17 @@ impl<'a> View<'a> {
         histories: &'a BTreeMap<ServiceName, History>,
         now: Now,
     ) -> Self {
-        let assignment = wanted.assignments.get(name);
-        let target = assignment.map(|a| Kept {
+        let history = histories.get(name).unwrap_or(&NO_HISTORY);
+        let held = holding::held(name, wanted, history);
+        let assignment = held.map(|held| &held.assignment).or(wanted.assignments.get(name));
+        let asked = |a: &Assignment| Kept {
             release: a.release.clone(),
             template: a.template(&wanted.environment),
             attempt: a.attempt,
             revision: a.revision,
             secrets: a.secrets.clone(),
-        });
-        let history = histories.get(name).unwrap_or(&NO_HISTORY);
+        };
+        let target = held.map(|held| held.kept.clone()).or_else(|| assignment.map(asked));
         let candidate = assignment.and_then(|a| a.candidate.as_ref()).map(|c| Kept {
             release: c.release.clone(),
             template: c.template(&wanted.environment),
@@ -187,8 +190,11 @@ impl<'a> View<'a> {
 
     /// Whether a dependency on this node is not ready, for whatever reason.
     pub(super) fn unready_dependency(&self, spec: &'a ServiceSpec) -> Option<&'a ServiceName> {
-        let here = |name: &&ServiceName| self.wanted.assignments.contains_key(*name);
-        spec.depends_on.iter().filter(here).find(|name| !self.is_ready(name))
+        spec.depends_on.iter().filter(|name| self.is_here(name)).find(|name| !self.is_ready(name))
+    }
+
+    fn is_here(&self, name: &ServiceName) -> bool {
+        self.wanted.assignments.contains_key(name) || self.wanted.held.contains_key(name)
     }
 
     fn is_ready(&self, name: &ServiceName) -> bool {
@@ -197,7 +203,7 @@ impl<'a> View<'a> {
     }
 
     fn is_on_its_way(&self, name: &ServiceName) -> bool {
-        if !self.wanted.assignments.contains_key(name) || self.is_ready(name) {
+        if !self.is_here(name) || self.is_ready(name) {
             return false;
         }
         let failed = |h: &History| !h.failures.is_empty() && h.running.is_none();

@@ -15,7 +15,7 @@ use protocol::peers::{Elsewhere, Peer, PeerPort, Peers};
 use protocol::policy::PolicyState;
 use protocol::release::{Image, Pin, Release};
 use protocol::report::{
-    CandidateReport, Detail, EngineState, Evidence, GivenUp, HookOutcome, HookReport,
+    CandidateReport, Detail, EngineState, Evidence, GivenUp, HeldReport, HookOutcome, HookReport,
     InstanceReport, InstanceState, Phase, Report, ServiceReport,
 };
 use protocol::retirement::Retirement;
@@ -402,6 +402,11 @@ pub(crate) fn hello_with_policy() -> Hello {
     Hello { policy: Some(PolicyState { policy, devices, trouble: None }), ..hello() }
 }
 
+const fn hook_report() -> HookReport {
+    let (kind, outcome) = (HookKind::PreDeploy, HookOutcome::Underway);
+    HookReport { kind, revision: 3, attempt: 1, outcome, detail: None }
+}
+
 pub(crate) fn report() -> Report {
     let release = id_of(&release());
     let template = Template::of(&release, &identity().environment, 0);
@@ -452,13 +457,8 @@ pub(crate) fn report() -> Report {
             desired: 1,
             ready: 0,
         }),
-        hook: Some(HookReport {
-            kind: HookKind::PreDeploy,
-            revision: 3,
-            attempt: 1,
-            outcome: HookOutcome::Underway,
-            detail: None,
-        }),
+        hook: Some(hook_report()),
+        held: None,
     };
     Report {
         format: 1,
@@ -473,4 +473,25 @@ pub(crate) fn report() -> Report {
         engine: EngineState::Ready,
         alarms: Vec::new(),
     }
+}
+
+/// The same of a service that root of the node holds.
+pub(crate) fn report_of_a_hold() -> Report {
+    let mut report = report();
+    for service in &mut report.services {
+        service.phase = Phase::Held;
+        service.detail = Some(Detail {
+            reason: Reason::HeldLocally,
+            message: "held locally by anna as root: the disk is being swapped".to_owned(),
+            again_in_ms: None,
+        });
+        service.held = Some(HeldReport {
+            by: "anna as root".to_owned(),
+            since_s: 1_790_000_100,
+            reason: Some("the disk is being swapped".to_owned()),
+            revision: 1,
+            release: service.instances[0].release.clone(),
+        });
+    }
+    report
 }

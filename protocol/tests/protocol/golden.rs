@@ -121,6 +121,14 @@ fn hello_and_report_are_written_and_read_as_ever() {
 }
 
 #[test]
+fn a_report_of_a_held_service_is_written_and_read_as_ever() {
+    let key = fixture::node_key();
+    let report = check_signed("report-held", &fixture::report_of_a_hold(), &key);
+    let read = acceptance::verify_node_message::<Report>(&report, &fixture::fleet(), &key.public());
+    assert_eq!(read.expect("it verifies").into_inner(), fixture::report_of_a_hold());
+}
+
+#[test]
 fn a_hello_that_names_the_trust_root_is_written_and_read_as_ever() {
     let hello = protocol::hello::Hello { root_version: Some(2), ..fixture::hello() };
     let bytes = check_signed("hello-with-root", &hello, &fixture::node_key());

@@ -5,6 +5,7 @@
 mod envelopes;
 mod files;
 mod ledger;
+mod local;
 mod mqtt;
 mod proxies;
 mod world;
@@ -13,12 +14,13 @@ mod world;
 pub type Reader = fn(&[u8]);
 
 /// Each with the name of its target in `fuzz/fuzz_targets` and of its folder in `fuzz/seeds`.
-pub const READERS: [(&str, Reader); 8] = [
+pub const READERS: [(&str, Reader); 9] = [
     ("envelope", envelopes::envelope),
     ("payloads", envelopes::payloads),
     ("service_file", files::service_file),
     ("files", files::files),
     ("ledger", ledger::ledger),
+    ("local", local::local),
     ("mqtt", mqtt::mqtt),
     ("proxy_control", proxies::proxy_control),
     ("proxy_http", proxies::proxy_http),

@@ -133,6 +133,7 @@ fn a_pull(act: Act) -> Option<(Pin, u64)> {
         | Act::Probe(_)
         | Act::Count(_)
         | Act::Learn(_)
+        | Act::Answer { .. }
         | Act::Say(_) => None,
     }
 }
@@ -190,6 +191,7 @@ fn a_report_that_nobody_took_is_said_again() {
         | Act::Probe(_)
         | Act::Count(_)
         | Act::Learn(_)
+        | Act::Answer { .. }
         | Act::Say(_)
         | Act::Pull { .. } => None,
     };

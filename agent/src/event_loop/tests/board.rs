@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::*;
 use crate::engine::fake::{Behaviour, FakeEngine};
 use crate::engine::{Container, ContainerState, Ours};
+use crate::local::{Answer, Request, Wish};
 use crate::policy::PolicyFile;
 use crate::secrets::SecretFiles;
 use crate::testing::{self, ManifestBuilder};
@@ -26,6 +27,7 @@ pub(super) struct Board {
     pub(super) engine: FakeEngine,
     broker: Option<mpsc::Sender<Incoming>>,
     said: Option<mpsc::Receiver<Outgoing>>,
+    root: Option<mpsc::Sender<Call>>,
     stop: Option<oneshot::Sender<()>>,
     agent: Option<JoinHandle<()>>,
     /// What agents are configured with from now on.
@@ -60,6 +62,7 @@ impl Board {
             engine,
             broker: None,
             said: None,
+            root: None,
             stop: None,
             agent: None,
             fleet_port: None,
@@ -119,6 +122,7 @@ impl Board {
         let node = testing::identity();
         let (outgoing, said) = mpsc::channel(crate::link::MAX_OUTGOING);
         let (broker, incoming) = mpsc::channel(16);
+        let (root, calls) = mpsc::channel(1);
         let ours = Ours { fleet: node.fleet.clone(), node: node.node.clone() };
         let parts = Parts {
             executor: Executor {
@@ -155,6 +159,7 @@ impl Board {
             keeper: crate::moving::Keeper::of(self.dir.path(), None),
             outgoing,
             incoming,
+            calls,
             clock: Clock::system(),
         };
         let (stop, stopped) = oneshot::channel::<()>();
@@ -163,6 +168,7 @@ impl Board {
         })));
         broker.send(Incoming::Up).await.unwrap();
         (self.broker, self.said, self.stop) = (Some(broker), Some(said), Some(stop));
+        self.root = Some(root);
     }
 
     /// The agent ends at once, as by SIGKILL: whatever it was doing is dropped.
@@ -192,6 +198,15 @@ impl Board {
 
     pub(super) async fn bytes(&self, bytes: Vec<u8>) {
         self.broker.as_ref().unwrap().send(Incoming::Manifest(bytes)).await.unwrap();
+    }
+
+    /// What the agent answers root.
+    pub(super) async fn ask(&self, wish: Wish) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let request = Request { wish, user: None };
+        let call = Call { request, by: "root".to_owned(), answer };
+        self.root.as_ref().unwrap().send(call).await.unwrap();
+        tokio::time::timeout(PATIENCE, answered).await.expect("an answer").unwrap()
     }
 
     pub(super) async fn roots(&self, bytes: Vec<u8>) {

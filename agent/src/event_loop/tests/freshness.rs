@@ -151,7 +151,8 @@ impl Line {
             | Act::Measure(_)
             | Act::Probe(_)
             | Act::Learn(_)
-            | Act::Count(_) => {}
+            | Act::Count(_)
+            | Act::Answer { .. } => {}
         }
     }
 

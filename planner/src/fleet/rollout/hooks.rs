@@ -13,7 +13,8 @@ impl Rollout {
     /// Whether the hook before the rollout has run well; it is begun where it was not.
     pub(super) fn is_prepared(&mut self, actions: &mut Vec<FleetAction>) -> bool {
         if self.order.hooks.pre_deploy && !self.stage.pre_done {
-            let node = self.order.nodes().find(|node| self.is_online(node)).cloned();
+            let fits = |node: &&NodeName| self.is_online(node) && !self.is_held(node);
+            let node = self.order.nodes().find(fits).cloned();
             self.run_hook(HookKind::PreDeploy, node, actions);
             return false;
         }
@@ -23,7 +24,9 @@ impl Rollout {
     /// Whether the hook after the rollout has run well; it is begun where it was not.
     pub(super) fn is_proven(&mut self, actions: &mut Vec<FleetAction>) -> bool {
         if self.order.hooks.post_deploy && !self.stage.post_done {
-            let fits = |node: &&NodeName| self.is(node, NodeState::Done) && self.is_online(node);
+            let fits = |node: &&NodeName| {
+                self.is(node, NodeState::Done) && self.is_online(node) && !self.is_held(node)
+            };
             let node = self.order.nodes().find(fits).cloned();
             self.run_hook(HookKind::PostDeploy, node, actions);
             return false;
@@ -37,8 +40,12 @@ impl Rollout {
             return;
         }
         let Some(node) = node else {
-            let message = format!("{} waits for a node to be heard of", kind.as_str());
-            return self.note(Some(Reason::NodeOffline), message, actions);
+            let (reason, what) = match self.held.is_empty() {
+                true => (Reason::NodeOffline, "to be heard of"),
+                false => (Reason::HeldLocally, "that is heard of and not held locally"),
+            };
+            let message = format!("{} waits for a node {what}", kind.as_str());
+            return self.note(Some(reason), message, actions);
         };
         let message = format!("{} runs on {node}", kind.as_str());
         self.stage.hook_on = Some(node.clone());

@@ -15,9 +15,10 @@ use crate::fleet::waves::Wave;
 pub(super) fn state_after(before: NodeState, phase: Phase) -> NodeState {
     match phase {
         Phase::Running => NodeState::Done,
+        Phase::Held => NodeState::Held,
         Phase::RollingBack | Phase::RolledBack | Phase::Failed => NodeState::WentBack,
-        // Who was away and reports is back: it is waited for like any other.
-        Phase::Updating if before == NodeState::Away => NodeState::Moving,
+        // Who was away or held and reports is back: it is waited for like any other.
+        Phase::Updating if matches!(before, NodeState::Away | NodeState::Held) => NodeState::Moving,
         Phase::Updating | Phase::Degraded | Phase::Removing => before,
     }
 }
@@ -33,7 +34,15 @@ impl Rollout {
             }
         }
         let open = self.count(NodeState::Moving) + self.count(NodeState::Waiting);
-        if open > 0 || (self.count(NodeState::Done) == 0 && !self.nodes.is_empty()) {
+        if open > 0 {
+            return;
+        }
+        if self.count(NodeState::Done) == 0 && !self.nodes.is_empty() {
+            if self.count(NodeState::Held) > 0 {
+                let message =
+                    "every reachable node is held locally; the first that is released takes it";
+                self.note(Some(Reason::HeldLocally), message.to_owned(), actions);
+            }
             return;
         }
         if !self.is_proven(actions) {
@@ -42,9 +51,13 @@ impl Rollout {
         if self.order.soak_ms > 0 {
             self.soak_until = Some(now.plus(self.order.soak_ms).plus(SOAK_MARGIN_MS));
         }
-        let mut message = match self.count(NodeState::Away) {
-            0 => "every node runs it".to_owned(),
-            away => format!("every reachable node runs it, {away} offline"),
+        let mut message = match (self.count(NodeState::Away), self.count(NodeState::Held)) {
+            (0, 0) => "every node runs it".to_owned(),
+            (away, 0) => format!("every reachable node runs it, {away} offline"),
+            (0, held) => format!("every other node runs it, {held} held locally"),
+            (away, held) => {
+                format!("every other node runs it, {away} offline, {held} held locally")
+            }
         };
         match self.count(NodeState::WentBack) {
             0 => {}

@@ -24,6 +24,11 @@ fn wave(nodes: &[&str], at_once: usize) -> Wave {
     Wave { nodes: nodes.iter().map(name).collect(), at_once, gate: None }
 }
 
+fn said(revision: u64, phase: Phase, reason: Option<Reason>) -> NodeReport {
+    let (message, candidate, hook) = (None, None, None);
+    NodeReport { revision, phase, reason, message, candidate, hook, is_held: false }
+}
+
 impl Story {
     fn begin(nodes: &[&str], change: impl Fn(&mut Order)) -> Self {
         let name = |node: &&str| node.trim_end_matches('!').parse::<NodeName>().unwrap();
@@ -73,8 +78,7 @@ impl Story {
     fn report(self, node: &str, revision: u64, phase: Phase) -> Self {
         let reason = matches!(phase, Phase::RollingBack).then_some(Reason::NotReadyInTime);
         let node = node.parse().unwrap();
-        let report =
-            NodeReport { revision, phase, reason, message: None, candidate: None, hook: None };
+        let report = NodeReport { is_held: phase == Phase::Held, ..said(revision, phase, reason) };
         self.event(FleetEvent::Report { node, report })
     }
 
@@ -83,14 +87,7 @@ impl Story {
         let reason = (phase == Phase::Failed).then_some(Reason::CrashLoop);
         let candidate = CandidateProgress { revision: 2, share, phase, reason, message: None };
         let node = node.parse().unwrap();
-        let report = NodeReport {
-            revision: 1,
-            phase: Phase::Running,
-            reason: None,
-            message: None,
-            candidate: Some(candidate),
-            hook: None,
-        };
+        let report = NodeReport { candidate: Some(candidate), ..said(1, Phase::Running, None) };
         self.event(FleetEvent::Report { node, report })
     }
 
@@ -104,14 +101,7 @@ impl Story {
     /// The node runs `revision` and says this of its hook.
     fn hook(self, node: &str, revision: u64, kind: HookKind, outcome: HookOutcome) -> Self {
         let hook = HookProgress { kind, revision: 2, outcome, reason: None, message: None };
-        let report = NodeReport {
-            revision,
-            phase: Phase::Running,
-            reason: None,
-            message: None,
-            candidate: None,
-            hook: Some(hook),
-        };
+        let report = NodeReport { hook: Some(hook), ..said(revision, Phase::Running, None) };
         self.event(FleetEvent::Report { node: node.parse().unwrap(), report })
     }
 
@@ -379,4 +369,5 @@ fn a_node_lost_with_a_hook_is_waited_for() {
         .check("in_progress, pre_deploy on a");
 }
 
+mod held;
 mod trials;

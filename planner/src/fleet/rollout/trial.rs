@@ -57,17 +57,23 @@ impl Rollout {
             None => CandidateSize::Whole,
         };
         for node in &nodes {
-            if self.is(node, NodeState::Waiting) && self.is_online(node) {
+            if self.is(node, NodeState::Waiting) && self.is_online(node) && !self.is_held(node) {
                 self.set(node, NodeState::Trying);
                 actions.push(FleetAction::Try { node: node.clone(), share, size });
             }
         }
-        let is_awaited =
-            |node: &&NodeName| self.is(node, NodeState::Trying) && self.is_online(node);
+        let is_awaited = |node: &&NodeName| {
+            self.is(node, NodeState::Trying) && self.is_online(node) && !self.is_held(node)
+        };
         let is_standing = |node: &&NodeName| self.is(node, NodeState::Standing);
-        if nodes.iter().any(|node| is_awaited(&node))
-            || !nodes.iter().any(|node| is_standing(&node))
-        {
+        if nodes.iter().any(|node| is_awaited(&node)) {
+            return;
+        }
+        if !nodes.iter().any(|node| is_standing(&node)) {
+            if nodes.iter().any(|node| self.is_held(node)) {
+                let message = "every node that would try it is held locally; the first that is released tries it";
+                self.note(Some(Reason::HeldLocally), message.to_owned(), actions);
+            }
             return;
         }
         match self.canary_step() {
@@ -175,9 +181,12 @@ impl Rollout {
             return self.end_trial();
         }
         let share = self.share();
-        let standing: Vec<NodeName> =
-            self.nodes.keys().filter(|node| self.is(node, NodeState::Standing)).cloned().collect();
-        for node in standing {
+        // Those that are away or held were told too, and take it up where the others are by then.
+        let told = |node: &&NodeName| {
+            self.is(node, NodeState::Standing) || self.is(node, NodeState::Trying)
+        };
+        let told: Vec<NodeName> = self.nodes.keys().filter(told).cloned().collect();
+        for node in told {
             self.set(&node, NodeState::Trying);
             let size = CandidateSize::ByShare;
             actions.push(FleetAction::Try { node, share, size });

@@ -147,7 +147,7 @@ proptest! {
             Phase::Running => prop_assert_eq!(versions(&world), ["v2"], "{:#?}", world.told),
             Phase::RolledBack => prop_assert_eq!(versions(&world), ["v1"], "{:#?}", world.told),
             Phase::Failed => prop_assert!(case.pause, "{:#?}", world.told),
-            Phase::Updating | Phase::RollingBack | Phase::Degraded | Phase::Removing => {
+            Phase::Updating | Phase::RollingBack | Phase::Degraded | Phase::Removing | Phase::Held => {
                 prop_assert!(world.verdict("web").waiting.is_some(), "{:#?}", world.told);
             }
         }

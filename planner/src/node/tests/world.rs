@@ -60,6 +60,7 @@ impl World {
             wanted: Wanted {
                 environment,
                 assignments: BTreeMap::new(),
+                held: BTreeMap::new(),
                 hooks: BTreeMap::new(),
                 releases: BTreeMap::new(),
                 floors: Floors::new(),

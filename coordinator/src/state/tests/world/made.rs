@@ -41,6 +41,7 @@ pub(super) fn running(assignment: &Assignment, phase: Phase) -> ServiceReport {
             ready: candidate.count,
         }),
         hook: None,
+        held: None,
         service: assignment.service.clone(),
         revision: assignment.revision,
         attempt: assignment.attempt,

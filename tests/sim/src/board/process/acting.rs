@@ -71,6 +71,8 @@ impl Process {
             Act::Count(counting) => self.asked.count(counting),
             // No coordinator moves here.
             Act::Learn(_) => {}
+            // Nobody asks here.
+            Act::Answer { .. } => {}
             Act::Say(outgoing) => self.say(outgoing, board),
         }
     }
@@ -89,7 +91,7 @@ impl Process {
                 None
             }
             Job::Record { service, change, .. } => Some((service.clone(), change.clone())),
-            Job::Succeed { .. } | Job::Image { .. } | Job::Floor => None,
+            Job::Succeed { .. } | Job::Image { .. } | Job::Hold(_) | Job::Floor => None,
         };
         board.send(self.run, Request::Disk { contents: write.contents.clone(), change });
         self.write = Some(write);
@@ -155,6 +157,7 @@ impl Process {
             | Event::Measured(_)
             | Event::ImageRemoved { .. }
             | Event::Learned(_)
+            | Event::Asked(_)
             | Event::Unsaid(_) => {}
         }
     }

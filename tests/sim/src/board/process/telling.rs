@@ -79,6 +79,7 @@ pub(super) fn job(job: &Job) -> String {
     match job {
         Job::Accept { accepted, .. } => manifest(&accepted.manifest),
         Job::Succeed { root, .. } => format!("trust root {}", root.version),
+        Job::Hold(holding) => format!("{}: a hold", holding.service),
         Job::Floor => "the floor of the time".to_owned(),
         Job::Record { service, change, .. } => format!("{service}: {}", recorded(change)),
         Job::Image { image, is_here: Pulled::Here } => format!("image {} is here", image.reference),

@@ -1,0 +1,143 @@
+//! The verbs that root of a board asks its own agent: `ps`, `logs`, `hold`, `undo`, `release`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use protocol::id::ServiceName;
+
+use super::{Command, UsageError};
+use crate::local::Change;
+
+/// Lines of a log unless told otherwise.
+const DEFAULT_LINES: usize = 100;
+const MAX_LINES: usize = 1_000_000;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verb {
+    /// What runs here.
+    Ps,
+    /// What a service writes.
+    Logs {
+        /// Which.
+        service: ServiceName,
+        /// The last so many lines of each instance.
+        lines: usize,
+        /// And what follows.
+        follow: bool,
+    },
+    /// Leave a service at what runs now.
+    Hold(Change),
+    /// Back to the release before, and hold it there.
+    Undo(Change),
+    /// The newest manifest counts again.
+    Release(Change),
+}
+
+const VERBS: [&str; 5] = ["ps", "logs", "hold", "undo", "release"];
+
+pub(super) fn is_verb(word: &str) -> bool {
+    VERBS.contains(&word)
+}
+
+/// Reads what follows a verb.
+pub(super) fn parse(
+    word: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+    mut config: PathBuf,
+) -> Result<Command, UsageError> {
+    let mut arguments = arguments.into_iter();
+    let (mut service, mut reason, mut json) = (None, None, false);
+    let (mut lines, mut follow) = (None, false);
+    let takes_reason = matches!(word, "hold" | "undo");
+    while let Some(argument) = arguments.next() {
+        let unknown = || UsageError::Unknown(argument.to_string_lossy().escape_debug().to_string());
+        let text = argument.to_str().ok_or_else(unknown)?;
+        let mut value = |option, what| {
+            let next = arguments.next().ok_or(UsageError::MissingValue(option, what))?;
+            Ok::<_, UsageError>(next.to_string_lossy().into_owned())
+        };
+        match text {
+            "--help" | "-h" => return Ok(Command::Help),
+            "--config" => config = arguments.next().ok_or(UsageError::MissingFile)?.into(),
+            "-o" => match value("-o", "`json`")?.as_str() {
+                "json" => json = true,
+                other => return Err(UsageError::Unknown(format!("-o {}", other.escape_debug()))),
+            },
+            "--reason" if takes_reason => reason = Some(value("--reason", "a sentence")?),
+            "-f" | "--follow" if word == "logs" => follow = true,
+            "-n" if word == "logs" => {
+                let given = value("-n", "a number of lines")?;
+                let number = given.parse().ok().filter(|lines| *lines <= MAX_LINES);
+                lines = Some(number.ok_or(UsageError::MissingValue("-n", "a number of lines"))?);
+            }
+            name if service.is_none() && word != "ps" && !name.starts_with('-') => {
+                let not = |error: protocol::id::InvalidId| {
+                    UsageError::NotAService(name.escape_debug().to_string(), error.to_string())
+                };
+                service = Some(name.parse::<ServiceName>().map_err(not)?);
+            }
+            _ => return Err(unknown()),
+        }
+    }
+    let of = |verb: &'static str| service.ok_or(UsageError::MissingService(verb));
+    let verb = match word {
+        "logs" => {
+            Verb::Logs { service: of("logs")?, lines: lines.unwrap_or(DEFAULT_LINES), follow }
+        }
+        "hold" => Verb::Hold(Change { service: of("hold")?, reason }),
+        "undo" => Verb::Undo(Change { service: of("undo")?, reason }),
+        "release" => Verb::Release(Change { service: of("release")?, reason }),
+        _ => Verb::Ps,
+    };
+    Ok(Command::Local { config, verb, json })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli;
+
+    fn check(line: &str) -> Result<Verb, UsageError> {
+        let command = cli::parse(line.split_whitespace().map(OsString::from))?;
+        let Command::Local { verb, .. } = command else { panic!("{command:?}") };
+        Ok(verb)
+    }
+
+    fn change(reason: Option<&str>) -> Change {
+        Change { service: "web".parse().unwrap(), reason: reason.map(str::to_owned) }
+    }
+
+    #[test]
+    fn the_boards_own_verbs_are_read() {
+        let service = || "web".parse().unwrap();
+        assert_eq!(check("ps"), Ok(Verb::Ps));
+        let logs = Verb::Logs { service: service(), lines: 5, follow: true };
+        assert_eq!(check("logs -n 5 web -f"), Ok(logs));
+        let logs = Verb::Logs { service: service(), lines: DEFAULT_LINES, follow: false };
+        assert_eq!(check("--config a.toml logs web"), Ok(logs));
+        assert_eq!(check("hold web --reason disk"), Ok(Verb::Hold(change(Some("disk")))));
+        assert_eq!(check("undo web"), Ok(Verb::Undo(change(None))));
+        assert_eq!(check("release web --config a.toml"), Ok(Verb::Release(change(None))));
+        let line = "ps -o json --config b.toml".split_whitespace().map(OsString::from);
+        let command = Command::Local { config: "b.toml".into(), verb: Verb::Ps, json: true };
+        assert_eq!(cli::parse(line), Ok(command));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert_eq!(check("hold"), Err(UsageError::MissingService("hold")));
+        assert!(matches!(check("undo We_b"), Err(UsageError::NotAService(..))));
+        assert_eq!(check("ps web"), Err(UsageError::Unknown("web".into())));
+        assert_eq!(check("release web -f"), Err(UsageError::Unknown("-f".into())));
+        assert_eq!(
+            check("hold web --reason"),
+            Err(UsageError::MissingValue("--reason", "a sentence"))
+        );
+        assert_eq!(
+            check("logs web -n x"),
+            Err(UsageError::MissingValue("-n", "a number of lines"))
+        );
+        assert_eq!(check("ps -o yaml"), Err(UsageError::Unknown("-o yaml".into())));
+    }
+}

@@ -1,0 +1,99 @@
+//! Does what root asked: asks the agent, or Docker, prints, and gives the exit code.
+
+use protocol::id::ServiceName;
+
+use super::client::{self, AskError};
+use super::logs::Here;
+use super::{Answer, Request, Wish, render};
+use crate::cli::Verb;
+use crate::config::Config;
+
+/// As everywhere: it failed, it was refused, and nobody answers.
+const FAILED: u8 = 1;
+const REFUSED: u8 = 5;
+const UNREACHABLE: u8 = 6;
+
+/// Runs a verb to its end; its exit code.
+pub async fn run(verb: Verb, config: &Config, json: bool) -> u8 {
+    match verb {
+        Verb::Ps => ps(config, json).await,
+        Verb::Logs { service, lines, follow } => logs(config, &service, lines, follow).await,
+        Verb::Hold(change) => change_hold(config, Wish::Hold(change), json),
+        Verb::Undo(change) => change_hold(config, Wish::Undo(change), json),
+        Verb::Release(change) => change_hold(config, Wish::Release(change), json),
+    }
+}
+
+async fn ps(config: &Config, json: bool) -> u8 {
+    let error = match ask(config, Wish::Ps) {
+        Ok(Answer::Board(board)) => {
+            let text = match json {
+                true => pretty(&*board),
+                false => render::board(&board, crate::clock::unix_ms() / 1_000),
+            };
+            print!("{text}");
+            return 0;
+        }
+        Ok(Answer::Done(text) | Answer::Refused(text)) => return failed(&text, REFUSED),
+        Err(error) => error,
+    };
+    eprintln!("pith-agent: {error}");
+    if !matches!(error, AskError::NotRunning { .. }) || json {
+        return UNREACHABLE;
+    }
+    // What runs goes on without an agent: Docker knows it.
+    if let Ok(here) = Here::look(config).await {
+        eprintln!("what Docker has of this board:");
+        print!("{}", render::containers(&here.containers));
+    }
+    UNREACHABLE
+}
+
+async fn logs(config: &Config, service: &ServiceName, lines: usize, follow: bool) -> u8 {
+    let shown = async { Here::look(config).await?.logs(service, lines, follow).await };
+    match shown.await {
+        Ok(()) => 0,
+        // `pith-agent logs web | head` has what it wanted.
+        Err(error) if is_broken_pipe(&error) => 0,
+        Err(error) => failed(&format!("{error:#}"), FAILED),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn change_hold(config: &Config, wish: Wish, json: bool) -> u8 {
+    let answer = match ask(config, wish) {
+        Ok(answer) => answer,
+        Err(error) => return failed(&error.to_string(), UNREACHABLE),
+    };
+    match answer {
+        Answer::Refused(text) => failed(&text, REFUSED),
+        done if json => {
+            print!("{}", pretty(&done));
+            0
+        }
+        Answer::Done(text) => {
+            println!("{text}");
+            0
+        }
+        Answer::Board(_) => failed("the agent answered something else", FAILED),
+    }
+}
+
+fn ask(config: &Config, wish: Wish) -> Result<Answer, AskError> {
+    let user = std::env::var("SUDO_USER").ok().filter(|user| !user.is_empty());
+    client::ask(&config.agent_socket(), &Request { wish, user })
+}
+
+fn failed(text: &str, code: u8) -> u8 {
+    eprintln!("pith-agent: {text}");
+    code
+}
+
+fn pretty(value: &impl serde::Serialize) -> String {
+    let text = serde_json::to_string_pretty(value).expect("plain data serialises");
+    format!("{text}\n")
+}
