@@ -12,6 +12,7 @@
 
 mod acts;
 mod agent;
+mod commanding;
 mod deciding;
 mod freshness;
 mod gathering;
@@ -32,7 +33,7 @@ use std::time::Duration;
 
 use planner::Now;
 use protocol::acceptance::NodeIdentity;
-use protocol::id::{NodeName, ServiceName};
+use protocol::id::{CommandId, NodeName, ServiceName};
 use protocol::keys::{Root, SecretKey};
 use protocol::release::Pin;
 use protocol::topic::Up;
@@ -53,6 +54,7 @@ use shell::Shell;
 
 pub use acts::{Act, Surroundings};
 pub use agent::Agent;
+pub use commanding::{Stream, Streamed};
 pub use measuring::MemoryPercents;
 pub use writing::{Job, Write};
 
@@ -115,6 +117,8 @@ pub enum Event {
         /// What the engine said.
         result: Result<(), EngineError>,
     },
+    /// A stream tells something.
+    Stream(CommandId, Streamed),
     /// Nobody took what was said.
     Unsaid(Up),
 }

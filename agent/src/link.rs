@@ -61,6 +61,8 @@ pub enum Incoming {
     Manifest(Vec<u8>),
     /// A signed time, unchecked.
     Time(Vec<u8>),
+    /// A signed command, unchecked.
+    Command(Vec<u8>),
 }
 
 /// How the broker is reached.
@@ -249,6 +251,7 @@ fn translate(event: mqtt::Event) -> Option<Incoming> {
             Subject::Down(Down::Root) => Some(Incoming::Root(payload.to_vec())),
             Subject::Down(Down::Manifest) => Some(Incoming::Manifest(payload.to_vec())),
             Subject::Down(Down::Time) => Some(Incoming::Time(payload.to_vec())),
+            Subject::Down(Down::Command) => Some(Incoming::Command(payload.to_vec())),
             Subject::Up(_) => None,
         },
     }

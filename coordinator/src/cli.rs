@@ -7,12 +7,14 @@ mod broker;
 mod deploy;
 mod dev;
 mod events;
+mod exec;
 mod exit;
 mod fleet;
 mod follow;
 mod init;
 mod keys;
 mod login;
+mod logs;
 mod node;
 mod operator;
 mod plan;
@@ -36,7 +38,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use protocol::id::{EnvironmentName, ServiceName};
+use protocol::id::{EnvironmentName, NodeName, ServiceName};
 use protocol::units::Millis;
 
 use arguments::{
@@ -104,6 +106,16 @@ enum Verb {
     },
     /// List services and their instances.
     Ps,
+    /// Show what the instances of a service have written, from all nodes that run it.
+    ///
+    /// Lines come in the order in which nodes tell them, each with the name of its instance. What runs is shown; where
+    /// nothing runs, what ended last. Nodes that do not answer are named on stderr.
+    Logs(LogsArgs),
+    /// Run a command inside an instance, where the node's policy allows it (`exec = true` in its policy.toml).
+    ///
+    /// Exits with the command's code, 5 where the policy does not allow it. There is no terminal and no input, and no shell
+    /// reads the words. Ctrl-C stops listening; the command itself goes on to its end.
+    Exec(ExecArgs),
     /// Look at nodes, let them in and out.
     Node {
         #[command(subcommand)]
@@ -401,6 +413,41 @@ struct RmArgs {
 }
 
 #[derive(Debug, Args)]
+struct LogsArgs {
+    /// Of this service, or of one instance by its name (`pith ps`).
+    #[arg(value_name = "SERVICE|INSTANCE")]
+    of: String,
+    /// On this node alone.
+    #[arg(long, value_name = "NODE")]
+    node: Option<NodeName>,
+    /// The last so many lines of each instance.
+    #[arg(short = 'n', long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    lines: u32,
+    /// Not older than this, such as 5m.
+    #[arg(long, value_name = "TIME")]
+    since: Option<Millis>,
+    /// Go on as they are written.
+    #[arg(short, long)]
+    follow: bool,
+    /// Of instances that were replaced or have ended, instead of those that run.
+    #[arg(long)]
+    previous: bool,
+}
+
+#[derive(Debug, Args)]
+struct ExecArgs {
+    /// In this service's youngest instance, or in one instance by its name (`pith ps`).
+    #[arg(value_name = "SERVICE|INSTANCE")]
+    of: String,
+    /// On this node; without it, on the first that runs the service.
+    #[arg(long, value_name = "NODE")]
+    node: Option<NodeName>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 struct EventsArgs {
     /// Of this service only.
     service: Option<ServiceName>,
@@ -445,6 +492,8 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Keys { verb } => keys::run(&session, verb).await,
         Verb::Fleet { verb } => fleet::run(&session, verb).await,
         Verb::Ps => ps::run(&session).await,
+        Verb::Logs(args) => logs::run(&session, args).await,
+        Verb::Exec(args) => exec::run(&session, args).await,
         Verb::Node { verb } => node::run(&session, verb).await,
         Verb::Operator { verb } => operator::run(&session, verb).await,
         Verb::Login(args) => login::run(&session, args).await,

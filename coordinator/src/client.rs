@@ -3,6 +3,7 @@
 mod asking;
 mod people;
 mod secrets;
+mod streams;
 mod way;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::state::shown::{
     PlanShown, PsShown, ReconcileShown, RemovalShown, Removed, RetiredShown, RevokedCertificates,
     RevokedShown, RolloutShown, RootShown, TokenShown,
 };
+pub use streams::Lines;
 use way::Way;
 
 /// An answer that takes longer than this, the long poll included, will not come.

@@ -284,9 +284,11 @@ impl Root {
             PayloadType::Release | PayloadType::Retirement => RoleName::Release,
             PayloadType::AgentRelease => RoleName::AgentRelease,
             PayloadType::Manifest | PayloadType::Time | PayloadType::Command => RoleName::Director,
-            PayloadType::Hello | PayloadType::Report | PayloadType::Join | PayloadType::Renew => {
-                return None;
-            }
+            PayloadType::Hello
+            | PayloadType::Report
+            | PayloadType::Stream
+            | PayloadType::Join
+            | PayloadType::Renew => return None,
         };
         self.roles.get(&name)
     }

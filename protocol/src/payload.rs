@@ -18,7 +18,7 @@ pub enum PayloadType {
     Manifest,
     /// What time it is, for the node that asked; signed by the director.
     Time,
-    /// What one node is told to do once; signed by the director. Reserved: nothing is said with it yet.
+    /// What one node is told to do once; signed by the director.
     Command,
     /// A version of the agent; signed by an agent-release key. Reserved: nothing is said with it yet.
     AgentRelease,
@@ -26,6 +26,8 @@ pub enum PayloadType {
     Hello,
     /// What a node says of itself; signed by the node.
     Report,
+    /// What a node answers to a command; signed by the node.
+    Stream,
     /// The wish to become a node; signed by the node.
     Join,
     /// The wish for a certificate; signed by the node.
@@ -34,7 +36,7 @@ pub enum PayloadType {
 
 impl PayloadType {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Root,
         Self::Release,
         Self::Retirement,
@@ -44,6 +46,7 @@ impl PayloadType {
         Self::AgentRelease,
         Self::Hello,
         Self::Report,
+        Self::Stream,
         Self::Join,
         Self::Renew,
     ];
@@ -61,6 +64,7 @@ impl PayloadType {
             Self::AgentRelease => "application/vnd.pith.agent-release.v1+json",
             Self::Hello => "application/vnd.pith.hello.v1+json",
             Self::Report => "application/vnd.pith.report.v1+json",
+            Self::Stream => "application/vnd.pith.stream.v1+json",
             Self::Join => "application/vnd.pith.join.v1+json",
             Self::Renew => "application/vnd.pith.renew.v1+json",
         }

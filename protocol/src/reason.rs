@@ -116,6 +116,8 @@ pub enum Reason {
     RootRefused,
     /// A signed time was, for another reason than being late.
     TimeRefused,
+    /// A command was.
+    CommandRefused,
 
     // Freshness: a node may not have what it should
     /// The signed time names a manifest that did not come: something between coordinator and node keeps it back.

@@ -13,6 +13,8 @@ pub enum Down {
     Manifest,
     /// The answer to the nonce of a hello: see [`crate::time::Time`].
     Time,
+    /// What it is told to do once: see [`crate::command::Command`].
+    Command,
 }
 
 /// Node to coordinator.
@@ -28,6 +30,8 @@ pub enum Up {
     Event,
     /// Whether the session stands.
     Presence,
+    /// What it answers to commands: see [`crate::command::Part`].
+    Stream,
 }
 
 /// MQTT's promise for one hop.
@@ -70,16 +74,19 @@ pub enum Subject {
 
 /// The table: subject, last part of the topic, quality, retained. A node subscribes in this order: the roots come before
 /// what is signed under them.
-pub const TABLE: [(Subject, &str, Qos, Retain); 8] = [
+pub const TABLE: [(Subject, &str, Qos, Retain); 10] = [
     (Subject::Down(Down::Root), "down/root", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Down(Down::Manifest), "down/manifest", Qos::AtLeastOnce, Retain::Kept),
     // An answer that is late is worth nothing, and the next hello asks again.
     (Subject::Down(Down::Time), "down/time", Qos::AtMostOnce, Retain::Passing),
+    (Subject::Down(Down::Command), "down/command", Qos::AtLeastOnce, Retain::Passing),
     (Subject::Up(Up::Hello), "up/hello", Qos::AtLeastOnce, Retain::Passing),
     (Subject::Up(Up::Report), "up/report", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Up(Up::Load), "up/load", Qos::AtMostOnce, Retain::Passing),
     (Subject::Up(Up::Event), "up/event", Qos::AtLeastOnce, Retain::Passing),
     (Subject::Up(Up::Presence), "up/presence", Qos::AtLeastOnce, Retain::Kept),
+    // Every part counts, and of what is said once at most only the newest is.
+    (Subject::Up(Up::Stream), "up/stream", Qos::AtLeastOnce, Retain::Passing),
 ];
 
 impl Subject {

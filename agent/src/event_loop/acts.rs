@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use planner::Now;
 use planner::node::Probed;
 use protocol::hello::Load;
-use protocol::id::ServiceName;
+use protocol::id::{CommandId, ServiceName};
 use protocol::manifest::Version;
 use protocol::release::{Image, Pin};
 use proxy::Table;
 
+use super::commanding::Stream;
 use super::writing::Write;
 use crate::execute::Task;
 use crate::link::Outgoing;
@@ -78,6 +79,8 @@ pub enum Act {
     Probe(Vec<ProbeTarget>),
     /// Whether failures of probes count from now on.
     Count(Counting),
+    /// Begin, keep or end the answer to a command; it goes on with [`super::Event::Stream`].
+    Stream(CommandId, Stream),
     /// Say something; where nobody takes it, [`super::Event::Unsaid`].
     Say(Outgoing),
 }

@@ -19,6 +19,7 @@ use protocol::secret;
 use tracing::debug;
 
 use super::acts::{Act, Surroundings};
+use super::commanding::MAX_COMMANDS;
 use super::freshness::{Freshness, MAX_TIMES};
 use super::gathering::Gathering;
 use super::measuring::MemoryPercents;
@@ -26,6 +27,7 @@ use super::saying::Voice;
 use super::stepping::{Collecting, Underway};
 use super::writing::{Job, Writing};
 use super::{Beginning, Event, Settings};
+use crate::commands::Commands;
 use crate::engine::EngineEvent;
 use crate::inbox::{Inbox, Received, ReceivedRoots};
 use crate::link::Incoming;
@@ -69,6 +71,9 @@ pub struct Agent {
     pub(super) manifests: VecDeque<Vec<u8>>,
     /// Signed times not looked at yet.
     pub(super) times: VecDeque<Vec<u8>>,
+    /// Commands not looked at yet.
+    pub(super) incoming_commands: VecDeque<Vec<u8>>,
+    pub(super) commands: Commands,
 
     pub(super) facts: Facts,
     pub(super) memory: Memory,
@@ -134,6 +139,8 @@ impl Agent {
             roots: None,
             manifests: VecDeque::new(),
             times: VecDeque::new(),
+            incoming_commands: VecDeque::new(),
+            commands: Commands::default(),
             facts: Facts::default(),
             memory: Memory::default(),
             observed: Observed::default(),
@@ -189,12 +196,19 @@ impl Agent {
                 }
                 self.times.push_back(bytes);
             }
+            Incoming::Command(bytes) => {
+                if self.incoming_commands.len() == MAX_COMMANDS {
+                    self.incoming_commands.pop_front();
+                }
+                self.incoming_commands.push_back(bytes);
+            }
         }
     }
 
     /// Something that was done, or that happened.
     pub fn handle(&mut self, event: Event, around: &dyn Surroundings, now: Now) {
-        self.voice.has_news = true;
+        // What a command writes is not news of the node.
+        self.voice.has_news |= !matches!(event, Event::Stream(..));
         match event {
             Event::Gathered(gathered) => self.gathered(*gathered, around, now),
             Event::Engine(event) => self.engine_event(&event, now),
@@ -211,6 +225,7 @@ impl Agent {
             Event::Policy(looked) => self.policy_changed(*looked, now),
             Event::Measured(percents) => self.memory_percents = percents,
             Event::ImageRemoved { pin, result } => self.image_removed(&pin, result, now),
+            Event::Stream(id, told) => self.streamed(&id, told),
             Event::Unsaid(subject) => self.voice.unsaid(subject),
         }
     }
@@ -220,6 +235,7 @@ impl Agent {
         self.read_roots();
         self.read_manifests(now);
         self.read_times(now);
+        self.read_commands(now);
         self.look_for_alarms(now);
         self.begin_gathering(now);
         if self.decide_at.is_some_and(|at| now >= at) {
@@ -235,6 +251,7 @@ impl Agent {
             self.gathering.wake_at(),
             self.writing.wake_at(),
             self.freshness.wake_at(),
+            self.commands.wake_at(),
             Some(self.voice.wake_at(now)),
         ];
         moments.into_iter().flatten().min().unwrap_or(now)
@@ -281,6 +298,7 @@ impl Agent {
             && self.roots.is_none()
             && self.manifests.is_empty()
             && self.times.is_empty()
+            && self.incoming_commands.is_empty()
             && self.voice.is_told()
     }
 

@@ -31,6 +31,8 @@ pub enum Exit {
     Changes,
     /// Ctrl-C.
     Interrupted,
+    /// `pith exec`: as the command ended.
+    Of(u8),
 }
 
 impl Exit {
@@ -47,6 +49,7 @@ impl Exit {
             Self::Unreachable => 6,
             Self::Changes => 10,
             Self::Interrupted => 130,
+            Self::Of(code) => code,
         }
     }
 }

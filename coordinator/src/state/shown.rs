@@ -3,6 +3,7 @@
 mod people;
 mod reconcile;
 mod secrets;
+mod streams;
 mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ pub use secrets::{
     LackingShown, RecipientShown, SecretRemoved, SecretSet, SecretShown, SecretToRotate,
     SecretsShown, SyncShown, UnsyncedShown,
 };
+pub use streams::StreamShown;
 pub use trust::{BehindShown, DistrustedShown, RootShown};
 
 /// The fleet at a glance.

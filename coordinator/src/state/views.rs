@@ -306,7 +306,7 @@ impl Node {
         report.services.iter().find(|of_it| of_it.service == id.name)
     }
 
-    fn show_service(&self, id: &ServiceId) -> Option<ServiceOnNode> {
+    pub(super) fn show_service(&self, id: &ServiceId) -> Option<ServiceOnNode> {
         if self.record.environment != id.environment {
             return None;
         }

@@ -56,9 +56,11 @@ fn seed(purpose: PayloadType) -> [u8; 32] {
         PayloadType::Root => ROOT_SEED,
         PayloadType::Release | PayloadType::Retirement | PayloadType::AgentRelease => RELEASE_SEED,
         PayloadType::Manifest | PayloadType::Time | PayloadType::Command => DIRECTOR_SEED,
-        PayloadType::Hello | PayloadType::Report | PayloadType::Join | PayloadType::Renew => {
-            NODE_SEED
-        }
+        PayloadType::Hello
+        | PayloadType::Report
+        | PayloadType::Stream
+        | PayloadType::Join
+        | PayloadType::Renew => NODE_SEED,
     }
 }
 

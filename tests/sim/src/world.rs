@@ -279,6 +279,7 @@ impl World {
                         Subject::Down(Down::Root) => Incoming::Root(payload.to_vec()),
                         Subject::Down(Down::Manifest) => Incoming::Manifest(payload.to_vec()),
                         Subject::Down(Down::Time) => Incoming::Time(payload.to_vec()),
+                        Subject::Down(Down::Command) => Incoming::Command(payload.to_vec()),
                         Subject::Up(_) => return Ok(()),
                     },
                 };

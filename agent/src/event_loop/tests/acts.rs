@@ -130,6 +130,7 @@ fn a_pull(act: Act) -> Option<(Pin, u64)> {
         | Act::Measure(_)
         | Act::Probe(_)
         | Act::Count(_)
+        | Act::Stream(..)
         | Act::Say(_) => None,
     }
 }
@@ -186,6 +187,7 @@ fn a_report_that_nobody_took_is_said_again() {
         | Act::Measure(_)
         | Act::Probe(_)
         | Act::Count(_)
+        | Act::Stream(..)
         | Act::Say(_)
         | Act::Pull { .. } => None,
     };

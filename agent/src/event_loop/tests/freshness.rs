@@ -148,6 +148,7 @@ impl Line {
             | Act::RemoveImage(_)
             | Act::Measure(_)
             | Act::Probe(_)
+            | Act::Stream(..)
             | Act::Count(_) => {}
         }
     }
@@ -170,7 +171,7 @@ impl Line {
                 let is_of_this = |reason: &Reason| *reason != Reason::EngineUnavailable;
                 self.events.extend(event.reason.filter(is_of_this));
             }
-            Up::Load | Up::Presence => {}
+            Up::Load | Up::Presence | Up::Stream => {}
         }
     }
 

@@ -69,6 +69,8 @@ impl Process {
             }
             Act::Probe(targets) => self.asked.set(targets),
             Act::Count(counting) => self.asked.count(counting),
+            // Nobody commands a board here.
+            Act::Stream(..) => {}
             Act::Say(outgoing) => self.say(outgoing, board),
         }
     }
@@ -152,6 +154,7 @@ impl Process {
             | Event::Evidence { .. }
             | Event::Measured(_)
             | Event::ImageRemoved { .. }
+            | Event::Stream(..)
             | Event::Unsaid(_) => {}
         }
     }

@@ -1,0 +1,92 @@
+//! Logs and commands as they are written, for somebody far away.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bollard::Docker as Client;
+use bollard::container::LogOutput;
+use bollard::errors::Error as ClientError;
+use bollard::exec::{StartExecOptions, StartExecResults};
+use bollard::models::ExecConfig;
+use bollard::query_parameters as query;
+use futures_util::{Stream, StreamExt as _};
+use protocol::command::Channel;
+use tokio::sync::mpsc;
+
+use super::{QUERY_DEADLINE_MS, within};
+use crate::engine::error::EngineError;
+use crate::engine::{Source, Wrote};
+
+/// Reads to the end; what it returns says how that was.
+pub(super) async fn read(
+    client: &Client,
+    id: &str,
+    source: &Source,
+    pieces: &mpsc::Sender<Wrote>,
+) -> Wrote {
+    let read = match source {
+        Source::Logs { lines, since_s, follow } => {
+            let mut options = query::LogsOptionsBuilder::new()
+                .stdout(true)
+                .stderr(true)
+                .follow(*follow)
+                .tail(&lines.to_string());
+            if let Some(since_s) = since_s {
+                options = options.since(since(*since_s));
+            }
+            pass(client.logs(id, Some(options.build())), pieces).await.map(|()| None)
+        }
+        Source::Exec { command } => exec(client, id, command, pieces).await.map(Some),
+    };
+    match read {
+        Ok(code) => Wrote::Ended(code),
+        Err(error) => Wrote::Failed(error.to_string()),
+    }
+}
+
+/// The engine marks lines by this machine's clock, right or wrong; so is this.
+fn since(seconds: u64) -> i32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i32::try_from(now.as_secs().saturating_sub(seconds)).unwrap_or(0)
+}
+
+/// No deadline: whoever reads it has a lease.
+async fn pass(
+    mut output: impl Stream<Item = Result<LogOutput, ClientError>> + Unpin,
+    pieces: &mpsc::Sender<Wrote>,
+) -> Result<(), EngineError> {
+    while let Some(chunk) = output.next().await {
+        let chunk = chunk.map_err(|error| super::classify::engine_error(&error))?;
+        let (channel, bytes) = match chunk {
+            LogOutput::StdErr { message } => (Channel::Stderr, message),
+            LogOutput::StdOut { message }
+            | LogOutput::StdIn { message }
+            | LogOutput::Console { message } => (Channel::Stdout, message),
+        };
+        // Nobody reads any more: this task is being ended.
+        let _ = pieces.send(Wrote::Bytes(channel, bytes.to_vec())).await;
+    }
+    Ok(())
+}
+
+/// The code that the command ended with.
+async fn exec(
+    client: &Client,
+    id: &str,
+    command: &[String],
+    pieces: &mpsc::Sender<Wrote>,
+) -> Result<i64, EngineError> {
+    let config = ExecConfig {
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        cmd: Some(command.to_vec()),
+        ..Default::default()
+    };
+    let exec = within(QUERY_DEADLINE_MS, client.create_exec(id, config)).await?.id;
+    let start = client.start_exec(&exec, None::<StartExecOptions>);
+    match within(QUERY_DEADLINE_MS, start).await? {
+        StartExecResults::Attached { output, .. } => pass(output, pieces).await?,
+        StartExecResults::Detached => {}
+    }
+    let ended = within(QUERY_DEADLINE_MS, client.inspect_exec(&exec)).await?;
+    Ok(ended.exit_code.unwrap_or(-1))
+}
