@@ -21,6 +21,7 @@ mod plan;
 mod promote;
 mod ps;
 mod release;
+mod restart;
 mod restore;
 mod rm;
 mod rollout;
@@ -38,12 +39,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use protocol::id::{EnvironmentName, NodeName, ServiceName};
+use protocol::id::{EnvironmentName, ServiceName};
 use protocol::units::Millis;
 
 use arguments::{
-    AuditArgs, BackupArgs, BrokerVerb, FleetVerb, KeysVerb, LoginArgs, NodeVerb, OperatorVerb,
-    RestoreArgs, SecretVerb, SignArgs, TokenArgs,
+    AuditArgs, BackupArgs, BrokerVerb, ExecArgs, FleetVerb, KeysVerb, LoginArgs, LogsArgs,
+    NodeVerb, OperatorVerb, RestartArgs, RestoreArgs, SecretVerb, SignArgs, TokenArgs,
 };
 pub use exit::{CliError, Exit};
 use session::{Named, Session};
@@ -159,6 +160,10 @@ enum Verb {
     Backup(BackupArgs),
     /// Bring a coordinator back from a backup, into an empty folder (--data).
     Restore(RestoreArgs),
+    /// Start the instances of a service on one node anew, one after another as its rollout policy says.
+    ///
+    /// On all nodes: `pith rollout restart`.
+    Restart(RestartArgs),
     /// Set how many instances of a service run, until --reset.
     Scale(ScaleArgs),
     /// Remove services from every node, what depends on others first; named volumes stay.
@@ -413,41 +418,6 @@ struct RmArgs {
 }
 
 #[derive(Debug, Args)]
-struct LogsArgs {
-    /// Of this service, or of one instance by its name (`pith ps`).
-    #[arg(value_name = "SERVICE|INSTANCE")]
-    of: String,
-    /// On this node alone.
-    #[arg(long, value_name = "NODE")]
-    node: Option<NodeName>,
-    /// The last so many lines of each instance.
-    #[arg(short = 'n', long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100_000))]
-    lines: u32,
-    /// Not older than this, such as 5m.
-    #[arg(long, value_name = "TIME")]
-    since: Option<Millis>,
-    /// Go on as they are written.
-    #[arg(short, long)]
-    follow: bool,
-    /// Of instances that were replaced or have ended, instead of those that run.
-    #[arg(long)]
-    previous: bool,
-}
-
-#[derive(Debug, Args)]
-struct ExecArgs {
-    /// In this service's youngest instance, or in one instance by its name (`pith ps`).
-    #[arg(value_name = "SERVICE|INSTANCE")]
-    of: String,
-    /// On this node; without it, on the first that runs the service.
-    #[arg(long, value_name = "NODE")]
-    node: Option<NodeName>,
-    /// The program and its arguments.
-    #[arg(last = true, required = true, value_name = "CMD")]
-    command: Vec<String>,
-}
-
-#[derive(Debug, Args)]
 struct EventsArgs {
     /// Of this service only.
     service: Option<ServiceName>,
@@ -503,6 +473,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Broker { verb } => broker::run(&session, verb).await,
         Verb::Backup(args) => backup::run(&session, args).await,
         Verb::Restore(args) => restore::run(&session, &args),
+        Verb::Restart(args) => restart::run(&session, args).await,
         Verb::Scale(args) => scale::run(&session, args).await,
         Verb::Rm(args) => rm::run(&session, args).await,
         Verb::Events(args) => events::run(&session, args).await,

@@ -32,6 +32,7 @@ mod plan;
 pub mod reconcile;
 pub mod records;
 pub mod requests;
+mod restarting;
 mod retiring;
 mod rollouts;
 mod scale;

@@ -85,6 +85,21 @@ fn the_logs_of_all_nodes_are_one_answer_and_go_on_as_they_are_written() {
     let _ = fleet.pith(&["logs", "nothing"]).expect_code(2);
     let _ = fleet.pith(&["logs", "web", "--node", "nobody"]).expect_code(2);
 
+    // On one node anew, and only there.
+    let _ = fleet.pith(&["restart", "web", "--node", "node-2"]).expect_code(0);
+    let anew = instances(&fleet);
+    let names = |of: &str| -> Vec<String> {
+        anew.iter().filter(|(node, _)| node == of).map(|(_, name)| name.clone()).collect()
+    };
+    assert_eq!(names("node-1"), [all[0].1.clone()]);
+    assert!(names("node-2").iter().any(|name| *name != all[1].1), "{anew:?}");
+    let old = fleet.pith(&["logs", "web", "--node", "node-2", "--previous"]).expect_code(0);
+    assert!(old.stdout.contains(&all[1].1) && old.stdout.contains("event=exit"), "{old:?}");
+    let now = fleet.pith(&["logs", "web", "--node", "node-2"]).expect_code(0);
+    let runs = now.stdout.split(' ').next().unwrap().to_owned();
+    assert!(runs != all[1].1, "{now:?}");
+    let _ = fleet.pith(&["restart", "web", "--node", "nobody"]).expect_code(2);
+
     // Followed: what is written later comes later, until the one who follows goes.
     let mut follower =
         fleet.command(&["logs", "web", "-f", "-n", "0"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -96,9 +111,9 @@ fn the_logs_of_all_nodes_are_one_answer_and_go_on_as_they_are_written() {
         }
     });
     std::thread::sleep(Duration::from_secs(3));
-    let _ = docker(&["kill", "-s", "TERM", &all[1].1]);
+    let _ = docker(&["kill", "-s", "TERM", &runs]);
     let line = lines.recv_timeout(SOON).unwrap();
-    assert!(line.starts_with(&all[1].1) && line.contains("event=ending"), "{line}");
+    assert!(line.starts_with(&runs) && line.contains("event=ending"), "{line}");
     follower.kill().unwrap();
     let _ = follower.wait();
     until_true("it runs again", SOON, || get(fleet.address(2, port), "/").is_ok());
@@ -147,6 +162,10 @@ fn starts(container: &str, since_s: u64) -> usize {
     started.lines().filter(|line| line.starts_with("exec_start")).count()
 }
 
+fn refused(fleet: &ByHand, node: &str) -> Value {
+    fleet.node(node)["refused"].clone()
+}
+
 #[test]
 fn a_recorded_command_is_done_no_second_time_nor_elsewhere_nor_later() {
     let tools = ["docker", "mosquitto_sub", "mosquitto_pub", "mosquitto_passwd"];
@@ -171,23 +190,22 @@ fn a_recorded_command_is_done_no_second_time_nor_elsewhere_nor_later() {
     // Played again at once, also to the neighbour.
     fleet.inject(&first, "down/command", &heard.stdout.repeat(3), false);
     fleet.inject(&second, "down/command", &heard.stdout, false);
-    let refused = |node: &str| fleet.node(node)["refused"].clone();
-    until_true("it is counted", SOON, || refused("board-1")["command_replayed"] == 3);
+    until_true("it is counted", SOON, || refused(&fleet, "board-1")["command_replayed"] == 3);
     until_true("the neighbour counts it too", SOON, || {
-        refused("board-2")["command_wrong_node"] == 1
+        refused(&fleet, "board-2")["command_wrong_node"] == 1
     });
     assert_eq!(starts(&instance, since), 1);
 
     // And after its time: the node's own clock says so, and what it remembered by then is gone.
     std::thread::sleep(Duration::from_secs(protocol::command::LIFE_S + 3));
     fleet.inject(&first, "down/command", &heard.stdout, false);
-    until_true("it is too late", SOON, || refused("board-1")["command_expired"] == 1);
+    until_true("it is too late", SOON, || refused(&fleet, "board-1")["command_expired"] == 1);
 
     // Left in the broker for an agent that starts anew and remembers nothing.
     fleet.inject(&first, "down/command", &heard.stdout, true);
     fleet.restart_agent(1);
     until_true("it is of another process", SOON, || {
-        refused("board-1")["command_unknown_nonce"] == 1
+        refused(&fleet, "board-1")["command_unknown_nonce"] == 1
     });
     holds("it is done no second time", Duration::from_secs(2), || starts(&instance, since) == 1);
     let events = fleet.pith(&["events"]).expect_code(0).stdout;

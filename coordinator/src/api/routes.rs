@@ -72,7 +72,7 @@ const fn change(
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 44] = [
+pub(super) static ROUTES: [Route; 45] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
@@ -110,6 +110,9 @@ pub(super) static ROUTES: [Route; 44] = [
     change(("/v1/rollouts/{env}/{service}/steer", Deployer), "steer", SMALL, || post(write::steer)),
     change(("/v1/services/{env}/{service}/scale", Deployer), "scale", SMALL, || post(write::scale)),
     change(("/v1/services/{env}/{service}", Deployer), "rm", SMALL, || delete(write::remove)),
+    change(("/v1/services/{env}/{service}/restart", Deployer), "restart", SMALL, || {
+        post(write::restart_on)
+    }),
     change(("/v1/services/{env}/{service}/exec", Operator), "exec", EXEC, || post(streams::exec)),
     change(("/v1/reconciliation", Operator), "fleet reconcile", SMALL, || post(write::reconcile)),
     change(("/v1/backups", Operator), "backup", SMALL, || post(write::keep_backup)),

@@ -114,8 +114,8 @@ impl From<ClientError> for CliError {
                 | "invitation_used" | "invitation_expired" => Exit::Refused,
                 "stopping" => Exit::Unreachable,
                 "no_revision" | "no_service" | "no_secret" | "floor_too_high" | "no_node"
-                | "several_nodes" | "token_life" | "bad_address" | "no_operator"
-                | "operator_exists" | "invitation_life" => Exit::Usage,
+                | "not_on_node" | "several_nodes" | "token_life" | "bad_address"
+                | "no_operator" | "operator_exists" | "invitation_life" => Exit::Usage,
                 "node_revoked" | "conflict" => Exit::Refused,
                 _ => Exit::Failed,
             },

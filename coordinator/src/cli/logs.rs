@@ -89,22 +89,14 @@ impl Shown {
                 Ok(())
             }
             StreamShown::End { node, end } => {
-                self.exit = match ended(&node, &end) {
-                    // What others told is worth having.
-                    Exit::Failed if self.has_told => self.exit,
-                    Exit::Done => {
-                        self.has_told = true;
-                        Exit::Done
-                    }
-                    exit => exit,
-                };
+                let exit = ended(&node, &end);
+                self.has_told |= exit == Exit::Done;
+                self.exit = exit;
                 Ok(())
             }
             StreamShown::Away { node, why } => {
                 eprintln!("{node}: {why}; its lines are missing");
-                if !self.has_told {
-                    self.exit = Exit::Failed;
-                }
+                self.exit = Exit::Failed;
                 Ok(())
             }
             StreamShown::Lost { node, parts } => {
@@ -115,7 +107,7 @@ impl Shown {
         }
     }
 
-    /// Lines that have no end.
+    /// Lines that have no end. What one node told is worth having, whatever became of the others.
     fn finish(&mut self) -> std::io::Result<()> {
         if self.has_told {
             self.exit = Exit::Done;

@@ -251,6 +251,9 @@ pub struct ServiceOnNode {
     pub message: Option<String>,
     /// Whether the node holds the newest manifest and runs it.
     pub settled: bool,
+    /// Whether it holds the newest manifest.
+    #[serde(default)]
+    pub holds_newest: bool,
     /// Its instances.
     pub instances: Vec<InstanceReport>,
     /// What is wrong with the node as a whole: `withheld`, `no_time`.

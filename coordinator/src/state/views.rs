@@ -341,6 +341,7 @@ impl Node {
                 && !self.intent.is_unsigned
                 && holds_newest
                 && (complete || empty),
+            holds_newest: holds_newest && !self.intent.is_unsigned,
             instances: report.map(|report| report.instances.clone()).unwrap_or_default(),
             alarms: self.alarms(),
         })
