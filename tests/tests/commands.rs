@@ -113,7 +113,7 @@ fn the_logs_of_all_nodes_are_one_answer_and_go_on_as_they_are_written() {
     std::thread::sleep(Duration::from_secs(3));
     let _ = docker(&["kill", "-s", "TERM", &runs]);
     let line = lines.recv_timeout(SOON).unwrap();
-    assert!(line.starts_with(&runs) && line.contains("event=ending"), "{line}");
+    assert!(line.starts_with(&runs) && line.contains("event=signal"), "{line}");
     follower.kill().unwrap();
     let _ = follower.wait();
     until_true("it runs again", SOON, || get(fleet.address(2, port), "/").is_ok());
