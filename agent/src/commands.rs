@@ -10,7 +10,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use planner::Now;
-use protocol::command::{Command, Exec, LEASE_S, Logs, MAX_LIFE_S, MAX_STREAMS, NONCES, Refused};
+use protocol::command::{
+    Act, Command, Exec, LEASE_S, Logs, MAX_LIFE_S, MAX_STREAMS, NONCES, Refused,
+};
 use protocol::id::{CommandId, ServiceName};
 
 use crate::engine::{Container, ContainerState};
@@ -51,7 +53,8 @@ impl Commands {
         self.hellos.push_back((nonce, now));
     }
 
-    /// Takes a command that the director has signed for this node, once.
+    /// Takes a command that the director has signed for this node: what begins something once, what keeps or ends a stream as
+    /// often as it comes, for that changes nothing.
     ///
     /// # Errors
     /// Where it is not fresh, or was done before.
@@ -65,6 +68,10 @@ impl Commands {
         let life_s = command.valid_s - age_s;
         if life_s > MAX_LIFE_S {
             return Err(Refused::LivesTooLong { life_s });
+        }
+        match command.act {
+            Act::Logs(_) | Act::Exec(_) => {}
+            Act::Keep { .. } | Act::End { .. } => return Ok(()),
         }
         // The second that is counted as not over yet is over after it.
         let until = now.plus((life_s + 2) * 1_000);

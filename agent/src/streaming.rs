@@ -8,12 +8,16 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, SelectAll};
 use protocol::command::{Channel, End, MAX_PART_BYTES, Output};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::engine::{Engine, Source, Written, Wrote};
 use crate::event_loop::Streamed;
 
 /// What is written within this is one part, if it fits.
 const GATHERED_WITHIN: Duration = Duration::from_millis(50);
+
+/// No two parts of a stream follow faster: 1.6 MB a second, and the board's other work in between.
+const PART_EVERY: Duration = Duration::from_millis(10);
 
 /// Reads all sources to their ends and tells what they wrote; the last is how it ended.
 pub async fn run<E: Engine>(
@@ -27,7 +31,7 @@ pub async fn run<E: Engine>(
         let reading = engine.read(&container, source);
         written.push(Box::pin(pieces(instance, reading)));
     }
-    let mut parts = Parts { allowed, told: 0, waiting: BTreeMap::new() };
+    let mut parts = Parts { allowed, told: 0, next_at: Instant::now(), waiting: BTreeMap::new() };
     let mut end = End::Finished;
     loop {
         let next = if parts.waiting.is_empty() {
@@ -63,6 +67,7 @@ fn pieces(instance: String, reading: Written) -> impl futures_util::Stream<Item 
 struct Parts {
     allowed: watch::Receiver<u64>,
     told: u64,
+    next_at: Instant,
     waiting: BTreeMap<(String, Channel), Vec<u8>>,
 }
 
@@ -99,6 +104,8 @@ impl Parts {
             let told = self.told;
             // Whoever allows it ends this task when nothing is allowed any more.
             let _ = self.allowed.wait_for(|allowed| told < *allowed).await;
+            tokio::time::sleep_until(self.next_at).await;
+            self.next_at = Instant::now() + PART_EVERY;
             self.told += 1;
             tell(Streamed::Output(Output::new(instance.clone(), *channel, piece))).await;
         }

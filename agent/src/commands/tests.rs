@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::Identity;
 use crate::testing;
-use protocol::command::{Act, LIFE_S};
+use protocol::command::LIFE_S;
 use protocol::id::ReleaseId;
 
 const BEGIN: Now = Now(1_000_000);
@@ -15,7 +15,8 @@ fn id(byte: u8) -> CommandId {
 
 fn command(byte: u8, nonce: &str, valid_s: u64) -> Command {
     let (fleet, node) = (testing::fleet(), testing::identity().node);
-    let act = Act::End { stream: id(0xff) };
+    let command = vec!["true".to_owned()];
+    let act = Act::Exec(Exec { service: "web".parse().unwrap(), instance: None, command });
     Command { format: 1, fleet, node, nonce: nonce.to_owned(), valid_s, id: id(byte), act }
 }
 
@@ -92,6 +93,18 @@ fn a_command_is_taken_once_whatever_else_it_says_for_as_long_as_it_is_good() {
     commands.greeted("22".repeat(16), BEGIN);
     assert_eq!(code(commands.take(&command(1, NONCE, 30), BEGIN)), "taken");
     assert_eq!(code(commands.take(&command(1, &"22".repeat(16), 30), BEGIN)), "command_replayed");
+}
+
+#[test]
+fn what_keeps_a_stream_is_taken_as_often_as_it_comes_while_it_is_fresh() {
+    let mut commands = greeted();
+    let act = Act::Keep { stream: id(3), taken: 2 };
+    let keep = Command { act, ..command(1, NONCE, LIFE_S) };
+    for second in 0..=LIFE_S {
+        assert_eq!(code(commands.take(&keep, after(second))), "taken");
+    }
+    assert_eq!(code(commands.take(&keep, after(LIFE_S + 1))), "command_expired");
+    assert!(commands.done.is_empty());
 }
 
 #[test]

@@ -37,7 +37,8 @@ fn parts(written: &[(&str, usize)], allowed: u64) -> Vec<(String, usize)> {
     let (_keeper, may) = watch::channel(allowed);
     let mut sizes = Vec::new();
     runtime.block_on(async {
-        let mut parts = Parts { allowed: may, told: 0, waiting: BTreeMap::new() };
+        let mut parts =
+            Parts { allowed: may, told: 0, next_at: Instant::now(), waiting: BTreeMap::new() };
         let work = async {
             let mut tell = async |streamed: Streamed| {
                 let Streamed::Output(output) = streamed else { return };

@@ -33,7 +33,10 @@ pub(super) async fn read(
             if let Some(since_s) = since_s {
                 options = options.since(since(*since_s));
             }
-            pass(client.logs(id, Some(options.build())), pieces).await.map(|()| None)
+            // What is there comes at once; a daemon that hangs is not waited for.
+            let within_ms = (!follow).then_some(QUERY_DEADLINE_MS);
+            let output = client.logs(id, Some(options.build()));
+            pass(output, within_ms, pieces).await.map(|()| None)
         }
         Source::Exec { command } => exec(client, id, command, pieces).await.map(Some),
     };
@@ -49,13 +52,19 @@ fn since(seconds: u64) -> i32 {
     i32::try_from(now.as_secs().saturating_sub(seconds)).unwrap_or(0)
 }
 
-/// No deadline: whoever reads it has a lease.
+/// Without a deadline whoever reads it has a lease.
 async fn pass(
     mut output: impl Stream<Item = Result<LogOutput, ClientError>> + Unpin,
+    within_ms: Option<u64>,
     pieces: &mpsc::Sender<Wrote>,
 ) -> Result<(), EngineError> {
-    while let Some(chunk) = output.next().await {
-        let chunk = chunk.map_err(|error| super::classify::engine_error(&error))?;
+    loop {
+        let next = async { output.next().await.transpose() };
+        let chunk = match within_ms {
+            Some(within_ms) => within(within_ms, next).await?,
+            None => next.await.map_err(|error| super::classify::engine_error(&error))?,
+        };
+        let Some(chunk) = chunk else { return Ok(()) };
         let (channel, bytes) = match chunk {
             LogOutput::StdErr { message } => (Channel::Stderr, message),
             LogOutput::StdOut { message }
@@ -65,7 +74,6 @@ async fn pass(
         // Nobody reads any more: this task is being ended.
         let _ = pieces.send(Wrote::Bytes(channel, bytes.to_vec())).await;
     }
-    Ok(())
 }
 
 /// The code that the command ended with.
@@ -84,7 +92,7 @@ async fn exec(
     let exec = within(QUERY_DEADLINE_MS, client.create_exec(id, config)).await?.id;
     let start = client.start_exec(&exec, None::<StartExecOptions>);
     match within(QUERY_DEADLINE_MS, start).await? {
-        StartExecResults::Attached { output, .. } => pass(output, pieces).await?,
+        StartExecResults::Attached { output, .. } => pass(output, None, pieces).await?,
         StartExecResults::Detached => {}
     }
     let ended = within(QUERY_DEADLINE_MS, client.inspect_exec(&exec)).await?;
