@@ -116,6 +116,19 @@ fn the_logs_of_all_nodes_are_one_answer_and_go_on_as_they_are_written() {
     assert!(line.starts_with(&runs) && line.contains("event=signal"), "{line}");
     follower.kill().unwrap();
     let _ = follower.wait();
+    // Who goes without a word leaves no place taken: a board has four.
+    for _ in 0..6 {
+        let mut one = fleet.command(&["logs", "web", "-f", "-n", "1"]);
+        let mut one = one.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(one.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains(" | "), "{line}");
+        one.kill().unwrap();
+        let _ = one.wait();
+    }
+    until_true("there is a place", Duration::from_secs(10), || {
+        !fleet.pith(&["logs", "web"]).stderr.contains("command_busy")
+    });
     until_true("it runs again", SOON, || get(fleet.address(2, port), "/").is_ok());
     assert_eq!(fleet.stop(), 0);
 }
