@@ -17,7 +17,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Json};
 use futures_util::stream;
-use protocol::command::{Act, Exec, KEEP_EVERY_S, Logs, MAX_LINES, Part, WINDOW, What};
+use protocol::command::{Act, End, Exec, KEEP_EVERY_S, Logs, MAX_LINES, Part, WINDOW, What};
 use protocol::id::{CommandId, NodeId, NodeName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -38,6 +38,8 @@ const MAX_LINES_WAITING: usize = 8;
 const MAX_NODES_ASKED: usize = 64;
 /// A node that is there answers within this, one more hello included.
 const FIRST_WITHIN: Duration = Duration::from_secs(15);
+/// How soon somebody who was revoked hears no more.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 const KEEP_EVERY: Duration = Duration::from_secs(KEEP_EVERY_S);
 
 /// Which lines are wanted.
@@ -151,6 +153,7 @@ struct Over;
 enum Next {
     Part(Option<Part>),
     Keep,
+    Look,
     Silence,
     Gone,
 }
@@ -178,6 +181,8 @@ impl Told {
     async fn pass(&self, stream: &CommandId, parts: &mut mpsc::Receiver<Part>) -> Result<(), Over> {
         let mut keep = interval_at(Instant::now() + KEEP_EVERY, KEEP_EVERY);
         keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut silence = std::pin::pin!(sleep(FIRST_WITHIN));
         let (mut number, mut kept) = (0, 0);
         loop {
@@ -185,6 +190,7 @@ impl Told {
             let next = tokio::select! {
                 part = parts.recv() => Next::Part(part),
                 _ = keep.tick() => Next::Keep,
+                _ = look.tick() => Next::Look,
                 () = silence.as_mut(), if number == 0 => Next::Silence,
                 () = self.out.closed() => Next::Gone,
             };
@@ -194,6 +200,7 @@ impl Told {
                     self.away("it did not answer within 15 s").await?;
                     return Err(Over);
                 }
+                Next::Look => self.check_role().await?,
                 Next::Keep => self.keep(stream, number).await?,
                 // Played again, or sent twice on its way.
                 Next::Part(Some(part)) if part.number < number => {}
@@ -240,7 +247,10 @@ impl Told {
                     place.map_err(|_| Over)?.send(line);
                     return Ok(());
                 }
-                () = sleep(KEEP_EVERY) => self.keep(stream, taken).await?,
+                () = sleep(KEEP_EVERY) => {
+                    self.check_role().await?;
+                    self.keep(stream, taken).await?;
+                }
             }
         }
     }
@@ -251,16 +261,24 @@ impl Told {
     }
 
     /// Whoever was revoked meanwhile hears no more.
-    async fn keep(&self, stream: &CommandId, taken: u64) -> Result<(), Over> {
+    async fn check_role(&self) -> Result<(), Over> {
         let Listening { api, peer, least } = &self.listening;
         if let Peer::Remote { .. } = peer {
             let caller = Caller::of(peer, api).await.map_err(|_| Over)?;
             if caller.role.is_none_or(|role| role < *least) {
+                let message = "you may not listen any more".to_owned();
+                let end = End::Refused { code: "role".to_owned(), message };
+                let _ =
+                    self.out.try_send(document(&StreamShown::End { node: self.node.clone(), end }));
                 return Err(Over);
             }
         }
-        let (stream, id) = (stream.clone(), new_id()?);
-        let kept = api.fleet.ask(move |state, at| state.keep_stream(&stream, taken, &id, at)).await;
+        Ok(())
+    }
+
+    async fn keep(&self, stream: &CommandId, taken: u64) -> Result<(), Over> {
+        let (stream, id, fleet) = (stream.clone(), new_id()?, &self.listening.api.fleet);
+        let kept = fleet.ask(move |state, at| state.keep_stream(&stream, taken, &id, at)).await;
         // A client that has lines to take knows that we are there.
         let _ = self.out.try_send(document(&StreamShown::Alive));
         kept.map_err(|_| Over)

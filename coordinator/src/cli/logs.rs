@@ -109,7 +109,7 @@ impl Shown {
 
     /// Lines that have no end. What one node told is worth having, whatever became of the others.
     fn finish(&mut self) -> std::io::Result<()> {
-        if self.has_told {
+        if self.has_told && self.exit != Exit::Refused {
             self.exit = Exit::Done;
         }
         for (of, line) in std::mem::take(&mut self.waiting) {
@@ -165,7 +165,10 @@ pub(super) fn ended(node: &NodeName, end: &End) -> Exit {
         }
         End::Refused { code, message } => {
             eprintln!("{node}: refused ({}): {}", printable(code), printable(message));
-            if code == "command_exec_not_allowed" { Exit::Refused } else { Exit::Failed }
+            match code.as_str() {
+                "command_exec_not_allowed" | "role" => Exit::Refused,
+                _ => Exit::Failed,
+            }
         }
     }
 }
