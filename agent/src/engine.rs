@@ -10,6 +10,7 @@ mod error;
 pub mod fake;
 pub mod identity;
 pub mod pull;
+mod written;
 
 use std::net::Ipv4Addr;
 
@@ -21,6 +22,7 @@ pub use container::{Container, ContainerSpec, ContainerState, Mount};
 pub use error::{EngineError, PullError};
 pub use identity::{Identity, Ours};
 pub use pull::{Pull, PullUpdate};
+pub use written::{Source, Written, Wrote};
 
 use crate::network::Ipv4Net;
 use protocol::registries::RegistryLogin;
@@ -88,6 +90,10 @@ pub trait Engine: Clone + 'static {
         command: &[String],
         deadline_ms: u64,
     ) -> Result<ExecOutcome, EngineError>;
+
+    /// Begins to read what a container writes, or to run a command in it and read what that writes. Dropping it ends the
+    /// reading; Docker cannot end a command.
+    fn read(&self, id: &str, source: Source) -> Written;
 
     /// What happens to containers of ours from now on. Hints only: a full list is the truth.
     fn events(&self, ours: &Ours) -> Events;

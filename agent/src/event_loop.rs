@@ -13,6 +13,7 @@
 mod acts;
 mod agent;
 mod asking;
+mod commanding;
 mod deciding;
 mod freshness;
 mod gathering;
@@ -34,7 +35,7 @@ use std::time::Duration;
 
 use planner::Now;
 use protocol::acceptance::NodeIdentity;
-use protocol::id::{NodeName, ServiceName};
+use protocol::id::{CommandId, NodeName, ServiceName};
 use protocol::join::Coordinators;
 use protocol::keys::{Root, SecretKey};
 use protocol::release::Pin;
@@ -60,6 +61,7 @@ pub use acts::{Act, Surroundings};
 pub use agent::Agent;
 pub(crate) use asking::told;
 pub use asking::{Asked, Holding};
+pub use commanding::{Stream, Streamed};
 pub use measuring::MemoryPercents;
 pub use writing::{Job, Write};
 
@@ -126,6 +128,8 @@ pub enum Event {
     Learned(Result<(), String>),
     /// Root of the board asks something.
     Asked(Box<Asked>),
+    /// A stream tells something.
+    Stream(CommandId, Streamed),
     /// Nobody took what was said.
     Unsaid(Up),
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use mqtt::VerifyAt;
 use protocol::acceptance::{self, Acceptance, Accepted, Known, NodeIdentity, Trust};
+use protocol::command::{self, Command, Refused};
 use protocol::envelope::{Envelope, Rejected};
 use protocol::keys::Root;
 use protocol::manifest::{Manifest, Version};
@@ -79,7 +80,7 @@ pub enum ReceivedAddresses {
 /// Something refused and counted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// `manifest`, `trust root`, `time` or `address of the coordinator`.
+    /// `manifest`, `trust root`, `time`, `address of the coordinator` or `command`.
     pub what: &'static str,
     /// The stable code.
     pub code: &'static str,
@@ -180,6 +181,24 @@ impl Inbox {
         }
     }
 
+    /// Takes a command that the director has signed for this node.
+    ///
+    /// # Errors
+    /// Any other, counted as `command_` and its code.
+    pub fn receive_command(&mut self, bytes: &[u8]) -> Result<Command, Refusal> {
+        command::accept(bytes, &self.trust.root, &self.node)
+            .map(protocol::envelope::Verified::into_inner)
+            .map_err(|reason| {
+                let counted_as = format!("command_{}", reason.code());
+                self.refuse("command", &counted_as, &reason)
+            })
+    }
+
+    /// Counts a command that the director has signed for this node and that is not done.
+    pub fn refuse_command(&mut self, refused: &Refused) -> Refusal {
+        self.count("command", refused.code(), refused.code(), refused)
+    }
+
     /// The newest manifest that the director signed for this node and that was refused nevertheless, since the agent's
     /// start.
     #[must_use]
@@ -201,7 +220,16 @@ impl Inbox {
     }
 
     fn refuse(&mut self, what: &'static str, counted_as: &str, reason: &Rejected) -> Refusal {
-        let code = reason.code();
+        self.count(what, counted_as, reason.code(), reason)
+    }
+
+    fn count(
+        &mut self,
+        what: &'static str,
+        counted_as: &str,
+        code: &'static str,
+        reason: &dyn std::fmt::Display,
+    ) -> Refusal {
         let count = self.refused.entry(counted_as.to_owned()).or_default();
         *count += 1;
         if *count == 1 {

@@ -10,6 +10,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod durable;
 pub mod engine;
@@ -34,6 +35,7 @@ pub mod routes;
 pub mod run;
 pub mod sampler;
 pub mod secrets;
+pub mod streaming;
 #[cfg(test)]
 mod testing;
 pub mod tls;

@@ -63,6 +63,8 @@ pub enum Incoming {
     Time(Vec<u8>),
     /// Where the coordinator is, unchecked.
     Addresses(Vec<u8>),
+    /// A signed command, unchecked.
+    Command(Vec<u8>),
 }
 
 /// How the broker is reached.
@@ -255,6 +257,7 @@ fn translate(event: mqtt::Event) -> Option<Incoming> {
             Subject::Down(Down::Manifest) => Some(Incoming::Manifest(payload.to_vec())),
             Subject::Down(Down::Time) => Some(Incoming::Time(payload.to_vec())),
             Subject::Down(Down::Addresses) => Some(Incoming::Addresses(payload.to_vec())),
+            Subject::Down(Down::Command) => Some(Incoming::Command(payload.to_vec())),
             Subject::Up(_) => None,
         },
     }

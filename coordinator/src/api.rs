@@ -17,6 +17,7 @@ mod read;
 mod routes;
 mod secrets;
 mod sockets;
+mod streams;
 mod target;
 mod write;
 
@@ -39,6 +40,7 @@ pub use caller::{Group, Peer};
 pub use limits::Limits;
 use limits::{Places, Rates};
 pub use sockets::{ServeError, Serving, serve, serve_group};
+pub use streams::ExecWanted;
 
 /// The longest that an answer waits for news.
 pub const LONG_POLL: Duration = Duration::from_secs(25);

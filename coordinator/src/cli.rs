@@ -8,18 +8,21 @@ mod coordinator;
 mod deploy;
 mod dev;
 mod events;
+mod exec;
 mod exit;
 mod fleet;
 mod follow;
 mod init;
 mod keys;
 mod login;
+mod logs;
 mod node;
 mod operator;
 mod plan;
 mod promote;
 mod ps;
 mod release;
+mod restart;
 mod restore;
 mod rm;
 mod rollout;
@@ -41,8 +44,8 @@ use protocol::id::{EnvironmentName, ServiceName};
 use protocol::units::Millis;
 
 use arguments::{
-    AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, FleetVerb, KeysVerb, LoginArgs, NodeVerb,
-    OperatorVerb, RestoreArgs, SecretVerb, SignArgs, TokenArgs,
+    AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, ExecArgs, FleetVerb, KeysVerb, LoginArgs,
+    LogsArgs, NodeVerb, OperatorVerb, RestartArgs, RestoreArgs, SecretVerb, SignArgs, TokenArgs,
 };
 pub use exit::{CliError, Exit};
 use session::{Named, Session};
@@ -105,6 +108,16 @@ enum Verb {
     },
     /// List services and their instances.
     Ps,
+    /// Show what the instances of a service have written, from all nodes that run it.
+    ///
+    /// Lines come in the order in which nodes tell them, each with the name of its instance. What runs is shown; where
+    /// nothing runs, what ended last. Nodes that do not answer are named on stderr.
+    Logs(LogsArgs),
+    /// Run a command inside an instance, where the node's policy allows it (`exec = true` in its policy.toml).
+    ///
+    /// Exits with the command's code, 5 where the policy does not allow it. There is no terminal and no input, and no shell
+    /// reads the words. Ctrl-C stops listening; the command itself goes on to its end.
+    Exec(ExecArgs),
     /// Look at nodes, let them in and out.
     Node {
         #[command(subcommand)]
@@ -153,6 +166,10 @@ enum Verb {
     Backup(BackupArgs),
     /// Bring a coordinator back from a backup, into an empty folder (--data).
     Restore(RestoreArgs),
+    /// Start the instances of a service on one node anew, one after another as its rollout policy says.
+    ///
+    /// On all nodes: `pith rollout restart`.
+    Restart(RestartArgs),
     /// Set how many instances of a service run, until --reset.
     Scale(ScaleArgs),
     /// Remove services from every node, what depends on others first; named volumes stay.
@@ -452,6 +469,8 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Coordinator { verb } => coordinator::run(&session, verb).await,
         Verb::Fleet { verb } => fleet::run(&session, verb).await,
         Verb::Ps => ps::run(&session).await,
+        Verb::Logs(args) => logs::run(&session, args).await,
+        Verb::Exec(args) => exec::run(&session, args).await,
         Verb::Node { verb } => node::run(&session, verb).await,
         Verb::Operator { verb } => operator::run(&session, verb).await,
         Verb::Login(args) => login::run(&session, args).await,
@@ -461,6 +480,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Broker { verb } => broker::run(&session, verb).await,
         Verb::Backup(args) => backup::run(&session, args).await,
         Verb::Restore(args) => restore::run(&session, &args),
+        Verb::Restart(args) => restart::run(&session, args).await,
         Verb::Scale(args) => scale::run(&session, args).await,
         Verb::Rm(args) => rm::run(&session, args).await,
         Verb::Events(args) => events::run(&session, args).await,

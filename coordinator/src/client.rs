@@ -3,6 +3,7 @@
 mod asking;
 mod people;
 mod secrets;
+mod streams;
 mod way;
 mod whereabouts;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::envelope::Envelope;
-use protocol::id::{EnvironmentName, ServiceId};
+use protocol::id::{EnvironmentName, NodeName, ServiceId};
 use protocol::join::Token;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
@@ -22,13 +23,14 @@ use crate::data_dir::DataDir;
 use crate::login::Credentials;
 use crate::state::reconcile::Reconcile;
 use crate::state::requests::{
-    Accepted, Deploy, NewToken, PlanRequest, Promote, Retire, Scale, Steer, Undo,
+    Accepted, Deploy, NewToken, PlanRequest, Promote, RestartOn, Retire, Scale, Steer, Undo,
 };
 use crate::state::shown::{
     Deployed, DifferenceShown, EventsShown, FleetShown, HistoryShown, MemberShown, NodesShown,
     PlanShown, PsShown, ReconcileShown, RemovalShown, Removed, RetiredShown, RevokedCertificates,
     RevokedShown, RolloutShown, RootShown, TokenShown,
 };
+pub use streams::Lines;
 use way::Way;
 
 /// An answer that takes longer than this, the long poll included, will not come.
@@ -277,6 +279,15 @@ impl Client {
     /// See [`ClientError`].
     pub async fn restart(&self, id: &ServiceId, request: &Undo) -> Result<Accepted, ClientError> {
         self.send(Method::POST, &format!("rollouts/{id}/restart"), &[], Some(request)).await
+    }
+
+    /// Starts every instance on one node anew.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn restart_on(&self, id: &ServiceId, node: &NodeName) -> Result<(), ClientError> {
+        let request = RestartOn { node: node.clone() };
+        self.send(Method::POST, &format!("services/{id}/restart"), &[], Some(&request)).await
     }
 
     /// Holds, promotes or ends a rollout under way.

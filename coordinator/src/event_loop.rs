@@ -17,6 +17,7 @@ use crate::front::Door;
 use crate::link;
 use crate::state::{At, Effects, State};
 use crate::store::{Copied, Store, StoreError};
+use crate::streams::Streams;
 
 /// Requests that wait for the loop.
 const REQUESTS_MAX: usize = 256;
@@ -37,6 +38,7 @@ enum Request {
 pub struct Fleet {
     requests: mpsc::Sender<Request>,
     version: watch::Receiver<u64>,
+    streams: Streams,
 }
 
 /// The loop has ended.
@@ -72,6 +74,12 @@ impl Fleet {
         copied.await.map_err(|_| Stopped)
     }
 
+    /// Who waits for the answers to commands.
+    #[must_use]
+    pub const fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
     /// Waits until the fleet shows something newer than `version`, at most `patience`.
     pub async fn newer_than(&self, version: u64, patience: Duration) {
         let mut versions = self.version.clone();
@@ -92,6 +100,7 @@ pub struct EventLoop {
     heard: mpsc::Receiver<mqtt::Event>,
     requests: mpsc::Receiver<Request>,
     version: watch::Sender<u64>,
+    streams: Streams,
 }
 
 impl EventLoop {
@@ -107,9 +116,11 @@ impl EventLoop {
         let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
         let (version, versions) = watch::channel(state.version());
         let (session, heard) = session;
+        let streams = Streams::default();
+        let asking = Fleet { requests: requests_in, version: versions, streams: streams.clone() };
         let event_loop =
-            Self { state, store, data, fleet, door, session, heard, requests, version };
-        (event_loop, Fleet { requests: requests_in, version: versions })
+            Self { state, store, data, fleet, door, session, heard, requests, version, streams };
+        (event_loop, asking)
     }
 
     /// Runs until nobody can ask any more or the session ends.
@@ -184,17 +195,9 @@ impl EventLoop {
     /// Stores, then publishes, then lets those who wait look again.
     async fn settle(&mut self) -> Result<(), StoreError> {
         let effects = self.state.take_effects(at());
-        let Effects {
-            root,
-            changes,
-            publish_roots,
-            publish,
-            publish_addresses,
-            times,
-            visible: _,
-            admit,
-            revoke,
-        } = effects;
+        let Effects { root, changes, publish_roots, publish, publish_addresses, times, .. } =
+            effects;
+        let Effects { commands, parts, visible: _, admit, revoke, .. } = effects;
         if let Some(root) = root {
             self.keep_root(root).await?;
         }
@@ -228,6 +231,15 @@ impl EventLoop {
             if let Err(error) = self.session.publish(topic, time) {
                 tracing::warn!(node = %node.short(), %error, "time not published");
             }
+        }
+        for (node, command) in commands {
+            let topic = link::command_topic(&self.fleet, &node);
+            if let Err(error) = self.session.publish(topic, command) {
+                tracing::warn!(node = %node.short(), %error, "command not published");
+            }
+        }
+        for part in parts {
+            self.streams.deliver(part);
         }
         let version = self.state.version();
         self.version.send_if_modified(|shown| {

@@ -33,3 +33,4 @@ pub mod sealing;
 pub mod serve;
 pub mod state;
 pub mod store;
+pub mod streams;

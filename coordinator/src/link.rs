@@ -60,6 +60,13 @@ pub fn addresses_topic(fleet: &FleetId, node: &NodeId) -> Topic {
     Topic { fleet: fleet.clone(), node: node.clone(), subject }
 }
 
+/// The topic of the commands to a node.
+#[must_use]
+pub fn command_topic(fleet: &FleetId, node: &NodeId) -> Topic {
+    let subject = Subject::Down(Down::Command);
+    Topic { fleet: fleet.clone(), node: node.clone(), subject }
+}
+
 /// What a node said, by its topic; none for what is not a node's to say to this fleet.
 #[must_use]
 pub fn said_by(topic: &Topic, fleet: &FleetId) -> Option<(NodeId, Up)> {

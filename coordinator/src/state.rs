@@ -7,7 +7,7 @@
 //!  manifests.rs intent -> signed manifest per node        views.rs    what people are shown
 //!  peers.rs     which nodes' proxies serve each other   retiring.rs security floors
 //!  trust.rs    the next trust root       conflict.rs, reconcile.rs nodes that have seen what was not signed here
-//!  freshness.rs signed times, and what nodes miss
+//!  freshness.rs signed times, and what nodes miss      commands.rs logs, exec
 //!  secrets.rs   sealed copies of secrets
 //!  members.rs   tokens, the lobby, who is admitted       clones.rs    two boards with one identity
 //!  operators.rs people from afar                         answers.rs   requests that are sent again
@@ -17,6 +17,7 @@
 
 pub mod answers;
 mod clones;
+pub mod commands;
 pub mod conflict;
 mod deploy;
 mod explain;
@@ -32,6 +33,7 @@ mod plan;
 pub mod reconcile;
 pub mod records;
 pub mod requests;
+mod restarting;
 mod retiring;
 mod rollouts;
 mod scale;
@@ -46,11 +48,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use planner::Now;
 use planner::fleet::{NodeFacts, Rollout};
+use protocol::command::Part;
 use protocol::envelope::Envelope;
 use protocol::hello::Load;
 use protocol::id::{
-    EnvironmentName, FleetId, NodeId, NodeName, OperatorName, ReleaseId, SecretName, ServiceId,
-    ServiceName,
+    CommandId, EnvironmentName, FleetId, NodeId, NodeName, OperatorName, ReleaseId, SecretName,
+    ServiceId, ServiceName,
 };
 use protocol::keys::{Root, SecretKey};
 use protocol::reason::Reason;
@@ -112,6 +115,10 @@ pub struct Effects {
     pub publish_addresses: BTreeSet<NodeId>,
     /// Signed times, each for the node that asked; after the manifests, one of which it names.
     pub times: Vec<(NodeId, Vec<u8>)>,
+    /// Signed commands, each for its node.
+    pub commands: Vec<(NodeId, Vec<u8>)>,
+    /// Answers to commands, for whoever waits for them.
+    pub parts: Vec<Part>,
     /// Whether anything that a view shows has changed.
     pub visible: bool,
     /// Nodes that may come in from now on.
@@ -134,6 +141,8 @@ pub struct State {
     clones: clones::Clones,
     /// Nonces of hellos that are not answered yet.
     asked: BTreeMap<NodeId, String>,
+    /// Commands whose streams are not over.
+    commands: BTreeMap<CommandId, commands::Sent>,
     /// Messages of nodes that are not admitted, since the start.
     ignored: u64,
     services: BTreeMap<ServiceId, Service>,
@@ -159,6 +168,8 @@ struct Node {
     load: Option<Load>,
     heard_at: Now,
     accord: conflict::Accord,
+    /// The nonce of its newest hello, and when that was heard first.
+    hello: Option<(String, Now)>,
     /// It has said hello since its last report: the next one counts whatever its clock says.
     is_greeted: bool,
 }
@@ -185,6 +196,7 @@ impl State {
                     load: None,
                     heard_at: at.now,
                     accord: conflict::Accord::default(),
+                    hello: None,
                     is_greeted: false,
                 },
             )
@@ -214,6 +226,7 @@ impl State {
             answers: kept.answers.into_iter().map(|a| (a.of.clone(), a)).collect(),
             clones: clones::Clones::new(),
             asked: BTreeMap::new(),
+            commands: BTreeMap::new(),
             ignored: 0,
             services,
             releases: kept.releases.into_iter().collect(),

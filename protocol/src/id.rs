@@ -120,6 +120,9 @@ string_id!(
     /// A fleet: 16 random bytes in hexadecimal, drawn by `pith init`.
     FleetId, "fleet id", |t| is_hex(t, 32), HEX32_RULE);
 string_id!(
+    /// A command and the stream of its answers: 16 random bytes in hexadecimal.
+    CommandId, "command id", |t| is_hex(t, 32), HEX32_RULE);
+string_id!(
     /// A node: the first 16 bytes of the sha256 of its public key, in hexadecimal.
     NodeId, "node id", |t| is_hex(t, 32), HEX32_RULE);
 string_id!(
@@ -191,6 +194,14 @@ impl ReleaseId {
 
 impl FleetId {
     /// A fleet id from 16 random bytes.
+    #[must_use]
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(hex(&bytes))
+    }
+}
+
+impl CommandId {
+    /// A command's id from 16 random bytes.
     #[must_use]
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(hex(&bytes))

@@ -287,9 +287,11 @@ impl Root {
             | PayloadType::Time
             | PayloadType::Whereabouts
             | PayloadType::Command => RoleName::Director,
-            PayloadType::Hello | PayloadType::Report | PayloadType::Join | PayloadType::Renew => {
-                return None;
-            }
+            PayloadType::Hello
+            | PayloadType::Report
+            | PayloadType::Stream
+            | PayloadType::Join
+            | PayloadType::Renew => return None,
         };
         self.roles.get(&name)
     }

@@ -20,7 +20,7 @@ pub enum PayloadType {
     Time,
     /// Where the coordinator is reached; signed by the director.
     Whereabouts,
-    /// What one node is told to do once; signed by the director. Reserved: nothing is said with it yet.
+    /// What one node is told to do once; signed by the director.
     Command,
     /// A version of the agent; signed by an agent-release key. Reserved: nothing is said with it yet.
     AgentRelease,
@@ -28,6 +28,8 @@ pub enum PayloadType {
     Hello,
     /// What a node says of itself; signed by the node.
     Report,
+    /// What a node answers to a command; signed by the node.
+    Stream,
     /// The wish to become a node; signed by the node.
     Join,
     /// The wish for a certificate; signed by the node.
@@ -36,7 +38,7 @@ pub enum PayloadType {
 
 impl PayloadType {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Root,
         Self::Release,
         Self::Retirement,
@@ -47,6 +49,7 @@ impl PayloadType {
         Self::AgentRelease,
         Self::Hello,
         Self::Report,
+        Self::Stream,
         Self::Join,
         Self::Renew,
     ];
@@ -65,6 +68,7 @@ impl PayloadType {
             Self::AgentRelease => "application/vnd.pith.agent-release.v1+json",
             Self::Hello => "application/vnd.pith.hello.v1+json",
             Self::Report => "application/vnd.pith.report.v1+json",
+            Self::Stream => "application/vnd.pith.stream.v1+json",
             Self::Join => "application/vnd.pith.join.v1+json",
             Self::Renew => "application/vnd.pith.renew.v1+json",
         }

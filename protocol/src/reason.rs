@@ -120,6 +120,8 @@ pub enum Reason {
     TimeRefused,
     /// Addresses of the coordinator were.
     AddressesRefused,
+    /// A command was.
+    CommandRefused,
 
     // Freshness: a node may not have what it should
     /// The signed time names a manifest that did not come: something between coordinator and node keeps it back.

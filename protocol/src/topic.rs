@@ -15,6 +15,8 @@ pub enum Down {
     Time,
     /// Where the coordinator is reached: see [`crate::whereabouts::Whereabouts`].
     Addresses,
+    /// What it is told to do once: see [`crate::command::Command`].
+    Command,
 }
 
 /// Node to coordinator.
@@ -30,6 +32,8 @@ pub enum Up {
     Event,
     /// Whether the session stands.
     Presence,
+    /// What it answers to commands: see [`crate::command::Part`].
+    Stream,
 }
 
 /// MQTT's promise for one hop.
@@ -72,17 +76,20 @@ pub enum Subject {
 
 /// The table: subject, last part of the topic, quality, retained. A node subscribes in this order: the roots come before
 /// what is signed under them.
-pub const TABLE: [(Subject, &str, Qos, Retain); 9] = [
+pub const TABLE: [(Subject, &str, Qos, Retain); 11] = [
     (Subject::Down(Down::Root), "down/root", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Down(Down::Manifest), "down/manifest", Qos::AtLeastOnce, Retain::Kept),
     // An answer that is late is worth nothing, and the next hello asks again.
     (Subject::Down(Down::Time), "down/time", Qos::AtMostOnce, Retain::Passing),
     (Subject::Down(Down::Addresses), "down/addresses", Qos::AtLeastOnce, Retain::Kept),
+    (Subject::Down(Down::Command), "down/command", Qos::AtLeastOnce, Retain::Passing),
     (Subject::Up(Up::Hello), "up/hello", Qos::AtLeastOnce, Retain::Passing),
     (Subject::Up(Up::Report), "up/report", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Up(Up::Load), "up/load", Qos::AtMostOnce, Retain::Passing),
     (Subject::Up(Up::Event), "up/event", Qos::AtLeastOnce, Retain::Passing),
     (Subject::Up(Up::Presence), "up/presence", Qos::AtLeastOnce, Retain::Kept),
+    // Every part counts, and of what is said once at most only the newest is.
+    (Subject::Up(Up::Stream), "up/stream", Qos::AtLeastOnce, Retain::Passing),
 ];
 
 impl Subject {

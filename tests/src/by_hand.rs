@@ -75,12 +75,25 @@ impl ByHand {
         Self::start_with(nodes, &[])
     }
 
+    /// The same, and every node has this policy; only root can write one that counts.
+    ///
+    /// # Panics
+    /// Where a step of the installation fails.
+    #[must_use]
+    pub fn start_allowing(nodes: u8, policy: &str) -> Self {
+        Self::install_all(nodes, &[], policy)
+    }
+
     /// The same with root keys of these people, `NAME.key` beside the data folder, of which two must sign.
     ///
     /// # Panics
     /// Where a step of the installation fails.
     #[must_use]
     pub fn start_with(nodes: u8, people: &[&str]) -> Self {
+        Self::install_all(nodes, people, "")
+    }
+
+    fn install_all(nodes: u8, people: &[&str], policy: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = |name: &str| dir.path().join(name);
         let mut init = vec!["init".to_owned()];
@@ -114,6 +127,10 @@ impl ByHand {
         fleet.broker.kill();
         fleet.broker.start();
         for k in 1..=nodes {
+            if !policy.is_empty() {
+                let file = fleet.folder(k).join("policy.toml");
+                fs::write(file, policy).expect("a file can be written");
+            }
             let node = fleet.start_node(k);
             fleet.nodes.push(node);
         }
@@ -139,7 +156,7 @@ impl ByHand {
         let config = format!(
             "name = \"board-{k}\"\nstate_dir = \"{folder}/state\"\nruntime_dir = \"{folder}/run\"\n\
              listen = [\"127.0.0.{k}\"]\naddress = \"127.0.0.{k}\"\nnetwork_pool = \"10.224.{pool}.0/20\"\n\
-             trust_root = \"{root}\"\nremove_images = false\n\n\
+             trust_root = \"{root}\"\nremove_images = false\npolicy = \"{folder}/policy.toml\"\n\n\
              [broker]\naddress = \"{broker}\"\ntoken_file = \"{folder}/token\"\nbackoff_ms = 200\n",
             folder = folder.display(),
             root = folder.join("root.json").display(),

@@ -123,10 +123,17 @@ fn people_from_afar_may_what_their_role_says_and_nothing_once_they_are_revoked()
     let elsewhere = dora.pith(&["keys", "ls"]).expect_code(2).stderr;
     assert!(elsewhere.contains("fleet's own folder"), "{elsewhere}");
 
+    let said = vera.pith(&["logs", "web"]).expect_code(0).stdout;
+    assert!(said.contains(" | demo-app"), "{said}");
+    let ran = dora.pith(&["exec", "web", "--", "/demo-app", "once"]);
+    refused(&ran, &["`exec` needs the role operator"]);
+    let mut reads = Following::start(dora.command(&["logs", "web", "-f"]));
+
     let mut follows = Following::start(dora.command(&["events", "--follow", "-o", "json"]));
     let _ = fleet.pith(&["operator", "revoke", "dora"]).expect_code(0);
     refused(&dora.pith(&["ps"]), &["revoked"]);
     assert_eq!(follows.ends_within(CUT_WITHIN), Some(5), "who was waiting is cut too");
+    assert_eq!(reads.ends_within(CUT_WITHIN), Some(5), "and who was reading");
 
     let _ = vera.pith(&["logout"]).expect_code(0);
     assert!(!vera.profile(&fleet).exists());

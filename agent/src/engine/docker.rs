@@ -12,6 +12,7 @@ mod networks;
 mod observe;
 mod pull;
 mod stats;
+mod written;
 
 use std::cell::OnceCell;
 use std::future::Future;
@@ -32,6 +33,7 @@ use super::identity::Ours;
 use super::pull::Pull;
 use super::{
     Engine, EngineInfo, Events, ExecOutcome, ImageFacts, Network, NetworkSpec, Placement, Signal,
+    Source, Written, Wrote,
 };
 use crate::network::Ipv4Net;
 use protocol::registries::RegistryLogin;
@@ -268,6 +270,16 @@ impl Engine for Docker {
         deadline_ms: u64,
     ) -> Result<ExecOutcome, EngineError> {
         logs::exec(self.client()?, id, command, deadline_ms).await
+    }
+
+    fn read(&self, id: &str, source: Source) -> Written {
+        let (docker, id) = (self.clone(), id.to_owned());
+        Written::spawn(move |pieces| async move {
+            match docker.client() {
+                Ok(client) => written::read(client, &id, &source, &pieces).await,
+                Err(error) => Wrote::Failed(error.to_string()),
+            }
+        })
     }
 
     fn events(&self, ours: &Ours) -> Events {

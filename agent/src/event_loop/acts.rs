@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use planner::Now;
 use planner::node::Probed;
 use protocol::hello::Load;
-use protocol::id::ServiceName;
+use protocol::id::{CommandId, ServiceName};
 use protocol::join::Coordinators;
 use protocol::manifest::Version;
 use protocol::release::{Image, Pin};
 use protocol::secret;
 use proxy::Table;
 
+use super::commanding::Stream;
 use super::writing::Write;
 use crate::execute::Task;
 use crate::link::Outgoing;
@@ -92,6 +93,8 @@ pub enum Act {
         /// What.
         answer: Box<Answer>,
     },
+    /// Begin, keep or end the answer to a command; it goes on with [`super::Event::Stream`].
+    Stream(CommandId, Stream),
     /// Say something; where nobody takes it, [`super::Event::Unsaid`].
     Say(Outgoing),
 }

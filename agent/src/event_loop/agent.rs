@@ -20,6 +20,7 @@ use protocol::secret;
 use tracing::debug;
 
 use super::acts::{Act, Surroundings};
+use super::commanding::MAX_COMMANDS;
 use super::freshness::{Freshness, MAX_TIMES};
 use super::gathering::Gathering;
 use super::measuring::MemoryPercents;
@@ -27,6 +28,7 @@ use super::saying::Voice;
 use super::stepping::{Collecting, Underway};
 use super::writing::{Job, Writing};
 use super::{Beginning, Event, Settings};
+use crate::commands::Commands;
 use crate::engine::EngineEvent;
 use crate::inbox::{Inbox, Received, ReceivedRoots};
 use crate::ledger::Hold;
@@ -79,6 +81,9 @@ pub struct Agent {
     pub(super) addresses: Option<Vec<u8>>,
     /// What of it is on its way to the disk.
     pub(super) learning: Option<Coordinators>,
+    /// Commands not looked at yet.
+    pub(super) incoming_commands: VecDeque<Vec<u8>>,
+    pub(super) commands: Commands,
 
     pub(super) facts: Facts,
     pub(super) memory: Memory,
@@ -148,6 +153,8 @@ impl Agent {
             times: VecDeque::new(),
             addresses: None,
             learning: None,
+            incoming_commands: VecDeque::new(),
+            commands: Commands::default(),
             facts: Facts::default(),
             memory: Memory::default(),
             observed: Observed::default(),
@@ -204,12 +211,19 @@ impl Agent {
                 self.times.push_back(bytes);
             }
             Incoming::Addresses(bytes) => self.addresses = Some(bytes),
+            Incoming::Command(bytes) => {
+                if self.incoming_commands.len() == MAX_COMMANDS {
+                    self.incoming_commands.pop_front();
+                }
+                self.incoming_commands.push_back(bytes);
+            }
         }
     }
 
     /// Something that was done, or that happened.
     pub fn handle(&mut self, event: Event, around: &dyn Surroundings, now: Now) {
-        self.voice.has_news = true;
+        // What a command writes is not news of the node.
+        self.voice.has_news |= !matches!(event, Event::Stream(..));
         match event {
             Event::Gathered(gathered) => self.gathered(*gathered, around, now),
             Event::Engine(event) => self.engine_event(&event, now),
@@ -228,6 +242,7 @@ impl Agent {
             Event::ImageRemoved { pin, result } => self.image_removed(&pin, result, now),
             Event::Learned(result) => self.learned(result, now),
             Event::Asked(asked) => self.asked(*asked, now),
+            Event::Stream(id, told) => self.streamed(&id, told),
             Event::Unsaid(subject) => self.voice.unsaid(subject),
         }
     }
@@ -238,6 +253,7 @@ impl Agent {
         self.read_manifests(now);
         self.read_times(now);
         self.read_addresses();
+        self.read_commands(now);
         self.look_for_alarms(now);
         self.begin_gathering(now);
         if self.decide_at.is_some_and(|at| now >= at) {
@@ -253,6 +269,7 @@ impl Agent {
             self.gathering.wake_at(),
             self.writing.wake_at(),
             self.freshness.wake_at(),
+            self.commands.wake_at(),
             Some(self.voice.wake_at(now)),
         ];
         moments.into_iter().flatten().min().unwrap_or(now)
@@ -301,6 +318,7 @@ impl Agent {
             && self.times.is_empty()
             && self.addresses.is_none()
             && self.learning.is_none()
+            && self.incoming_commands.is_empty()
             && self.voice.is_told()
     }
 

@@ -145,6 +145,11 @@ impl Freshness {
         self.unanswered > 0 && now.since(self.asked_at) >= ASK_AGAIN_MS
     }
 
+    /// When the coordinator may be asked again at the earliest: whoever plays something again does not make the node talk.
+    pub(super) fn may_ask_at(&self, now: Now) -> Now {
+        now.max(self.asked_at.plus(ASK_AGAIN_MS))
+    }
+
     fn is_answer_late(&mut self, now: Now) -> bool {
         let is_late = self.again_at.is_some_and(|at| now >= at);
         if is_late {

@@ -138,6 +138,16 @@ impl Voice {
         self.hello_at = now;
     }
 
+    /// A hello is due at this moment at the latest.
+    pub(super) fn greet_by(&mut self, at: Now) {
+        self.hello_at = self.hello_at.min(at);
+    }
+
+    /// What the node signs with.
+    pub(super) const fn key(&self) -> &SecretKey {
+        &self.key
+    }
+
     /// Nobody took what was said. A report is said again; what else was lost is said anew in time.
     pub(super) fn unsaid(&mut self, subject: Up) {
         if subject == Up::Report {
@@ -268,6 +278,7 @@ impl Agent {
     fn say_hello(&mut self, around: &mut dyn Surroundings, now: Now) {
         let nonce = hex(&around.nonce());
         self.freshness.asked(nonce.clone(), self.voice.hello_at, now);
+        self.commands.greeted(nonce.clone(), now);
         let hello = Hello {
             format: FORMAT,
             fleet: self.node.fleet.clone(),

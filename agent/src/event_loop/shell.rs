@@ -10,19 +10,21 @@ use std::rc::Rc;
 
 use planner::Now;
 use planner::node::{LedgerChange, Probed};
+use protocol::command::{End, Refused};
 use protocol::hello::Load;
-use protocol::id::ServiceName;
+use protocol::id::{CommandId, ServiceName};
 use protocol::join::Coordinators;
 use protocol::manifest::Version;
 use protocol::release::{Image, Pin};
 use protocol::secret;
 use proxy::{Applied, Client, ClientError, Snapshot, Table};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use super::acts::{Act, Surroundings};
 use super::agent::Agent;
+use super::commanding::{Stream, Streamed};
 use super::measuring::MemoryPercents;
 use super::writing::{Job, Write};
 use super::{Beginning, Event, Parts};
@@ -39,7 +41,7 @@ use crate::policy::Looked;
 use crate::probe::Prober;
 use crate::registries::Registries;
 use crate::sampler::Sampler;
-use crate::{failpoint, network, sampler};
+use crate::{failpoint, network, sampler, streaming};
 
 /// What recording a failure is called.
 const GIVE_UP: &str = "give up";
@@ -90,10 +92,18 @@ struct Outside<E: Engine> {
     keeper: Keeper,
     outgoing: mpsc::Sender<Outgoing>,
     pulls: BTreeMap<Pin, (u64, AbortHandle)>,
+    streams: BTreeMap<CommandId, Telling>,
     /// The number of each change that is to be recorded and is not durable yet.
     records: BTreeMap<ServiceName, u64>,
     calls: Calls,
     _watching: [AbortOnDrop; 2],
+}
+
+/// A stream under way; dropping it ends it.
+#[derive(Debug)]
+struct Telling {
+    allowed: watch::Sender<u64>,
+    _task: AbortOnDrop,
 }
 
 impl<E: Engine> Shell<E> {
@@ -136,6 +146,7 @@ impl<E: Engine> Shell<E> {
             keeper: parts.keeper,
             outgoing: parts.outgoing,
             pulls: BTreeMap::new(),
+            streams: BTreeMap::new(),
             records: BTreeMap::new(),
             calls: Calls::new(floor),
             _watching: watching,
@@ -195,6 +206,9 @@ impl<E: Engine> Outside<E> {
         match told {
             Told::Event(event) => {
                 self.forget_pull(&event);
+                if let Event::Stream(id, Streamed::Ended(_)) = &event {
+                    self.streams.remove(id);
+                }
                 event
             }
             Told::Step { number, event } => {
@@ -253,6 +267,7 @@ impl<E: Engine> Outside<E> {
             Act::Count(counting) => self.prober.count(counting),
             Act::Learn(known) => self.learn(known),
             Act::Answer { number, answer } => self.calls.answer(number, *answer),
+            Act::Stream(id, stream) => self.stream(id, stream),
             Act::Say(outgoing) => return self.say(outgoing),
         }
         None
@@ -392,6 +407,38 @@ impl<E: Engine> Outside<E> {
         });
     }
 
+    fn stream(&mut self, id: CommandId, stream: Stream) {
+        match stream {
+            Stream::Begin { sources, exec_in, window } => {
+                let (allowed, may) = watch::channel(window);
+                let (told, executor) = (self.told.clone(), Rc::clone(&self.executor));
+                let of = id.clone();
+                let task = tokio::task::spawn_local(async move {
+                    let say = async |streamed| {
+                        tell(&told, Told::Event(Event::Stream(of.clone(), streamed))).await;
+                    };
+                    let end = match exec_in.and_then(|service| forbidden(&executor, service)) {
+                        Some(refused) => refused,
+                        None => streaming::run(&executor.engine, sources, may, say).await,
+                    };
+                    tell(&told, Told::Event(Event::Stream(of.clone(), Streamed::Ended(end)))).await;
+                });
+                let _task = AbortOnDrop(task.abort_handle());
+                self.streams.insert(id, Telling { allowed, _task });
+            }
+            Stream::Allow(allowed) => {
+                if let Some(telling) = self.streams.get(&id) {
+                    telling.allowed.send_if_modified(|before| {
+                        let is_more = allowed > *before;
+                        *before = allowed.max(*before);
+                        is_more
+                    });
+                }
+            }
+            Stream::End => drop(self.streams.remove(&id)),
+        }
+    }
+
     fn say(&self, outgoing: Outgoing) -> Option<Event> {
         let subject = outgoing.subject;
         self.outgoing.try_send(outgoing).err().map(|_| {
@@ -428,6 +475,15 @@ impl<E: Engine> Surroundings for Outside<E> {
         }
         nonce
     }
+}
+
+/// What the policy's file says at this very moment.
+fn forbidden<E: Engine>(executor: &Executor<E>, service: ServiceName) -> Option<End> {
+    let policy = executor.policy.look(None).state.policy;
+    (!policy.allows_exec(&service)).then(|| {
+        let refused = Refused::ExecNotAllowed { service };
+        End::Refused { code: refused.code().to_owned(), message: refused.to_string() }
+    })
 }
 
 /// Starts the tasks that bring news; they end when dropped.

@@ -2,6 +2,7 @@
 
 mod acts;
 mod board;
+mod commands;
 mod freshness;
 mod held;
 mod learning;

@@ -204,6 +204,7 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::Busy { .. }
         | Refused::RevisionChanged { .. }
         | Refused::NothingToPromote(_)
+        | Refused::NotOnNode { .. }
         | Refused::NotUnderWay(_)
         | Refused::CannotSteer { .. }
         | Refused::ManifestTooLarge { .. }

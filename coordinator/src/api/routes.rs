@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::{Api, people, read, secrets, write};
+use super::{Api, people, read, secrets, streams, write};
 use crate::role::Role;
 
 /// A body without documents.
 const SMALL: usize = 16 * 1024;
+/// A command line, escaped.
+const EXEC: usize = 256 * 1024;
 /// A signed envelope, with room.
 const ENVELOPE: usize = 512 * 1024;
 /// An envelope and its service file, with room.
@@ -70,7 +72,7 @@ const fn change(
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 44] = [
+pub(super) static ROUTES: [Route; 47] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
@@ -88,6 +90,7 @@ pub(super) static ROUTES: [Route; 44] = [
     see("/v1/rollouts/{env}/{service}/history", "rollout history", || get(read::history)),
     see("/v1/rollouts/{env}/{service}/diff", "rollout diff", || get(read::difference)),
     see("/v1/removals/{env}/{service}", "removal", || get(read::removal)),
+    see("/v1/services/{env}/{service}/logs", "logs", || get(streams::logs)),
     see("/v1/events", "events", || get(read::events)),
     Route { max_bytes: LARGE, ..see("/v1/plans", "plan", || post(read::plan)) },
     see("/v1/secrets/{env}", "secret ls", || get(secrets::show)),
@@ -108,6 +111,10 @@ pub(super) static ROUTES: [Route; 44] = [
     change(("/v1/rollouts/{env}/{service}/steer", Deployer), "steer", SMALL, || post(write::steer)),
     change(("/v1/services/{env}/{service}/scale", Deployer), "scale", SMALL, || post(write::scale)),
     change(("/v1/services/{env}/{service}", Deployer), "rm", SMALL, || delete(write::remove)),
+    change(("/v1/services/{env}/{service}/restart", Deployer), "restart", SMALL, || {
+        post(write::restart_on)
+    }),
+    change(("/v1/services/{env}/{service}/exec", Operator), "exec", EXEC, || post(streams::exec)),
     change(("/v1/reconciliation", Operator), "fleet reconcile", SMALL, || post(write::reconcile)),
     change(("/v1/coordinator/addresses", Operator), "coordinator move", SMALL, || {
         post(write::tell_addresses)

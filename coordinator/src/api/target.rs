@@ -38,6 +38,13 @@ pub(super) fn of(path: &str, body: &[u8]) -> String {
         ["rollouts" | "services", environment, service, verb @ ..] => {
             let what = match verb {
                 ["steer"] => text(&body["verb"]),
+                ["restart"] if body["node"].is_string() => format!("on {}", text(&body["node"])),
+                ["exec"] => match body["instance"].as_str() {
+                    Some(instance) => {
+                        format!("in {}", instance.chars().take(80).collect::<String>())
+                    }
+                    None => String::new(),
+                },
                 ["scale"] => format!("to {}", text(&body["count"])),
                 ["undo"] if body["to_revision"].is_u64() => {
                     format!("to revision {}", text(&body["to_revision"]))

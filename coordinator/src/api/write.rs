@@ -21,7 +21,9 @@ use crate::event_loop::at;
 use crate::front::own_addresses;
 use crate::state::answers::{Repeatable, Secrecy};
 use crate::state::reconcile::Reconcile;
-use crate::state::requests::{Deploy, NewToken, Promote, Refused, Retire, Scale, Steer, Undo};
+use crate::state::requests::{
+    Deploy, NewToken, Promote, Refused, RestartOn, Retire, Scale, Steer, Undo,
+};
 use crate::state::shown::{Removed, TokenShown};
 use crate::state::whereabouts::Moving;
 use crate::state::{At, State};
@@ -187,6 +189,16 @@ pub(super) async fn restart(
     request.by = turn.caller.by(request.by);
     let id = service_id(of);
     api.act(turn, Secrecy::Open, move |state, at| state.restart(&id, request, at)).await
+}
+
+pub(super) async fn restart_on(
+    Shared(api): Shared<Arc<Api>>,
+    Extension(turn): Extension<Turn>,
+    UrlPath(of): Of,
+    Json(RestartOn { node }): Json<RestartOn>,
+) -> Answer {
+    let (id, by) = (service_id(of), turn.caller.who.clone());
+    api.act(turn, Secrecy::Open, move |state, at| state.restart_on(&id, &node, &by, at)).await
 }
 
 pub(super) async fn steer(

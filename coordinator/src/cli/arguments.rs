@@ -1,9 +1,9 @@
-//! What can be written of keys, nodes, brokers, backups, operators and the audit log.
+//! What can be written of logs and commands, keys, nodes, brokers, backups, operators and the audit log.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use protocol::id::{OperatorName, SecretName};
+use protocol::id::{NodeName, OperatorName, SecretName, ServiceName};
 use protocol::keys::RoleName;
 use protocol::units::Millis;
 
@@ -290,4 +290,50 @@ pub(super) struct AuditArgs {
     /// Check the whole log instead: exit 1 names the first entry that is not what was written.
     #[arg(long, conflicts_with = "since")]
     pub(super) verify: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    /// Of this service, or of one instance by its name (`pith ps`).
+    #[arg(value_name = "SERVICE|INSTANCE")]
+    pub(super) of: String,
+    /// On this node alone.
+    #[arg(long, value_name = "NODE")]
+    pub(super) node: Option<NodeName>,
+    /// The last so many lines of each instance.
+    #[arg(short = 'n', long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub(super) lines: u32,
+    /// Not older than this, such as 5m.
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<Millis>,
+    /// Go on as they are written.
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Of instances that were replaced or have ended, instead of those that run.
+    #[arg(long)]
+    pub(super) previous: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExecArgs {
+    /// In this service's youngest instance, or in one instance by its name (`pith ps`).
+    #[arg(value_name = "SERVICE|INSTANCE")]
+    pub(super) of: String,
+    /// On this node; without it, on the first that runs the service.
+    #[arg(long, value_name = "NODE")]
+    pub(super) node: Option<NodeName>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(super) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestartArgs {
+    /// Which service.
+    pub(super) service: ServiceName,
+    /// On this node.
+    #[arg(long, value_name = "NODE")]
+    pub(super) node: NodeName,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
 }

@@ -31,6 +31,8 @@ pub enum Exit {
     Changes,
     /// Ctrl-C.
     Interrupted,
+    /// `pith exec`: as the command ended.
+    Of(u8),
 }
 
 impl Exit {
@@ -47,6 +49,7 @@ impl Exit {
             Self::Unreachable => 6,
             Self::Changes => 10,
             Self::Interrupted => 130,
+            Self::Of(code) => code,
         }
     }
 }
@@ -111,10 +114,9 @@ impl From<ClientError> for CliError {
                 | "invitation_used" | "invitation_expired" => Exit::Refused,
                 "stopping" => Exit::Unreachable,
                 "no_revision" | "no_service" | "no_secret" | "floor_too_high" | "no_node"
-                | "several_nodes" | "token_life" | "bad_address" | "no_operator"
-                | "operator_exists" | "invitation_life" | "last_address" | "too_many_addresses" => {
-                    Exit::Usage
-                }
+                | "not_on_node" | "last_address" | "too_many_addresses" | "several_nodes"
+                | "token_life" | "bad_address" | "no_operator" | "operator_exists"
+                | "invitation_life" => Exit::Usage,
                 "node_revoked" | "conflict" => Exit::Refused,
                 _ => Exit::Failed,
             },

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use protocol::id::{EnvironmentName, FleetId, ServiceId, ServiceName};
+use protocol::id::{EnvironmentName, FleetId, NodeName, ServiceId, ServiceName};
 use protocol::succession::{self, Chain};
 use serde::Serialize;
 
@@ -175,6 +175,27 @@ impl Session {
         name: ServiceName,
     ) -> Result<ServiceId, CliError> {
         Ok(ServiceId { environment: self.environment(client).await?, name })
+    }
+
+    /// A service by its name, or one of its instances by its own, with its node.
+    pub(super) async fn service_or_instance(
+        &self,
+        client: &Client,
+        named: &str,
+    ) -> Result<(ServiceId, Option<(String, NodeName)>), CliError> {
+        let environment = self.environment(client).await?;
+        let services = client.services(Some(&environment), None).await?.services;
+        if services.iter().all(|service| service.name.as_str() != named) {
+            for (service, on) in services.iter().flat_map(|s| s.nodes.iter().map(move |on| (s, on)))
+            {
+                if on.instances.iter().any(|instance| instance.name == named) {
+                    let id = ServiceId { environment, name: service.name.clone() };
+                    return Ok((id, Some((named.to_owned(), on.node.clone()))));
+                }
+            }
+        }
+        let name: ServiceName = named.parse().map_err(CliError::usage)?;
+        Ok((ServiceId { environment, name }, None))
     }
 
     pub(super) fn is_json(&self) -> bool {

@@ -208,6 +208,7 @@ fn a_retirement_says_who_is_told_and_what_did_not_change() {
 #[test]
 fn ps_says_what_is_missing_and_that_it_was_not_moved() {
     let on = ServiceOnNode {
+        holds_newest: false,
         node: "opi-2".parse().unwrap(),
         online: false,
         heard_ms: 0,

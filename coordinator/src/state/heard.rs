@@ -46,6 +46,9 @@ pub enum NotTaken {
     /// Not what the topic carries.
     #[error("not readable: {0}")]
     Unreadable(String),
+    /// An answer to nothing that was asked of this node.
+    #[error("a stream that nobody waits for")]
+    UnknownStream,
     /// Older than one that was taken.
     #[error("older than what was taken before")]
     Old,
@@ -67,6 +70,7 @@ impl State {
             Up::Load => self.heard_load(node, bytes, at),
             Up::Event => self.heard_event(node, bytes, at),
             Up::Presence => self.heard_presence(node, bytes, at),
+            Up::Stream => self.heard_stream(node, bytes, at),
         }
     }
 
@@ -97,7 +101,8 @@ impl State {
             None => {
                 let (intent, load, heard_at) = (Intent::default(), None, at.now);
                 let accord = Accord::default();
-                let node = Node { record, intent, load, heard_at, accord, is_greeted: true };
+                let node =
+                    Node { record, intent, load, heard_at, accord, hello: None, is_greeted: true };
                 self.nodes.insert(topic.clone(), node);
             }
         }
@@ -113,6 +118,7 @@ impl State {
             self.place_on_newcomer(topic);
         }
         self.asks_time(topic, &nonce);
+        self.hello_was_heard(topic, &nonce, at);
         Ok(())
     }
 
@@ -252,6 +258,7 @@ impl State {
         let of_time = code.strip_prefix("time_");
         let of_addresses = code.strip_prefix("addresses_");
         let (what, reason) = match of_time {
+            None if code.starts_with("command_") => ("command", Reason::CommandRefused),
             Some(_) => ("time", Reason::TimeRefused),
             None if of_addresses.is_some() => {
                 ("address of the coordinator", Reason::AddressesRefused)
@@ -259,7 +266,8 @@ impl State {
             None if Rejected::ROOT_CODES.contains(&code) => ("trust root", Reason::RootRefused),
             None => ("manifest", Reason::ManifestRefused),
         };
-        let code = of_time.or(of_addresses).unwrap_or(code);
+        let code =
+            of_time.or(of_addresses).or_else(|| code.strip_prefix("command_")).unwrap_or(code);
         let refused = format!("refused: {}", printable(code));
         let message = format!("{what} {refused}");
         // The node knows which of them it was.
@@ -272,6 +280,7 @@ impl State {
                             | Reason::RootRefused
                             | Reason::TimeRefused
                             | Reason::AddressesRefused
+                            | Reason::CommandRefused
                     )
                 )
                 && event.message.contains(&refused)

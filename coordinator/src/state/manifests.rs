@@ -111,13 +111,14 @@ impl State {
         extra: &BTreeMap<ReleaseId, Envelope>,
         at: At,
     ) -> Manifest {
+        let own = |service: &ServiceName| intent.restarts.get(service).copied().unwrap_or(0);
         let assignment = |(service, assigned): (&ServiceName, &Assigned)| Assignment {
             service: service.clone(),
             revision: assigned.revision,
             release: assigned.release.clone(),
             count: assigned.count,
             attempt: assigned.attempt,
-            restarts: assigned.restarts,
+            restarts: assigned.restarts.saturating_add(own(service)),
             secrets: assigned.secrets.clone(),
             paused: assigned.paused,
             candidate: assigned.candidate.as_ref().map(|candidate| Candidate {
@@ -125,7 +126,7 @@ impl State {
                 release: candidate.release.clone(),
                 count: candidate.count,
                 attempt: candidate.attempt,
-                restarts: candidate.restarts,
+                restarts: candidate.restarts.saturating_add(own(service)),
                 secrets: candidate.secrets.clone(),
                 share: candidate.share,
                 sample_every: candidate.sample_every,

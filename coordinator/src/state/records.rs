@@ -103,6 +103,9 @@ pub struct Intent {
     /// One-shot containers it is to run.
     #[serde(default)]
     pub hooks: BTreeMap<ServiceName, AssignedHook>,
+    /// Restarts of a service on this node alone, beyond those of its revisions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub restarts: BTreeMap<ServiceName, u32>,
     /// What was taken off, with the generation that said so first; forgotten once the node has confirmed.
     pub removed: BTreeMap<ServiceName, u64>,
     /// The other nodes that it was told of last.

@@ -6,7 +6,7 @@ mod secrets;
 use std::collections::BTreeMap;
 
 use protocol::envelope::Envelope;
-use protocol::id::{EnvironmentName, OperatorName, ServiceId, ServiceName};
+use protocol::id::{EnvironmentName, NodeName, OperatorName, ServiceId, ServiceName};
 use protocol::join::{TlsKey, TokenId};
 use protocol::release::Image;
 use protocol::spec::ServiceSpec;
@@ -48,6 +48,14 @@ pub struct Promote {
     /// Who.
     #[serde(default)]
     pub by: String,
+}
+
+/// The one node on which a service starts anew.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestartOn {
+    /// Which.
+    pub node: NodeName,
 }
 
 /// A signed retirement: the security floor of a service.

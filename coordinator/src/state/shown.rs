@@ -3,6 +3,7 @@
 mod people;
 mod reconcile;
 mod secrets;
+mod streams;
 mod trust;
 mod whereabouts;
 
@@ -24,6 +25,7 @@ pub use secrets::{
     LackingShown, RecipientShown, SecretRemoved, SecretSet, SecretShown, SecretToRotate,
     SecretsShown, SyncShown, UnsyncedShown,
 };
+pub use streams::StreamShown;
 pub use trust::{BehindShown, DistrustedShown, RootShown};
 pub use whereabouts::{AddressesShown, NodeLearned};
 
@@ -251,6 +253,9 @@ pub struct ServiceOnNode {
     pub message: Option<String>,
     /// Whether the node holds the newest manifest and runs it.
     pub settled: bool,
+    /// Whether it holds the newest manifest.
+    #[serde(default)]
+    pub holds_newest: bool,
     /// Its instances.
     pub instances: Vec<InstanceReport>,
     /// Root of the node holds it there.

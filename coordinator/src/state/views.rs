@@ -325,7 +325,7 @@ impl Node {
         report.services.iter().find(|of_it| of_it.service == id.name)
     }
 
-    fn show_service(&self, id: &ServiceId) -> Option<ServiceOnNode> {
+    pub(super) fn show_service(&self, id: &ServiceId) -> Option<ServiceOnNode> {
         if self.record.environment != id.environment {
             return None;
         }
@@ -360,6 +360,7 @@ impl Node {
                 && !self.intent.is_unsigned
                 && holds_newest
                 && (complete || empty),
+            holds_newest: holds_newest && !self.intent.is_unsigned,
             instances: report.map(|report| report.instances.clone()).unwrap_or_default(),
             held: report.and_then(|report| report.held.clone()).map(shown_safely),
             alarms: self.alarms(),

@@ -198,10 +198,10 @@ fn the_table_of_topics_names_each_subject_once() {
     let (fleet, node) = (fixture::fleet(), fixture::node());
     assert_eq!(
         Topic::node_subscriptions(&fleet, &node),
-        ["root", "manifest", "time", "addresses"]
+        ["root", "manifest", "time", "addresses", "command"]
             .map(|part| format!("pith/v1/{fleet}/n/{node}/down/{part}"))
     );
     let up = Topic::coordinator_subscriptions(&fleet);
-    assert_eq!(up.len(), 5);
+    assert_eq!(up.len(), 6);
     assert!(up.iter().all(|topic| topic.contains("/n/+/up/")), "{up:?}");
 }

@@ -6,6 +6,7 @@ use protocol::acceptance::{
     Acceptance, Known, accept, reread, verify_hello, verify_node_message, verify_release,
     verify_retirement,
 };
+use protocol::command::{self, MAX_PART_BYTES, Part, What};
 use protocol::envelope::{Envelope, Rejected, Verified};
 use protocol::join::{Answer, Coordinators, JoinBody, RenewBody, verify_join, verify_renew};
 use protocol::payload::{Payload, PayloadType};
@@ -101,8 +102,21 @@ fn signed(purpose: PayloadType, bytes: &[u8]) {
                 assert_eq!(known.learn(&said), None, "it is no news twice");
             }
         }
-        // Nothing is said with them yet.
-        PayloadType::Command | PayloadType::AgentRelease => {}
+        PayloadType::Command => {
+            if let Ok(command) = kept(command::accept(bytes, root, &WORLD.node)) {
+                let node = (&WORLD.node.fleet, &WORLD.node.node);
+                assert_eq!((&command.fleet, &command.node), node);
+            }
+        }
+        PayloadType::Stream => {
+            if let Ok(part) = kept(verify_node_message::<Part>(bytes, fleet, &WORLD.key))
+                && let What::Output(output) = &part.what
+            {
+                assert!(output.bytes().is_none_or(|bytes| bytes.len() <= MAX_PART_BYTES));
+            }
+        }
+        // Nothing is said with it yet.
+        PayloadType::AgentRelease => {}
     }
 }
 

@@ -59,9 +59,11 @@ fn seed(purpose: PayloadType) -> [u8; 32] {
         | PayloadType::Time
         | PayloadType::Whereabouts
         | PayloadType::Command => DIRECTOR_SEED,
-        PayloadType::Hello | PayloadType::Report | PayloadType::Join | PayloadType::Renew => {
-            NODE_SEED
-        }
+        PayloadType::Hello
+        | PayloadType::Report
+        | PayloadType::Stream
+        | PayloadType::Join
+        | PayloadType::Renew => NODE_SEED,
     }
 }
 

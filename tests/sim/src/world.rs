@@ -280,6 +280,7 @@ impl World {
                         Subject::Down(Down::Manifest) => Incoming::Manifest(payload.to_vec()),
                         Subject::Down(Down::Addresses) => return Ok(()),
                         Subject::Down(Down::Time) => Incoming::Time(payload.to_vec()),
+                        Subject::Down(Down::Command) => Incoming::Command(payload.to_vec()),
                         Subject::Up(_) => return Ok(()),
                     },
                 };

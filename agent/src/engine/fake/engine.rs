@@ -3,6 +3,7 @@
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 
+use protocol::command::Channel;
 use protocol::id::ServiceName;
 use protocol::release::Image;
 use protocol::spec::HostAccess;
@@ -15,7 +16,7 @@ use crate::engine::identity::Ours;
 use crate::engine::pull::{Pull, PullUpdate};
 use crate::engine::{
     Engine, EngineEvent, EngineInfo, Events, ExecOutcome, ImageFacts, MAX_QUEUED_EVENTS, Network,
-    NetworkSpec, Signal,
+    NetworkSpec, Signal, Source, Written, Wrote,
 };
 use crate::network::Ipv4Net;
 use protocol::registries::RegistryLogin;
@@ -186,6 +187,42 @@ impl Engine for FakeEngine {
             };
             let code = docker.behaviour(&kept.spec.image).exec_code;
             Ok(ExecOutcome::Exited { code, output: String::new() })
+        })
+    }
+
+    fn read(&self, id: &str, source: Source) -> Written {
+        let (engine, id) = (self.clone(), id.to_owned());
+        Written::spawn(move |pieces| async move {
+            let found = engine.with(|docker| {
+                docker.check(Call::Observe)?;
+                let kept = docker.containers.get(&id);
+                let kept = kept.ok_or_else(|| EngineError::NotFound(id.clone()))?;
+                let behaviour = docker.behaviour(&kept.spec.image);
+                Ok::<_, EngineError>((behaviour.logs.clone(), behaviour.exec_code))
+            });
+            let (logs, code) = match found {
+                Ok(found) => found,
+                Err(error) => return Wrote::Failed(error.to_string()),
+            };
+            match source {
+                Source::Exec { command } => {
+                    let said = command.join(" ").into_bytes();
+                    let _ = pieces.send(Wrote::Bytes(Channel::Stdout, said)).await;
+                    Wrote::Ended(Some(code))
+                }
+                Source::Logs { lines, follow, .. } => {
+                    let lines = usize::try_from(lines).unwrap_or(usize::MAX);
+                    for line in &logs[logs.len().saturating_sub(lines)..] {
+                        let line = format!("{line}\n").into_bytes();
+                        // Nobody reads any more: this task is being ended.
+                        let _ = pieces.send(Wrote::Bytes(Channel::Stdout, line)).await;
+                    }
+                    if follow {
+                        std::future::pending::<()>().await;
+                    }
+                    Wrote::Ended(None)
+                }
+            }
         })
     }
 

@@ -134,6 +134,7 @@ fn a_pull(act: Act) -> Option<(Pin, u64)> {
         | Act::Count(_)
         | Act::Learn(_)
         | Act::Answer { .. }
+        | Act::Stream(..)
         | Act::Say(_) => None,
     }
 }
@@ -192,6 +193,7 @@ fn a_report_that_nobody_took_is_said_again() {
         | Act::Count(_)
         | Act::Learn(_)
         | Act::Answer { .. }
+        | Act::Stream(..)
         | Act::Say(_)
         | Act::Pull { .. } => None,
     };

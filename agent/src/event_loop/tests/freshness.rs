@@ -8,6 +8,7 @@ use super::board::web;
 use crate::testing::{self, ManifestBuilder};
 use planner::node::Probed;
 use proptest::prelude::*;
+use protocol::command::Part;
 use protocol::envelope::Envelope;
 use protocol::hello::{Hello, Load};
 use protocol::keys::{Role, SecretKey};
@@ -48,20 +49,22 @@ impl Surroundings for Around {
 }
 
 /// A node that is connected, its coordinator and everything between them.
-struct Line {
-    agent: Agent,
+pub(super) struct Line {
+    pub(super) agent: Agent,
     around: Around,
     now: Now,
     floor: mqtt::VerifyAt,
     ledger: Arc<Contents>,
-    nonce: String,
-    hellos: u32,
+    pub(super) nonce: String,
+    pub(super) hellos: u32,
     alarms: Vec<Reason>,
-    events: Vec<Reason>,
+    pub(super) events: Vec<Reason>,
+    /// What it answers to commands.
+    pub(super) parts: Vec<Part>,
 }
 
 impl Line {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::remembering(Arc::default())
     }
 
@@ -103,13 +106,14 @@ impl Line {
             hellos: 0,
             alarms: Vec::new(),
             events: Vec::new(),
+            parts: Vec::new(),
         };
         // An engine that does not answer lets it speak without having looked.
         line.hear(Incoming::Up);
         line
     }
 
-    fn hear(&mut self, incoming: Incoming) {
+    pub(super) fn hear(&mut self, incoming: Incoming) {
         self.agent.hear(incoming, self.now);
         self.turn();
     }
@@ -151,6 +155,7 @@ impl Line {
             | Act::Measure(_)
             | Act::Probe(_)
             | Act::Learn(_)
+            | Act::Stream(..)
             | Act::Count(_)
             | Act::Answer { .. } => {}
         }
@@ -174,12 +179,16 @@ impl Line {
                 let is_of_this = |reason: &Reason| *reason != Reason::EngineUnavailable;
                 self.events.extend(event.reason.filter(is_of_this));
             }
+            Up::Stream => {
+                let part = envelope.unwrap().open::<Part>().unwrap().verify(&role).unwrap();
+                self.parts.push(part.into_inner());
+            }
             Up::Load | Up::Presence => {}
         }
     }
 
     /// Seconds pass, one after another.
-    fn pass(&mut self, seconds: u64) {
+    pub(super) fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.now = self.now.plus(1_000);
             self.turn();

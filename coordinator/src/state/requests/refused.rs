@@ -217,6 +217,14 @@ pub enum Refused {
         "{0} is no node of this environment and no release key of the trust root: run the same again"
     )]
     NotAReader(String),
+    /// It is not there.
+    #[error("{service} does not run on {node}; `pith ps` shows where it does")]
+    NotOnNode {
+        /// Which.
+        service: ServiceId,
+        /// Where it was looked for.
+        node: NodeName,
+    },
     /// Nobody is meant.
     #[error("no node `{0}`; `pith node ls` lists them with their ids")]
     NoNode(String),
@@ -345,6 +353,7 @@ impl Refused {
             Self::SecretOfRegistry { .. } => "secret_of_registry",
             Self::TooManySecrets(_) => "too_many_secrets",
             Self::NotAReader(_) => "not_a_reader",
+            Self::NotOnNode { .. } => "not_on_node",
             Self::NoNode(_) => "no_node",
             Self::SeveralNodes { .. } => "several_nodes",
             Self::NodeRevoked(_) => "node_revoked",

@@ -73,6 +73,8 @@ impl Process {
             Act::Learn(_) => {}
             // Nobody asks here.
             Act::Answer { .. } => {}
+            // Nobody commands a board here.
+            Act::Stream(..) => {}
             Act::Say(outgoing) => self.say(outgoing, board),
         }
     }
@@ -158,6 +160,7 @@ impl Process {
             | Event::ImageRemoved { .. }
             | Event::Learned(_)
             | Event::Asked(_)
+            | Event::Stream(..)
             | Event::Unsaid(_) => {}
         }
     }

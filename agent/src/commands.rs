@@ -1,0 +1,223 @@
+//! Which commands of the director are done, and in which containers. Pure: time is an argument.
+//!
+//! ```text
+//! signed for this node (protocol::command::accept) -> of one of my last hellos -> in time by my own clock -> not done before
+//!   -> what it asks for is allowed and here -> a place for its stream
+//! ```
+//! Nothing of it is written down: an agent that starts anew knows none of its old hellos, so that every command from before is
+//! refused by itself.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use planner::Now;
+use protocol::command::{
+    Act, Command, Exec, LEASE_S, Logs, MAX_LIFE_S, MAX_STREAMS, NONCES, Refused,
+};
+use protocol::id::{CommandId, ServiceName};
+
+use crate::engine::{Container, ContainerState};
+
+/// Commands that are within their life and remembered as done.
+const MAX_DONE: usize = 1_024;
+/// Instances that one command reads.
+const MAX_INSTANCES: usize = 32;
+
+/// What a node remembers of commands.
+#[derive(Debug, Default)]
+pub struct Commands {
+    /// Of the last hellos, and when each was said; the newest last.
+    hellos: VecDeque<(String, Now)>,
+    /// What was done, until nobody would take it any more.
+    done: BTreeMap<CommandId, Now>,
+    streams: BTreeMap<CommandId, Stream>,
+}
+
+/// An answer under way.
+#[derive(Debug, Clone, Copy)]
+struct Stream {
+    /// Of the next part.
+    number: u64,
+    /// When it ends unless it is kept.
+    until: Now,
+}
+
+impl Commands {
+    /// A hello with this nonce is said now. A nonce that anybody could foresee lets no command in.
+    pub fn greeted(&mut self, nonce: String, now: Now) {
+        if nonce.bytes().all(|byte| byte == b'0') {
+            return;
+        }
+        if self.hellos.len() == NONCES {
+            self.hellos.pop_front();
+        }
+        self.hellos.push_back((nonce, now));
+    }
+
+    /// Takes a command that the director has signed for this node: what begins something once, what keeps or ends a stream as
+    /// often as it comes, for that changes nothing.
+    ///
+    /// # Errors
+    /// Where it is not fresh, or was done before.
+    pub fn take(&mut self, command: &Command, now: Now) -> Result<(), Refused> {
+        let said = self.hellos.iter().find(|(nonce, _)| *nonce == command.nonce);
+        let (_, said_at) = said.ok_or(Refused::UnknownNonce)?;
+        let age_s = now.since(*said_at) / 1_000;
+        if age_s > command.valid_s {
+            return Err(Refused::Expired { late_s: age_s - command.valid_s });
+        }
+        let life_s = command.valid_s - age_s;
+        if life_s > MAX_LIFE_S {
+            return Err(Refused::LivesTooLong { life_s });
+        }
+        match command.act {
+            Act::Logs(_) | Act::Exec(_) => {}
+            Act::Keep { .. } | Act::End { .. } => return Ok(()),
+        }
+        // The second that is counted as not over yet is over after it.
+        let until = now.plus((life_s + 2) * 1_000);
+        self.done.retain(|_, until| *until > now);
+        if self.done.contains_key(&command.id) {
+            return Err(Refused::Replayed);
+        }
+        if self.done.len() >= MAX_DONE {
+            return Err(Refused::TooMany);
+        }
+        self.done.insert(command.id.clone(), until);
+        Ok(())
+    }
+
+    /// Begins a stream.
+    ///
+    /// # Errors
+    /// Where all places are taken.
+    pub fn begin(&mut self, stream: CommandId, now: Now) -> Result<(), Refused> {
+        if self.streams.len() >= MAX_STREAMS {
+            return Err(Refused::Busy);
+        }
+        self.streams.insert(stream, Stream { number: 0, until: leased(now) });
+        Ok(())
+    }
+
+    /// Somebody still listens; false: there is no such stream.
+    pub fn keep(&mut self, stream: &CommandId, now: Now) -> bool {
+        let known = self.streams.get_mut(stream);
+        known.map(|stream| stream.until = leased(now)).is_some()
+    }
+
+    /// The number of the next part of a stream; none: it is over.
+    pub fn next_number(&mut self, stream: &CommandId) -> Option<u64> {
+        let stream = self.streams.get_mut(stream)?;
+        stream.number += 1;
+        Some(stream.number - 1)
+    }
+
+    /// A stream is over; the number of its last part, if it was not over before.
+    pub fn end(&mut self, stream: &CommandId) -> Option<u64> {
+        self.streams.remove(stream).map(|stream| stream.number)
+    }
+
+    /// Streams that nobody keeps any more.
+    #[must_use]
+    pub fn unheard(&self, now: Now) -> Vec<CommandId> {
+        let over = self.streams.iter().filter(|(_, stream)| now >= stream.until);
+        over.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// When the next stream ends unless it is kept.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Now> {
+        self.streams.values().map(|stream| stream.until).min()
+    }
+}
+
+fn leased(now: Now) -> Now {
+    now.plus(LEASE_S * 1_000)
+}
+
+/// The containers whose logs are asked for, by name.
+///
+/// # Errors
+/// Where there are none.
+pub fn to_read<'a>(
+    logs: &Logs,
+    containers: &'a [Container],
+) -> Result<Vec<&'a Container>, Refused> {
+    let service = &logs.service;
+    let started = |container: &&Container| container.state != ContainerState::Created;
+    let mut of_it: Vec<&Container> = of_service(service, containers).filter(started).collect();
+    if let Some(name) = &logs.instance {
+        of_it.retain(|container| container.name == *name);
+    } else if logs.previous {
+        of_it.retain(|container| !runs(container));
+    } else if of_it.iter().any(|container| runs(container)) {
+        of_it.retain(|container| runs(container));
+    } else {
+        // Nothing runs: what ended last says why.
+        let newest = of_it.iter().min_by_key(|container| age_ms(container));
+        let template = newest.map(|container| container.identity.template.clone());
+        of_it.retain(|container| Some(&container.identity.template) == template.as_ref());
+    }
+    of_it.sort_by(|a, b| a.name.cmp(&b.name));
+    of_it.truncate(MAX_INSTANCES);
+    match (of_it.is_empty(), &logs.instance) {
+        (false, _) => Ok(of_it),
+        (true, Some(name)) => Err(Refused::NoSuchInstance(no_instance(service, name))),
+        (true, None) if logs.previous => Err(Refused::NoSuchInstance(format!(
+            "this node keeps no instance of {service} that has ended"
+        ))),
+        (true, None) => {
+            Err(Refused::NoSuchInstance(format!("this node has no instance of {service}")))
+        }
+    }
+}
+
+/// The container that runs a command: the one that is named, else the youngest that runs.
+///
+/// # Errors
+/// Where it does not run, or nothing does.
+pub fn to_run_in<'a>(exec: &Exec, containers: &'a [Container]) -> Result<&'a Container, Refused> {
+    exec.check()?;
+    let service = &exec.service;
+    let running = of_service(service, containers).filter(|container| runs(container));
+    match &exec.instance {
+        Some(name) => {
+            let named = of_service(service, containers).find(|container| container.name == *name);
+            let named = named.ok_or_else(|| Refused::NoSuchInstance(no_instance(service, name)))?;
+            if runs(named) {
+                return Ok(named);
+            }
+            Err(Refused::NoSuchInstance(format!("{name} does not run")))
+        }
+        None => {
+            running.min_by_key(|container| (age_ms(container), &container.name)).ok_or_else(|| {
+                Refused::NoSuchInstance(format!("no instance of {service} runs on this node"))
+            })
+        }
+    }
+}
+
+fn no_instance(service: &ServiceName, name: &str) -> String {
+    let name: String = name.chars().take(80).flat_map(char::escape_default).collect();
+    format!("this node has no instance {name} of {service}; `pith ps` lists them")
+}
+
+fn of_service<'a>(
+    service: &ServiceName,
+    containers: &'a [Container],
+) -> impl Iterator<Item = &'a Container> {
+    containers.iter().filter(move |container| container.identity.service == *service)
+}
+
+fn runs(container: &Container) -> bool {
+    matches!(container.state, ContainerState::Running { .. })
+}
+
+fn age_ms(container: &Container) -> u64 {
+    match container.state {
+        ContainerState::Created => u64::MAX,
+        ContainerState::Running { age_ms } | ContainerState::Exited { age_ms, .. } => age_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests;

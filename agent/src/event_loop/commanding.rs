@@ -1,0 +1,201 @@
+//! Commands of the director: taken or refused here, done by the shell, answered part by part under the node's key.
+//!
+//! A refusal is answered where the command is the director's for this node, so that whoever asked hears of it; a replay is not,
+//! for its stream may be under way. All are counted with the refusals of the inbox.
+
+use planner::Now;
+use protocol::FORMAT;
+use protocol::command::{
+    Act as Asked, Command, End, Exec, Logs, Output, Part, Refused, WINDOW, What,
+};
+use protocol::envelope::Envelope;
+use protocol::id::CommandId;
+use protocol::reason::Reason;
+use protocol::topic::Up;
+use tracing::info;
+
+use super::acts::Act;
+use super::agent::Agent;
+use crate::commands::{to_read, to_run_in};
+use crate::engine::{Container, Source};
+use crate::link::Outgoing;
+
+/// Commands that wait for a trust root or a manifest to be written.
+pub(super) const MAX_COMMANDS: usize = 32;
+
+/// What is to be done about a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stream {
+    /// Read, and say what is read: [`super::Event::Stream`], which also tells its end.
+    Begin {
+        /// What is read, each under the name of its instance.
+        sources: Vec<(String, String, Source)>,
+        /// Ask the node's policy once more before anything runs inside a container.
+        exec_in: Option<protocol::id::ServiceName>,
+        /// So many outputs may be told before any is taken.
+        window: u64,
+    },
+    /// So many outputs may be told in all.
+    Allow(u64),
+    /// End it; nothing more is told.
+    End,
+}
+
+/// What a stream tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Streamed {
+    /// Something was written.
+    Output(Output),
+    /// It is over.
+    Ended(End),
+}
+
+impl Agent {
+    /// After the trust roots and manifests that came before them.
+    pub(super) fn read_commands(&mut self, now: Now) {
+        while !self.writing.is_accepting() {
+            let Some(bytes) = self.incoming_commands.pop_front() else { break };
+            match self.inbox.receive_command(&bytes) {
+                Ok(command) => self.command(command, now),
+                Err(refusal) => {
+                    self.voice.has_news = true;
+                    self.tell_refused(Reason::CommandRefused, &refusal);
+                }
+            }
+        }
+        for stream in self.commands.unheard(now) {
+            self.end_stream(&stream, End::Unheard);
+        }
+    }
+
+    fn command(&mut self, command: Command, now: Now) {
+        let done = self.commands.take(&command, now).and_then(|()| self.obey(&command, now));
+        let Err(refused) = done else { return };
+        if counts(&refused) {
+            self.voice.has_news = true;
+            let refusal = self.inbox.refuse_command(&refused);
+            self.tell_refused(Reason::CommandRefused, &refusal);
+        }
+        if Refused::is_stale(refused.code()) {
+            // The director is there and has not heard the newest hello: one more, and it can ask again.
+            let at = self.freshness.may_ask_at(now);
+            self.voice.greet_by(at);
+        }
+        let is_of_a_stream = matches!(command.act, Asked::Logs(_) | Asked::Exec(_));
+        if is_of_a_stream && refused != Refused::Replayed {
+            let (code, message) = (refused.code().to_owned(), refused.to_string());
+            self.say_part(&command.id, 0, What::End(End::Refused { code, message }));
+        }
+    }
+
+    fn obey(&mut self, command: &Command, now: Now) -> Result<(), Refused> {
+        match &command.act {
+            Asked::Logs(logs) => self.begin_logs(&command.id, logs, now),
+            Asked::Exec(exec) => self.begin_exec(&command.id, exec, now),
+            Asked::Keep { stream, taken } => {
+                if self.commands.keep(stream, now) {
+                    let allowed = taken.saturating_add(WINDOW);
+                    self.acts.push(Act::Stream(stream.clone(), Stream::Allow(allowed)));
+                }
+                Ok(())
+            }
+            Asked::End { stream } => {
+                self.end_stream(stream, End::Unheard);
+                Ok(())
+            }
+        }
+    }
+
+    fn begin_logs(&mut self, id: &CommandId, logs: &Logs, now: Now) -> Result<(), Refused> {
+        let read = to_read(logs, self.seen_containers()?)?;
+        let source = Source::Logs {
+            lines: logs.lines.min(protocol::command::MAX_LINES),
+            since_s: logs.since_s,
+            follow: logs.follow,
+        };
+        let source =
+            |container: &&Container| (container.name.clone(), container.id.clone(), source.clone());
+        let sources = read.iter().map(source).collect();
+        info!(service = %logs.service, stream = %id, "logs are told");
+        self.begin_stream(id, (sources, None), now)
+    }
+
+    fn begin_exec(&mut self, id: &CommandId, exec: &Exec, now: Now) -> Result<(), Refused> {
+        let policy = self.policy.as_ref().map(|looked| &looked.state.policy);
+        if !policy.is_some_and(|policy| policy.allows_exec(&exec.service)) {
+            return Err(Refused::ExecNotAllowed { service: exec.service.clone() });
+        }
+        let container = to_run_in(exec, self.seen_containers()?)?;
+        let source = Source::Exec { command: exec.command.clone() };
+        let sources = vec![(container.name.clone(), container.id.clone(), source)];
+        info!(service = %exec.service, instance = container.name, stream = %id, "a command is run");
+        self.begin_stream(id, (sources, Some(exec.service.clone())), now)
+    }
+
+    fn seen_containers(&self) -> Result<&[Container], Refused> {
+        let is_here = self.gathering.away_since.is_none();
+        let containers = self.facts.containers.as_deref().filter(|_| is_here);
+        containers.ok_or(Refused::EngineUnavailable)
+    }
+
+    fn begin_stream(
+        &mut self,
+        id: &CommandId,
+        (sources, exec_in): (Vec<(String, String, Source)>, Option<protocol::id::ServiceName>),
+        now: Now,
+    ) -> Result<(), Refused> {
+        self.commands.begin(id.clone(), now)?;
+        let instances = sources.iter().map(|(instance, ..)| instance.clone()).collect();
+        self.say_next(id, What::Begun { instances });
+        let begin = Stream::Begin { sources, exec_in, window: WINDOW };
+        self.acts.push(Act::Stream(id.clone(), begin));
+        Ok(())
+    }
+
+    /// What a stream tells.
+    pub(super) fn streamed(&mut self, id: &CommandId, told: Streamed) {
+        match told {
+            Streamed::Output(output) => self.say_next(id, What::Output(output)),
+            Streamed::Ended(end) => {
+                if let Some(number) = self.commands.end(id) {
+                    self.say_part(id, number, What::End(end));
+                }
+            }
+        }
+    }
+
+    fn end_stream(&mut self, id: &CommandId, end: End) {
+        let Some(number) = self.commands.end(id) else { return };
+        self.acts.push(Act::Stream(id.clone(), Stream::End));
+        self.say_part(id, number, What::End(end));
+    }
+
+    fn say_next(&mut self, id: &CommandId, what: What) {
+        if let Some(number) = self.commands.next_number(id) {
+            self.say_part(id, number, what);
+        }
+    }
+
+    fn say_part(&mut self, stream: &CommandId, number: u64, what: What) {
+        let (fleet, node) = (self.node.fleet.clone(), self.node.node.clone());
+        let part = Part { format: FORMAT, fleet, node, stream: stream.clone(), number, what };
+        let payload = Envelope::sign(&part, &[self.voice.key()]).to_bytes();
+        self.acts.push(Act::Say(Outgoing { subject: Up::Stream, payload }));
+    }
+}
+
+/// What may be somebody's attempt; the rest is how things stand.
+fn counts(refused: &Refused) -> bool {
+    match refused {
+        Refused::UnknownNonce
+        | Refused::Expired { .. }
+        | Refused::LivesTooLong { .. }
+        | Refused::Replayed
+        | Refused::TooMany
+        | Refused::ExecNotAllowed { .. } => true,
+        Refused::NoSuchInstance(_)
+        | Refused::Busy
+        | Refused::Unusable(_)
+        | Refused::EngineUnavailable => false,
+    }
+}

@@ -1,0 +1,191 @@
+//! `pith logs`
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use protocol::command::{Channel, End};
+use protocol::id::NodeName;
+use serde_json::json;
+
+use super::session::Session;
+use super::{CliError, Exit, LogsArgs};
+use crate::state::shown::StreamShown;
+
+/// A line without an end is shown in pieces of this.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+/// One after another for the instances, by ECMA-48: cyan, yellow, green, magenta, blue, bright ones.
+const COLOURS: [u8; 8] = [36, 33, 32, 35, 34, 96, 93, 92];
+
+pub(super) async fn run(session: &Session, args: LogsArgs) -> Result<Exit, CliError> {
+    let client = session.client()?;
+    let (service, instance) = session.service_or_instance(&client, &args.of).await?;
+    let node = args.node.or_else(|| instance.as_ref().map(|(_, node)| node.clone()));
+    let since_s = args.since.map(|since| since.0.div_ceil(1_000));
+    let query = [
+        ("node", node.map(|node| node.to_string())),
+        ("instance", instance.map(|(name, _)| name)),
+        ("lines", Some(args.lines.to_string())),
+        ("since_s", since_s.map(|since| since.to_string())),
+        ("follow", Some(args.follow.to_string())),
+        ("previous", Some(args.previous.to_string())),
+    ];
+    let mut lines = client.logs(&service, &query).await?;
+    let mut shown = Shown::new(session.is_json());
+    loop {
+        let next = tokio::select! {
+            // Cancel-safe: what was not read yet is not wanted after Ctrl-C.
+            next = lines.next() => next?,
+            _ = tokio::signal::ctrl_c() => break,
+        };
+        let Some(next) = next else { break };
+        if shown.show(next).is_err() {
+            // Nobody reads what is printed.
+            break;
+        }
+    }
+    let _ = shown.finish();
+    Ok(shown.exit)
+}
+
+/// What was printed, and what waits for the end of its line.
+#[derive(Debug)]
+pub(super) struct Shown {
+    is_json: bool,
+    has_colour: bool,
+    colours: BTreeMap<String, u8>,
+    waiting: BTreeMap<(NodeName, String, Channel), Vec<u8>>,
+    has_told: bool,
+    exit: Exit,
+}
+
+impl Shown {
+    pub(super) fn new(is_json: bool) -> Self {
+        let has_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self {
+            is_json,
+            has_colour,
+            colours: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            has_told: false,
+            exit: Exit::Done,
+        }
+    }
+
+    fn show(&mut self, line: StreamShown) -> std::io::Result<()> {
+        match line {
+            StreamShown::Output { node, instance, channel, bytes } => {
+                self.has_told = true;
+                let bytes = BASE64.decode(bytes).unwrap_or_default();
+                let of = (node, instance, channel);
+                let mut waiting = self.waiting.remove(&of).unwrap_or_default();
+                waiting.extend(bytes);
+                while let Some(end) = end_of_line(&waiting) {
+                    let line: Vec<u8> = waiting.drain(..end).collect();
+                    self.print(&of, &line)?;
+                }
+                self.waiting.insert(of, waiting);
+                Ok(())
+            }
+            StreamShown::End { node, end } => {
+                let exit = ended(&node, &end);
+                self.has_told |= exit == Exit::Done;
+                self.exit = exit;
+                Ok(())
+            }
+            StreamShown::Away { node, why } => {
+                eprintln!("{node}: {why}; its lines are missing");
+                self.exit = Exit::Failed;
+                Ok(())
+            }
+            StreamShown::Lost { node, parts } => {
+                eprintln!("{node}: {parts} parts of its answer were lost on their way");
+                Ok(())
+            }
+            StreamShown::Alive => Ok(()),
+        }
+    }
+
+    /// Lines that have no end. What one node told is worth having, whatever became of the others.
+    fn finish(&mut self) -> std::io::Result<()> {
+        if self.has_told && self.exit != Exit::Refused {
+            self.exit = Exit::Done;
+        }
+        for (of, line) in std::mem::take(&mut self.waiting) {
+            if !line.is_empty() {
+                self.print(&of, &line)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn print(
+        &mut self,
+        (node, instance, channel): &(NodeName, String, Channel),
+        line: &[u8],
+    ) -> std::io::Result<()> {
+        let line = String::from_utf8_lossy(line);
+        let line = line.trim_end_matches(['\n', '\r']);
+        let mut out = std::io::stdout().lock();
+        if self.is_json {
+            let document = json!({
+                "node": node, "instance": instance, "channel": channel, "line": line,
+            });
+            return writeln!(out, "{document}");
+        }
+        // What an application writes must not steer a terminal.
+        let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+        if !self.has_colour {
+            return writeln!(out, "{instance} | {line}");
+        }
+        let next = COLOURS[self.colours.len() % COLOURS.len()];
+        let colour = *self.colours.entry(instance.clone()).or_insert(next);
+        writeln!(out, "\x1b[{colour}m{instance} |\x1b[0m {line}")
+    }
+}
+
+fn end_of_line(waiting: &[u8]) -> Option<usize> {
+    let end = waiting.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
+    end.or((waiting.len() > MAX_LINE_BYTES).then_some(MAX_LINE_BYTES))
+}
+
+/// Says why a node told nothing more, where that is worth saying.
+pub(super) fn ended(node: &NodeName, end: &End) -> Exit {
+    match end {
+        End::Finished => Exit::Done,
+        End::Exited { code } => Exit::Of(u8::try_from(*code).unwrap_or(1)),
+        End::Unheard => {
+            eprintln!("{node}: nobody kept the stream for a while, and it ended");
+            Exit::Failed
+        }
+        End::Failed { message } => {
+            eprintln!("{node}: {}", printable(message));
+            Exit::Failed
+        }
+        End::Refused { code, message } => {
+            eprintln!("{node}: refused ({}): {}", printable(code), printable(message));
+            match code.as_str() {
+                "command_exec_not_allowed" | "role" => Exit::Refused,
+                _ => Exit::Failed,
+            }
+        }
+    }
+}
+
+/// Text of a node, safe on a terminal.
+fn printable(text: &str) -> String {
+    text.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_where_they_end_and_a_line_without_an_end_is_cut() {
+        assert_eq!(end_of_line(b"one\ntwo"), Some(4));
+        assert_eq!(end_of_line(b"two"), None);
+        assert_eq!(end_of_line(&[b'a'; MAX_LINE_BYTES + 1]), Some(MAX_LINE_BYTES));
+    }
+}
