@@ -230,11 +230,15 @@ impl Coordinator {
 
     /// Ends API, session, port and broker.
     pub async fn stop(self) {
-        drop(self.serving);
+        self.serving.iter().for_each(Serving::close);
         let _ = self.session.close(CLOSE_PATIENCE).await;
         // The loop ends with the session's events.
         if !self.running.is_finished() {
             let _ = self.running.await;
+        }
+        // Nobody waits for news of a loop that has ended.
+        for serving in self.serving {
+            serving.end().await;
         }
         drop(self.front);
         if let Some(broker) = self.broker {

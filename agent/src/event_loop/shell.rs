@@ -4,13 +4,14 @@
 //! Must not decide: an act is done as it is, in its turn. Here alone a test may kill the agent, before and after each step
 //! ([`failpoint`]).
 
+mod streams;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use planner::Now;
 use planner::node::{LedgerChange, Probed};
-use protocol::command::{End, Refused};
 use protocol::hello::Load;
 use protocol::id::{CommandId, ServiceName};
 use protocol::join::Coordinators;
@@ -18,13 +19,13 @@ use protocol::manifest::Version;
 use protocol::release::{Image, Pin};
 use protocol::secret;
 use proxy::{Applied, Client, ClientError, Snapshot, Table};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use super::acts::{Act, Surroundings};
 use super::agent::Agent;
-use super::commanding::{Stream, Streamed};
+use super::commanding::Streamed;
 use super::measuring::MemoryPercents;
 use super::writing::{Job, Write};
 use super::{Beginning, Event, Parts};
@@ -41,7 +42,8 @@ use crate::policy::Looked;
 use crate::probe::Prober;
 use crate::registries::Registries;
 use crate::sampler::Sampler;
-use crate::{failpoint, network, sampler, streaming};
+use crate::{failpoint, network, sampler};
+use streams::Telling;
 
 /// What recording a failure is called.
 const GIVE_UP: &str = "give up";
@@ -97,13 +99,6 @@ struct Outside<E: Engine> {
     records: BTreeMap<ServiceName, u64>,
     calls: Calls,
     _watching: [AbortOnDrop; 2],
-}
-
-/// A stream under way; dropping it ends it.
-#[derive(Debug)]
-struct Telling {
-    allowed: watch::Sender<u64>,
-    _task: AbortOnDrop,
 }
 
 impl<E: Engine> Shell<E> {
@@ -407,38 +402,6 @@ impl<E: Engine> Outside<E> {
         });
     }
 
-    fn stream(&mut self, id: CommandId, stream: Stream) {
-        match stream {
-            Stream::Begin { sources, exec_in, window } => {
-                let (allowed, may) = watch::channel(window);
-                let (told, executor) = (self.told.clone(), Rc::clone(&self.executor));
-                let of = id.clone();
-                let task = tokio::task::spawn_local(async move {
-                    let say = async |streamed| {
-                        tell(&told, Told::Event(Event::Stream(of.clone(), streamed))).await;
-                    };
-                    let end = match exec_in.and_then(|service| forbidden(&executor, service)) {
-                        Some(refused) => refused,
-                        None => streaming::run(&executor.engine, sources, may, say).await,
-                    };
-                    tell(&told, Told::Event(Event::Stream(of.clone(), Streamed::Ended(end)))).await;
-                });
-                let _task = AbortOnDrop(task.abort_handle());
-                self.streams.insert(id, Telling { allowed, _task });
-            }
-            Stream::Allow(allowed) => {
-                if let Some(telling) = self.streams.get(&id) {
-                    telling.allowed.send_if_modified(|before| {
-                        let is_more = allowed > *before;
-                        *before = allowed.max(*before);
-                        is_more
-                    });
-                }
-            }
-            Stream::End => drop(self.streams.remove(&id)),
-        }
-    }
-
     fn say(&self, outgoing: Outgoing) -> Option<Event> {
         let subject = outgoing.subject;
         self.outgoing.try_send(outgoing).err().map(|_| {
@@ -475,15 +438,6 @@ impl<E: Engine> Surroundings for Outside<E> {
         }
         nonce
     }
-}
-
-/// What the policy's file says at this very moment.
-fn forbidden<E: Engine>(executor: &Executor<E>, service: ServiceName) -> Option<End> {
-    let policy = executor.policy.look(None).state.policy;
-    (!policy.allows_exec(&service)).then(|| {
-        let refused = Refused::ExecNotAllowed { service };
-        End::Refused { code: refused.code().to_owned(), message: refused.to_string() }
-    })
 }
 
 /// Starts the tasks that bring news; they end when dropped.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::unistd::{Gid, chown};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::caller::{Group, Peer};
 use crate::front::http;
@@ -28,6 +28,25 @@ const END_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Serving {
     path: PathBuf,
     stop: watch::Sender<bool>,
+    /// None once it is waited for.
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Lets nobody in any more; what came is still answered.
+    pub fn close(&self) {
+        self.stop.send_replace(true);
+        let _ = fs::remove_file(&self.path);
+    }
+
+    /// Closes it, and waits until every connection has ended.
+    pub async fn end(mut self) {
+        self.close();
+        if let Some(accepting) = self.accepting.take() {
+            // It ends by itself, within END_PATIENCE.
+            let _ = accepting.await;
+        }
+    }
 }
 
 /// Why the API cannot be served.
@@ -40,8 +59,7 @@ pub struct ServeError {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
-        let _ = fs::remove_file(&self.path);
+        self.close();
     }
 }
 
@@ -69,8 +87,8 @@ fn start(router: axum::Router, path: &Path, group: Option<Group>) -> Result<Serv
     let listener = bind(path, group.as_ref())
         .map_err(|source| ServeError { path: path.to_owned(), source })?;
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(accept(listener, router, group, stopped));
-    Ok(Serving { path: path.to_owned(), stop })
+    let accepting = Some(tokio::spawn(accept(listener, router, group, stopped)));
+    Ok(Serving { path: path.to_owned(), stop, accepting })
 }
 
 fn bind(path: &Path, group: Option<&Group>) -> io::Result<UnixListener> {

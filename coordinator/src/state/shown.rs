@@ -1,6 +1,7 @@
 //! What people and scripts are shown; these types are the answers of the API and what `-o json` prints.
 
 mod people;
+mod plans;
 mod reconcile;
 mod secrets;
 mod streams;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::records::{Failure, Happened, Kind};
 pub use people::{AuditShown, InvitationShown, LoggedIn, OperatorShown, OperatorsShown};
+pub use plans::{ChangeShown, NodePlanShown, PlanShown, PullShown};
 pub use reconcile::{NodeReconciled, ReconcileShown, Reconciling, RunShown, ServiceReconciled};
 pub use secrets::{
     LackingShown, RecipientShown, SecretRemoved, SecretSet, SecretShown, SecretToRotate,
@@ -382,76 +384,6 @@ pub struct NodeShown {
     /// Unix seconds; none: it has no certificate.
     #[serde(default)]
     pub certificate_expires_at: Option<u64>,
-}
-
-/// `pith plan`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanShown {
-    /// The service.
-    pub service: ServiceName,
-    /// Where.
-    pub environment: EnvironmentName,
-    /// The revision that stands.
-    pub from_revision: Option<u64>,
-    /// What is written differently, by dotted path.
-    pub changes: Vec<ChangeShown>,
-    /// What that means per node.
-    pub nodes: Vec<NodePlanShown>,
-    /// Whether only the local Docker has the image: no node pulls it.
-    pub image_is_local: bool,
-    /// Which nodes pull the image: those that are to run it and hold no instance of it yet.
-    pub pulls: Vec<PullShown>,
-    /// What happens, in its order, and why.
-    pub steps: Vec<String>,
-    /// Instances no node could take.
-    pub unplaced: u32,
-    /// What the policy of every node that runs it must say.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub needs_policy: Vec<String>,
-    /// Nodes that would refuse it and are left out, with their reasons.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub left_out: BTreeMap<NodeName, String>,
-    /// What the file implies without saying it.
-    pub notes: Vec<String>,
-    /// Whether a deploy would do anything.
-    pub anything: bool,
-}
-
-/// A node that would pull the image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PullShown {
-    /// Which.
-    pub node: NodeName,
-    /// What its processor runs.
-    pub architecture: String,
-    /// Compressed, at most: layers that it has already are not pulled again. None: not known.
-    pub bytes: Option<u64>,
-}
-
-/// One difference.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChangeShown {
-    /// Dotted path into the service.
-    pub path: String,
-    /// None where it is new.
-    pub before: Option<String>,
-    /// None where it goes.
-    pub after: Option<String>,
-}
-
-/// What a node would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodePlanShown {
-    /// Which.
-    pub node: NodeName,
-    /// Whether it is heard of.
-    pub online: bool,
-    /// Instances now.
-    pub before: u32,
-    /// Instances then.
-    pub after: u32,
-    /// `create`, `replace`, `scale`, `remove`, `keep`.
-    pub action: String,
 }
 
 /// A service as `pith deploy NAME` needs it.

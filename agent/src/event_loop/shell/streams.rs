@@ -1,0 +1,65 @@
+//! The tasks that tell what a command asked for, each until it ends or is told to.
+
+use std::rc::Rc;
+
+use protocol::command::{End, Refused};
+use protocol::id::{CommandId, ServiceName};
+use tokio::sync::watch;
+
+use super::{Outside, Told, tell};
+use crate::engine::Engine;
+use crate::engine::pull::AbortOnDrop;
+use crate::event_loop::Event;
+use crate::event_loop::commanding::{Stream, Streamed};
+use crate::execute::Executor;
+use crate::streaming;
+
+/// A stream under way; dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Telling {
+    allowed: watch::Sender<u64>,
+    _task: AbortOnDrop,
+}
+
+impl<E: Engine> Outside<E> {
+    pub(super) fn stream(&mut self, id: CommandId, stream: Stream) {
+        match stream {
+            Stream::Begin { sources, exec_in, window } => {
+                let (allowed, may) = watch::channel(window);
+                let (told, executor) = (self.told.clone(), Rc::clone(&self.executor));
+                let of = id.clone();
+                let task = tokio::task::spawn_local(async move {
+                    let say = async |streamed| {
+                        tell(&told, Told::Event(Event::Stream(of.clone(), streamed))).await;
+                    };
+                    let end = match exec_in.and_then(|service| forbidden(&executor, service)) {
+                        Some(refused) => refused,
+                        None => streaming::run(&executor.engine, sources, may, say).await,
+                    };
+                    tell(&told, Told::Event(Event::Stream(of.clone(), Streamed::Ended(end)))).await;
+                });
+                let _task = AbortOnDrop(task.abort_handle());
+                self.streams.insert(id, Telling { allowed, _task });
+            }
+            Stream::Allow(allowed) => {
+                if let Some(telling) = self.streams.get(&id) {
+                    telling.allowed.send_if_modified(|before| {
+                        let is_more = allowed > *before;
+                        *before = allowed.max(*before);
+                        is_more
+                    });
+                }
+            }
+            Stream::End => drop(self.streams.remove(&id)),
+        }
+    }
+}
+
+/// What the policy's file says at this very moment.
+fn forbidden<E: Engine>(executor: &Executor<E>, service: ServiceName) -> Option<End> {
+    let policy = executor.policy.look(None).state.policy;
+    (!policy.allows_exec(&service)).then(|| {
+        let refused = Refused::ExecNotAllowed { service };
+        End::Refused { code: refused.code().to_owned(), message: refused.to_string() }
+    })
+}
