@@ -261,8 +261,9 @@ pub(crate) fn renew_body(
         public_key: key.public().to_base64(),
         tls_key: tls_key.clone(),
         root_version,
+        again: None,
     };
-    let body = RenewBody { request: Envelope::sign(&request, &[key]) };
+    let body = RenewBody { request: Envelope::sign(&request, &[key]), manifest: None };
     serde_json::to_vec(&body).expect("plain data serialises")
 }
 

@@ -26,10 +26,11 @@ pub use self::files::{
 pub use self::keys::{InvalidSealKey, InvalidTlsKey, SealKey, TlsKey};
 pub use self::token::{BadToken, Offer, TOKEN_PREFIX, Token, TokenId};
 use crate::acceptance::{NodeMessage, verify_introduction};
-use crate::envelope::{Envelope, Rejected, Verified};
+use crate::envelope::{Envelope, MAX_ENVELOPE_BYTES, Rejected, Verified};
 use crate::id::{EnvironmentName, FleetId, NodeId, NodeName, OperatorName};
 use crate::keys::PublicKey;
 use crate::payload::{Payload, PayloadType};
+use crate::recovery::Again;
 
 /// Where a [`JoinBody`] is posted.
 pub const JOIN_PATH: &str = "/v1/join";
@@ -39,6 +40,8 @@ pub const RENEW_PATH: &str = "/v1/renew";
 pub const HEALTH_PATH: &str = "/healthz";
 /// A larger body is refused unread.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// As [`MAX_BODY_BYTES`] for a [`RenewBody`], which may hold a manifest.
+pub const MAX_RENEW_BYTES: usize = MAX_BODY_BYTES + MAX_ENVELOPE_BYTES;
 /// Names HTTP on the one TLS port; a client that offers another protocol or none is an MQTT client.
 pub const ALPN_HTTP: &[u8] = b"http/1.1";
 /// Offered by MQTT clients that offer anything.
@@ -113,6 +116,10 @@ pub struct Renew {
     pub tls_key: TlsKey,
     /// The newest version of the trust root that the node holds; 0: none. The answer carries the newer ones.
     pub root_version: u64,
+    /// Said to a coordinator of a CA that the node has come to believe by [`crate::recovery`] and has no certificate of: it knows nothing of
+    /// the node. Older coordinators are never sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Again>,
 }
 
 /// The body of `POST /v1/join`.
@@ -129,6 +136,9 @@ pub struct JoinBody {
 pub struct RenewBody {
     /// A signed [`Renew`].
     pub request: Envelope,
+    /// The manifest that the node holds, beside [`Renew::again`]: it proves itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Envelope>,
 }
 
 /// What the coordinator answers to both. HTTP says 200 approved, 202 pending, 400 not understood, 403 refused, 429 and 503

@@ -286,6 +286,7 @@ impl Root {
             PayloadType::Manifest
             | PayloadType::Time
             | PayloadType::Whereabouts
+            | PayloadType::Recovery
             | PayloadType::Command => RoleName::Director,
             PayloadType::Hello
             | PayloadType::Report

@@ -21,6 +21,7 @@ pub mod payload;
 pub mod peers;
 pub mod policy;
 pub mod reason;
+pub mod recovery;
 pub mod registries;
 pub mod release;
 pub mod report;

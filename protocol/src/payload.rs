@@ -20,6 +20,8 @@ pub enum PayloadType {
     Time,
     /// Where the coordinator is reached; signed by the director.
     Whereabouts,
+    /// Which CA is the fleet's, for nodes that knew another; signed by the director.
+    Recovery,
     /// What one node is told to do once; signed by the director.
     Command,
     /// A version of the agent; signed by an agent-release key. Reserved: nothing is said with it yet.
@@ -38,13 +40,14 @@ pub enum PayloadType {
 
 impl PayloadType {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Root,
         Self::Release,
         Self::Retirement,
         Self::Manifest,
         Self::Time,
         Self::Whereabouts,
+        Self::Recovery,
         Self::Command,
         Self::AgentRelease,
         Self::Hello,
@@ -64,6 +67,7 @@ impl PayloadType {
             Self::Manifest => "application/vnd.pith.manifest.v1+json",
             Self::Time => "application/vnd.pith.time.v1+json",
             Self::Whereabouts => "application/vnd.pith.whereabouts.v1+json",
+            Self::Recovery => "application/vnd.pith.recovery.v1+json",
             Self::Command => "application/vnd.pith.command.v1+json",
             Self::AgentRelease => "application/vnd.pith.agent-release.v1+json",
             Self::Hello => "application/vnd.pith.hello.v1+json",

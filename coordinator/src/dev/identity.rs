@@ -49,8 +49,9 @@ pub(super) async fn issue(
         public_key: key.public().to_base64(),
         tls_key,
         root_version: 0,
+        again: None,
     };
-    let body = RenewBody { request: Envelope::sign(&renew, &[key]) };
+    let body = RenewBody { request: Envelope::sign(&renew, &[key]), manifest: None };
     let desk = coordinator.desk().clone();
     let answer = coordinator.fleet().ask(move |state, at| state.renew(&body, &desk, at)).await;
     let approved = match answer.map_err(|_| LocalError::Ended)? {

@@ -182,9 +182,10 @@ impl Board {
             public_key: self.key.public().to_base64(),
             tls_key: self.tls_key(),
             root_version: 0,
+            again: None,
         };
         let request = Envelope::sign(&renew, &[&self.key]);
-        post(fleet, "/v1/renew", &RenewBody { request }).await
+        post(fleet, "/v1/renew", &RenewBody { request, manifest: None }).await
     }
 
     /// TLS with its certificate, towards MQTT.

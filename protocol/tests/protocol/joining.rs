@@ -16,7 +16,7 @@ use crate::golden::{check_plain, check_signed};
 use crate::tampering::{changes_of, with_payload};
 
 /// The DER of a P-256 key, its point made of one byte.
-fn tls_key() -> TlsKey {
+pub(crate) fn tls_key() -> TlsKey {
     let mut der = vec![
         0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08,
         0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
@@ -59,6 +59,7 @@ fn renew() -> Renew {
         public_key: fixture::node_key().public().to_base64(),
         tls_key: tls_key(),
         root_version: 1,
+        again: None,
     }
 }
 
@@ -85,7 +86,10 @@ fn what_joining_says_is_written_and_read_as_ever() {
     assert_eq!(*read, renew());
     let request = Envelope::sign(&join(), &[&node]);
     check_plain("join-body.v1.json", &JoinBody { secret: token().secret, request });
-    check_plain("renew-body.v1.json", &RenewBody { request: Envelope::sign(&renew(), &[&node]) });
+    check_plain(
+        "renew-body.v1.json",
+        &RenewBody { request: Envelope::sign(&renew(), &[&node]), manifest: None },
+    );
     check_plain("join-approved.v1.json", &approved());
     check_plain("join-pending.v1.json", &Answer::Pending);
     let refused =

@@ -6,6 +6,7 @@ mod golden;
 mod joining;
 mod mistakes;
 mod properties;
+mod recovery;
 mod retiring;
 mod succession;
 mod tampering;

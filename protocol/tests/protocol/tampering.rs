@@ -382,8 +382,13 @@ fn a_root_verifies_under_itself_and_names_no_role_for_nodes() {
     assert!(root.role_for(PayloadType::Hello).is_none());
     assert!(root.role_for(PayloadType::Report).is_none());
     assert!(root.role_for(PayloadType::AgentRelease).is_none(), "nobody may sign agents here");
-    let directors =
-        [PayloadType::Manifest, PayloadType::Time, PayloadType::Whereabouts, PayloadType::Command];
+    let directors = [
+        PayloadType::Manifest,
+        PayloadType::Time,
+        PayloadType::Whereabouts,
+        PayloadType::Recovery,
+        PayloadType::Command,
+    ];
     for purpose in directors {
         assert_eq!(root.role_for(purpose), root.roles.get(&RoleName::Director), "{purpose}");
     }

@@ -10,6 +10,7 @@ use protocol::command::{self, MAX_PART_BYTES, Part, What};
 use protocol::envelope::{Envelope, Rejected, Verified};
 use protocol::join::{Answer, Coordinators, JoinBody, RenewBody, verify_join, verify_renew};
 use protocol::payload::{Payload, PayloadType};
+use protocol::recovery::{self, Recovery, RecoveryBody};
 use protocol::report::Report;
 use protocol::succession::{Chain, first, succeed, unproven, walk};
 use protocol::time;
@@ -45,6 +46,12 @@ pub(crate) fn payloads(bytes: &[u8]) {
     match kind {
         "join-body" => return same(&serde_json::from_slice::<JoinBody>(body)),
         "renew-body" => return same(&serde_json::from_slice::<RenewBody>(body)),
+        "recovery-body" => {
+            let body = serde_json::from_slice::<RecoveryBody>(body);
+            let followed = body.as_ref().map(|body| recovery::accept(body, &WORLD.root));
+            assert!(!matches!(followed, Ok(Ok(_))), "nobody here signs a second root");
+            return same(&body);
+        }
         "answer" => return same(&serde_json::from_slice::<Answer>(body)),
         _ => {}
     }
@@ -102,6 +109,9 @@ fn signed(purpose: PayloadType, bytes: &[u8]) {
                 assert_eq!(known.learn(&said), None, "it is no news twice");
             }
         }
+        PayloadType::Recovery => with_envelope(bytes, |envelope| {
+            let _ = kept(envelope.verify::<Recovery>(root));
+        }),
         PayloadType::Command => {
             if let Ok(command) = kept(command::accept(bytes, root, &WORLD.node)) {
                 let node = (&WORLD.node.fleet, &WORLD.node.node);

@@ -58,6 +58,7 @@ fn seed(purpose: PayloadType) -> [u8; 32] {
         PayloadType::Manifest
         | PayloadType::Time
         | PayloadType::Whereabouts
+        | PayloadType::Recovery
         | PayloadType::Command => DIRECTOR_SEED,
         PayloadType::Hello
         | PayloadType::Report

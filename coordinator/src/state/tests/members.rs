@@ -110,8 +110,9 @@ fn renew(world: &mut World, board: u8) -> Answer {
         public_key: key(board).public().to_base64(),
         tls_key: tls_key(board),
         root_version: 1,
+        again: None,
     };
-    let body = RenewBody { request: Envelope::sign(&renew, &[&key(board)]) };
+    let body = RenewBody { request: Envelope::sign(&renew, &[&key(board)]), manifest: None };
     world.state.renew(&body, &Desk, world.at)
 }
 
