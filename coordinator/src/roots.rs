@@ -1,8 +1,11 @@
 //! Changing the trust root: the next version from the current one, and who still has to sign it. Pure.
 
+use std::collections::BTreeMap;
+
 use protocol::envelope::{Envelope, Rejected};
 use protocol::id::KeyId;
 use protocol::keys::{PublicKey, Role, RoleName, Root};
+use protocol::succession::{self, SignedRoot};
 use serde::Serialize;
 
 /// One change of who may sign what.
@@ -18,6 +21,8 @@ pub enum RootChange {
     Threshold(RoleName, u32),
     /// The same keys under a higher epoch: what nodes have seen of the one before counts no more.
     Epoch,
+    /// The same under another director, whatever became of those before: the coordinator was lost.
+    Recover(PublicKey),
 }
 
 /// Why a change makes no sense.
@@ -84,6 +89,11 @@ pub fn next(current: &Root, change: &RootChange) -> Result<Root, RootChangeError
             having.iter_mut().for_each(|role| role.keys.retain(|key| key.id() != *id));
         }
         RootChange::Epoch => root.epoch = root.epoch.saturating_add(1),
+        RootChange::Recover(director) => {
+            check_new(&root, director)?;
+            root.epoch = root.epoch.saturating_add(1);
+            root.roles.insert(RoleName::Director, Role::single(director.clone()));
+        }
         RootChange::Threshold(RoleName::Director, threshold) if *threshold > 1 => {
             return Err(RootChangeError::DirectorSignsAlone);
         }
@@ -127,6 +137,38 @@ fn rotate(
     Ok(())
 }
 
+/// Puts trust roots that were found here and there in a row: the newest last, before it those that led to it without a gap.
+///
+/// # Errors
+/// In words, where there is none, one is not signed by its own root role, or two are of different fleets or say different things under one number.
+pub fn line_up(found: &[Envelope]) -> Result<Vec<SignedRoot>, String> {
+    let mut by_version: BTreeMap<u64, SignedRoot> = BTreeMap::new();
+    for envelope in found {
+        let root = succession::first(envelope).map_err(|e| e.to_string())?.into_inner();
+        let version = root.version;
+        let one = SignedRoot { root, envelope: envelope.clone() };
+        let first = by_version.values().next();
+        if first.is_some_and(|first| first.root.fleet != one.root.fleet) {
+            return Err("these are trust roots of two fleets".to_owned());
+        }
+        let known = by_version.entry(version).or_insert_with(|| one.clone());
+        if known.root != one.root {
+            return Err(format!("two different trust roots {version} are among these"));
+        }
+    }
+    let mut row: Vec<SignedRoot> = Vec::new();
+    for one in by_version.into_values().rev() {
+        let leads =
+            row.last().is_none_or(|next| succession::succeed(&one.root, &next.envelope).is_ok());
+        if !leads {
+            break;
+        }
+        row.push(one);
+    }
+    row.reverse();
+    if row.is_empty() { Err("no trust root is in it".to_owned()) } else { Ok(row) }
+}
+
 /// Signatures that a root still lacks under one version's root role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Missing {
@@ -168,8 +210,6 @@ pub fn missing(
 mod tests {
     use super::*;
     use protocol::keys::SecretKey;
-    use protocol::succession;
-    use std::collections::BTreeMap;
 
     fn key(seed: u8) -> SecretKey {
         SecretKey::from_seed([seed; 32])
@@ -222,6 +262,42 @@ mod tests {
         assert!(succession::succeed(&before, &signed).is_err(), "one of two");
         let signed = Envelope::sign(&after, &[&key(1), &key(3)]);
         assert!(succession::succeed(&before, &signed).is_ok());
+    }
+
+    #[test]
+    fn a_recovery_changes_the_director_and_raises_the_epoch() {
+        let before = root();
+        let after = next(&before, &RootChange::Recover(key(9).public())).unwrap();
+        assert_eq!((after.version, after.epoch), (2, 2));
+        let mut roles = before.roles.clone();
+        roles.insert(RoleName::Director, Role::single(key(9).public()));
+        assert_eq!(after.roles, roles);
+        check_refused(RootChange::Recover(key(1).public()), "in role root already");
+    }
+
+    #[test]
+    fn roots_found_here_and_there_stand_in_a_row_up_to_the_newest() {
+        let sign = |root: &Root| Envelope::sign(root, &[&key(1), &key(2)]);
+        let second = next(&root(), &RootChange::Epoch).unwrap();
+        let third = next(&second, &RootChange::Epoch).unwrap();
+        let versions = |found: &[&Root]| {
+            let found: Vec<Envelope> = found.iter().map(|root| sign(root)).collect();
+            let row = line_up(&found)?;
+            Ok::<_, String>(row.iter().map(|one| one.root.version).collect::<Vec<_>>())
+        };
+        assert_eq!(versions(&[&third, &root(), &second, &third]), Ok(vec![1, 2, 3]));
+        assert_eq!(
+            versions(&[&root(), &third]),
+            Ok(vec![3]),
+            "what is before the gap leads nowhere"
+        );
+        assert!(versions(&[]).unwrap_err().contains("no trust root"));
+        let other = Root { epoch: 9, ..second.clone() };
+        assert!(versions(&[&second, &other]).unwrap_err().contains("two different"));
+        let foreign = Root { fleet: protocol::id::FleetId::from_random([1; 16]), ..third };
+        assert!(versions(&[&root(), &foreign]).unwrap_err().contains("two fleets"));
+        let unsigned = Envelope::sign(&root(), &[&key(1)]);
+        assert!(line_up(&[unsigned]).unwrap_err().contains("1 of 2"));
     }
 
     #[test]

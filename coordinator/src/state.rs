@@ -11,7 +11,7 @@
 //!  secrets.rs   sealed copies of secrets
 //!  members.rs   tokens, the lobby, who is admitted       clones.rs    two boards with one identity
 //!  operators.rs people from afar                         answers.rs   requests that are sent again
-//!  whereabouts.rs where nodes look for the coordinator
+//!  whereabouts.rs where nodes look for the coordinator   recovering.rs what nodes bring back to one that was lost
 //! ```
 //! Decides nothing that `planner::fleet` decides: placement and order are asked of it.
 
@@ -32,6 +32,7 @@ mod peers;
 mod plan;
 pub mod reconcile;
 pub mod records;
+mod recovering;
 pub mod requests;
 mod restarting;
 mod retiring;

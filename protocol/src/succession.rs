@@ -46,14 +46,19 @@ impl Chain {
     /// hand.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.bounded()).expect("envelopes of strings serialise")
+    }
+
+    /// What of it travels.
+    #[must_use]
+    pub fn bounded(&self) -> Self {
         let mut size = r#"{"roots":[]}"#.len();
         let fits = |envelope: &&Envelope| {
             size += envelope.to_bytes().len() + 1;
             size <= MAX_CHAIN_BYTES
         };
         let newest = self.roots.iter().rev().take(MAX_CHAIN).take_while(fits).count();
-        let roots = self.roots[self.roots.len() - newest..].to_vec();
-        serde_json::to_vec(&Self { roots }).expect("envelopes of strings serialise")
+        Self { roots: self.roots[self.roots.len() - newest..].to_vec() }
     }
 }
 

@@ -167,6 +167,19 @@ pub(super) enum FleetVerb {
         #[command(flatten)]
         sign: SignArgs,
     },
+    /// Make a coordinator anew that was lost without a backup: from the root keys, and from what the nodes hold.
+    ///
+    /// Makes the next trust root, with another director and a higher epoch, a new CA and an empty database in a folder that is not there yet
+    /// (--data). Serve it at an address that the nodes know: each comes into the lobby by itself, and once it is approved what it runs is
+    /// entered as it is and no container is touched. With a backup, `pith restore` brings back more.
+    Recover {
+        /// The fleet's newest trust root: root.json, and roots.json where it was ever changed, of the old folder, or what `pith-agent root`
+        /// prints on a board. May stand several times.
+        #[arg(long, value_name = "FILE", required = true)]
+        root: Vec<PathBuf>,
+        #[command(flatten)]
+        sign: SignArgs,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -208,8 +221,11 @@ pub(super) enum NodeVerb {
     /// Let a node in: out of the lobby, or back in after its certificate is over.
     Approve {
         /// Its name, or the id that its agent prints.
-        #[arg(value_name = "NAME|ID")]
-        who: String,
+        #[arg(value_name = "NAME|ID", required_unless_present = "all")]
+        who: Option<String>,
+        /// Everybody who waits. Not where a board was ever stolen: who was revoked is not known any more after `pith fleet recover`.
+        #[arg(long, conflicts_with = "who")]
+        all: bool,
     },
     /// Refuse a node's identity for ever, and cut its connection.
     Revoke {

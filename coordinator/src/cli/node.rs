@@ -16,15 +16,31 @@ pub(super) async fn run(session: &Session, verb: NodeVerb) -> Result<Exit, CliEr
             session.print(&nodes, render::nodes);
         }
         NodeVerb::Token(args) => token(session, &client, args).await?,
-        NodeVerb::Approve { who } => {
+        NodeVerb::Approve { who: Some(who), .. } => {
             let member = client.approve(&who).await?;
             session.print(&member, render::members::approved);
         }
+        NodeVerb::Approve { who: None, .. } => return approve_all(session, &client).await,
         NodeVerb::Revoke { who } => {
             let revoked = client.revoke(&who).await?;
             session.print(&revoked, render::members::revoked);
         }
     }
+    Ok(Exit::Done)
+}
+
+async fn approve_all(session: &Session, client: &Client) -> Result<Exit, CliError> {
+    let shown = client.nodes(session.named_environment()).await?;
+    let heard = shown.nodes.iter().filter(|node| node.status == "pending").map(|node| &node.id);
+    let unheard = shown.lobby.iter().filter(|m| m.status == "pending").map(|member| &member.id);
+    let mut approved = Vec::new();
+    for id in heard.chain(unheard) {
+        approved.push(client.approve(id.as_str()).await?);
+    }
+    session.print(&approved, |approved| match approved.as_slice() {
+        [] => "nobody waits\n".to_owned(),
+        some => some.iter().map(render::members::approved).collect(),
+    });
     Ok(Exit::Done)
 }
 

@@ -143,6 +143,11 @@ fn stored(
             "no service `{name}` in {environment}, where {there} is deployed; deploy a file with -f first"
         )));
     };
+    if service.file.is_empty() {
+        return Err(CliError::usage(format_args!(
+            "the file of `{name}` is not known: this coordinator was recovered from what the nodes hold; deploy the file with -f once"
+        )));
+    }
     let mut read = read_file(&format!("the stored file of {name}"), service.file.clone())?;
     read.image = Some(service.image.clone());
     Ok(read)

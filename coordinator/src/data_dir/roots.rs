@@ -1,13 +1,13 @@
-//! The trust roots on disk: the newest, and the chain of those since version 2.
+//! The trust roots on disk: the newest, and the chain of those since version 2; of a recovered fleet also those before that were found.
 
 use std::fs;
 use std::path::PathBuf;
 
 use protocol::envelope::{Envelope, Rejected};
 use protocol::keys::Root;
-use protocol::succession::{self, Chain};
+use protocol::succession::{self, Chain, SignedRoot};
 
-use super::{DataDir, DataDirError, Fleet, FleetFile, read};
+use super::{DataDir, DataDirError, Fleet, FleetFile, check_socket_path, read};
 
 const CHAIN: &str = "roots.json";
 const FIRST: &str = "root-1.json";
@@ -76,6 +76,29 @@ impl DataDir {
         self.write("fleet.json", &file)?;
         let _ = fs::remove_file(&path);
         Ok(Fleet { id: root.fleet.clone(), root, chain: Chain::default() })
+    }
+
+    /// Makes this folder one of a fleet whose folder was lost, as far as its trust roots tell: oldest first, at least one.
+    ///
+    /// # Errors
+    /// Where a fleet is there, or the folder cannot be written.
+    pub fn begin_recovery(&self, roots: &[SignedRoot]) -> Result<Fleet, DataDirError> {
+        if self.holds_fleet() {
+            return Err(DataDirError::Exists(self.path().to_owned()));
+        }
+        if let unfinished @ DataDirError::Unfinished(..) = self.why_no_fleet() {
+            return Err(unfinished);
+        }
+        check_socket_path(&self.socket())?;
+        for folder in ["", "keys", "tokens"] {
+            self.create_folder(folder)?;
+        }
+        let Some(newest) = roots.last() else { return Err(self.why_no_fleet()) };
+        let chain = Chain { roots: roots.iter().map(|one| one.envelope.clone()).collect() };
+        let bytes = serde_json::to_vec(&chain).expect("envelopes of strings serialise");
+        self.write(CHAIN, &bytes)?;
+        self.finish_first(&newest.envelope)?;
+        self.open()
     }
 
     /// The first root of a fleet that is not finished.

@@ -1,4 +1,4 @@
-//! The desk at the door: takes requests to join and to renew, asks the state, hands out certificates.
+//! The desk at the door: takes requests to join and to renew, asks the state, hands out certificates; and says which CA is the fleet's.
 
 use std::sync::Arc;
 
@@ -7,13 +7,14 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State as Shared};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Json, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use protocol::envelope::Envelope;
 use protocol::id::NodeId;
 use protocol::join::{
-    Answer, JOIN_PATH, JoinBody, MAX_BODY_BYTES, RENEW_PATH, RefusalCode, Refused, RenewBody,
-    TlsKey,
+    Answer, JOIN_PATH, JoinBody, MAX_BODY_BYTES, MAX_RENEW_BYTES, RENEW_PATH, RefusalCode, Refused,
+    RenewBody, TlsKey,
 };
+use protocol::recovery::RECOVERY_PATH;
 use protocol::succession;
 use tokio::sync::Semaphore;
 
@@ -80,8 +81,9 @@ pub fn router(fleet: Fleet, desk: Desk) -> Router {
     let office = Office { fleet, desk, at_once: Semaphore::new(MAX_AT_ONCE) };
     Router::new()
         .route(JOIN_PATH, post(join))
-        .route(RENEW_PATH, post(renew))
+        .route(RECOVERY_PATH, get(recovery))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .route(RENEW_PATH, post(renew).layer(DefaultBodyLimit::max(MAX_RENEW_BYTES)))
         .with_state(Arc::new(office))
 }
 
@@ -103,6 +105,16 @@ async fn renew(Shared(office): Shared<Arc<Office>>, body: Bytes) -> Response {
     };
     let desk = office.desk.clone();
     answer(office.fleet.ask(move |state, at| state.renew(&body, &desk, at)).await)
+}
+
+/// Worth something to nodes that knew another CA, and told to everybody: it holds nothing that is secret.
+async fn recovery(Shared(office): Shared<Arc<Office>>) -> Response {
+    let Ok(_turn) = office.at_once.try_acquire() else { return busy() };
+    let (sha256, pem) = (office.desk.ca.sha256(), office.desk.ca.pem().to_owned());
+    match office.fleet.ask(move |state, _| state.recovery(sha256, pem)).await {
+        Ok(body) => Json(body).into_response(),
+        Err(Stopped) => busy(),
+    }
 }
 
 fn answer(answer: Result<Answer, Stopped>) -> Response {

@@ -1,6 +1,6 @@
 //! Tokens, the lobby and what became of a node, for people.
 
-use crate::state::shown::{MemberShown, NodesShown, RevokedShown, TokenShown};
+use crate::state::shown::{MemberShown, NodesShown, RevokedShown, RunsShown, TokenShown};
 
 /// The line to paste, alone.
 #[must_use]
@@ -83,6 +83,12 @@ pub(super) fn hints(nodes: &NodesShown) -> String {
     let mut text = String::new();
     for (name, id) in heard.chain(unheard) {
         text.push_str(&format!("{name} ({id}) waits: `pith node approve {name}` lets it in\n"));
+    }
+    for member in nodes.lobby.iter().filter(|member| !member.runs.is_empty()) {
+        let run =
+            |one: &RunsShown| format!("{} (revision {}) x{}", one.service, one.revision, one.count);
+        let runs: Vec<String> = member.runs.iter().map(run).collect();
+        text.push_str(&format!("{} was told to run {}\n", member.name, runs.join(", ")));
     }
     for (node, why) in nodes.nodes.iter().filter_map(|node| Some((node, node.conflict.as_ref()?))) {
         text.push_str(&format!(

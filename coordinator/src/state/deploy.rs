@@ -439,7 +439,7 @@ fn unchanged(id: &ServiceId, current: &Revision) -> Accepted {
     }
 }
 
-fn new_service(id: &ServiceId) -> Service {
+pub(super) fn new_service(id: &ServiceId) -> Service {
     let record = ServiceRecord {
         id: id.clone(),
         count_override: None,

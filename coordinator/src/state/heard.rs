@@ -111,6 +111,9 @@ impl State {
             self.note_node(topic, "joined".to_owned(), at);
         }
         self.keep_node(topic);
+        if is_new {
+            self.bring_back(topic, at);
+        }
         self.heard_of(topic, at);
         self.heed(topic, seen, sha256, at);
         self.remind_of_addresses(topic);

@@ -131,6 +131,7 @@ impl State {
             token: Some(token.id.clone()),
             certificates,
             renewal: Renewal::No,
+            recovered: known.and_then(|member| member.recovered.clone()),
             since_ms: at.unix_ms,
         };
         if token.used_by.is_none() {
@@ -206,15 +207,21 @@ impl State {
         let (renew, key) =
             verify_renew(&body.request.to_bytes(), &self.director.fleet).map_err(not_signed)?;
         let renew = renew.into_inner();
-        let Some(known) = self.members.get(&renew.node) else {
-            let text =
-                "this coordinator knows no such node; join with a token of `pith node token`";
-            return Err(refused(RefusalCode::UnknownNode, text));
+        let comes_again =
+            |known: &&Member| known.standing == Standing::Pending && known.recovered.is_some();
+        let manifest = body.manifest.as_ref();
+        let Some(known) = self.members.get(&renew.node).filter(|known| !comes_again(known)) else {
+            return self.come_again(renew, key, manifest, at);
         };
         let is_over = known.is_over(at.unix_ms / 1000);
         let mut member = known.clone();
         member.key = Some(key);
         member.tls_key = Some(renew.tls_key);
+        if !self.nodes.contains_key(&renew.node) {
+            // Let in by its id before it asked.
+            member.recovered =
+                manifest.filter(|one| self.told_before(one, &member.id).is_ok()).cloned();
+        }
         match (known.standing, known.renewal) {
             (Standing::Revoked, _) => Err(revoked()),
             (Standing::Pending, _) => {
@@ -389,13 +396,13 @@ impl State {
         self.effects.admit.insert(id.clone());
     }
 
-    fn keep_member(&mut self, member: Member) {
+    pub(super) fn keep_member(&mut self, member: Member) {
         self.effects.visible = true;
         self.effects.changes.push(Change::Member(Box::new(member.clone())));
         self.members.insert(member.id.clone(), member);
     }
 
-    fn note_member(&mut self, id: &NodeId, message: String, at: At) {
+    pub(super) fn note_member(&mut self, id: &NodeId, message: String, at: At) {
         let Some(member) = self.members.get(id) else { return };
         let heard = self.nodes.get(id).map(|node| node.record.name.clone());
         self.note(Happened {
@@ -412,7 +419,7 @@ impl State {
 
 impl Member {
     /// Let in by its id, before it has said anything.
-    fn unknown(id: NodeId, since_ms: u64) -> Self {
+    pub(super) fn unknown(id: NodeId, since_ms: u64) -> Self {
         Self {
             id,
             standing: Standing::Pending,
@@ -427,6 +434,7 @@ impl Member {
             token: None,
             certificates: Vec::new(),
             renewal: Renewal::No,
+            recovered: None,
             since_ms,
         }
     }
@@ -444,7 +452,7 @@ pub fn revoked_serials<'a>(members: impl IntoIterator<Item = &'a Member>) -> Vec
     revoked.flat_map(|member| member.certificates.iter().map(|one| one.serial.clone())).collect()
 }
 
-fn refused(code: RefusalCode, message: &str) -> Refused {
+pub(super) fn refused(code: RefusalCode, message: &str) -> Refused {
     Refused { code, message: message.to_owned() }
 }
 

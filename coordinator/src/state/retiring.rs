@@ -142,7 +142,7 @@ impl State {
         (size > max).then_some(Refused::ManifestTooLarge { node, size, max })
     }
 
-    fn keep_line(&mut self, service: &ServiceName) {
+    pub(super) fn keep_line(&mut self, service: &ServiceName) {
         if let Some(line) = self.lines.get(service) {
             self.effects.changes.push(Change::Line(Box::new(line.clone())));
         }

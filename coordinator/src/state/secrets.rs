@@ -442,7 +442,7 @@ impl State {
         self.keep_secret(key);
     }
 
-    fn keep_secret(&mut self, key: &SecretKey) {
+    pub(super) fn keep_secret(&mut self, key: &SecretKey) {
         if let Some(record) = self.secrets.get(key) {
             self.effects.changes.push(Change::Secret(Box::new(record.clone())));
             self.effects.visible = true;
@@ -463,7 +463,7 @@ impl State {
 }
 
 impl SecretRecord {
-    fn new((environment, name): &SecretKey) -> Self {
+    pub(super) fn new((environment, name): &SecretKey) -> Self {
         Self {
             environment: environment.clone(),
             name: name.clone(),

@@ -295,6 +295,20 @@ pub struct MemberShown {
     pub since_ms: u64,
     /// Unix seconds; none: it has no certificate.
     pub certificate_expires_at: Option<u64>,
+    /// What it was told to run by a coordinator that was lost, while it waits to come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<RunsShown>,
+}
+
+/// A service that a member was told to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsShown {
+    /// Its name.
+    pub service: ServiceName,
+    /// Of which revision.
+    pub revision: u64,
+    /// Instances.
+    pub count: u32,
 }
 
 /// A token, once: its secret is not kept.

@@ -8,6 +8,7 @@ mod members;
 mod operators;
 mod peers;
 mod policy;
+mod recovering;
 mod retiring;
 mod secrets;
 mod strategies;

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use protocol::envelope::Envelope;
 use protocol::id::KeyId;
 use protocol::keys::{PublicKey, RoleName, Root, SecretKey};
+use protocol::succession::SignedRoot;
 
 use super::sign::{Made, settle};
 use super::{KeysVerb, root_keys};
+use crate::ca::Ca;
 use crate::cli::session::Session;
 use crate::cli::{CliError, Exit};
 use crate::data_dir::new_key;
@@ -38,6 +40,30 @@ pub(in crate::cli) async fn raise_epoch(
     let fleet = session.data.open()?;
     let read = (RootChange::Epoch, New::default(), named);
     make(session, &fleet.root, read, &mut Passphrases::default()).await
+}
+
+/// The root of a fleet whose coordinator was lost: another director in a fresh folder, under a higher epoch.
+pub(in crate::cli) async fn recover(
+    session: &Session,
+    found: &[SignedRoot],
+    named: &[PathBuf],
+) -> Result<Exit, CliError> {
+    let Some(SignedRoot { root, .. }) = found.last() else {
+        return Err(CliError::usage("no trust root was given"));
+    };
+    let director = new_key()?;
+    let change = RootChange::Recover(director.public());
+    let next = roots::next(root, &change).map_err(CliError::usage)?;
+    // Before anything is written.
+    let signers = root_keys(session, named, &[root], &mut Passphrases::default())?;
+    let fleet = session.data.begin_recovery(found)?;
+    let made = Made { keys: vec![session.data.keep_key(RoleName::Director, &director, None)?] };
+    let _ = Ca::open(&session.data, &fleet.id).map_err(CliError::failed)?;
+    let mut envelope = Envelope::sign(&next, &[]);
+    for key in &signers {
+        envelope.sign_too::<Root>(key).map_err(CliError::failed)?;
+    }
+    settle(session, Some(root), next, envelope, made).await
 }
 
 async fn make(

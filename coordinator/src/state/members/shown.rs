@@ -51,6 +51,7 @@ impl State {
             environment: self.environment_of(member),
             labels,
             since_ms: member.since_ms,
+            runs: self.show_runs(member),
             certificate_expires_at: member.certificates.last().map(|issued| issued.expires_at),
         }
     }

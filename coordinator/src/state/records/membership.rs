@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use protocol::envelope::Envelope;
 use protocol::id::{EnvironmentName, NodeId, NodeName};
 use protocol::join::{SealKey, TlsKey, TokenId};
 use protocol::keys::PublicKey;
@@ -47,6 +48,9 @@ pub struct Member {
     /// Whether a certificate that is over is renewed.
     #[serde(default)]
     pub renewal: Renewal,
+    /// The manifest that it came back with to a coordinator that knew nothing of it, until its first hello.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<Envelope>,
     /// Unix milliseconds of the last change of standing.
     #[serde(default)]
     pub since_ms: u64,

@@ -17,7 +17,7 @@ const HOUR_MS: u64 = 60 * 60 * 1000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// Certificates of nothing, numbered.
-struct Desk;
+pub(super) struct Desk;
 
 impl Issue for Desk {
     fn certificate(
@@ -47,7 +47,7 @@ impl Issue for Desk {
     }
 }
 
-fn tls_key(of: u8) -> TlsKey {
+pub(super) fn tls_key(of: u8) -> TlsKey {
     let mut der = vec![
         0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08,
         0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,

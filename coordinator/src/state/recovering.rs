@@ -1,0 +1,434 @@
+//! A coordinator that was lost with everything it knew, and made anew by the root keys: its nodes come back one by one, each with the
+//! manifest that it holds (docs/decisions/0019).
+//!
+//! ```text
+//! renew with a manifest of this fleet -> lobby --approve--> first hello -> what the manifest names is entered, then signed again
+//! ```
+//! What is entered is what the node was told by a director of an earlier trust root, so that it is told the same again and touches no
+//! container. What other nodes run is not known until they come: counts stay at what is known, so that nothing is made up for them meanwhile.
+
+use std::collections::BTreeMap;
+
+use planner::fleet::{NodeProgress, NodeState, RolloutState};
+use protocol::acceptance::{verify_release, verify_retirement};
+use protocol::envelope::{Envelope, Verified};
+use protocol::id::{NodeId, NodeName, ReleaseId, ServiceId, ServiceName};
+use protocol::join::{Answer, RefusalCode, Refused, Renew};
+use protocol::keys::{PublicKey, Root};
+use protocol::manifest::{Assignment, Candidate, Manifest};
+use protocol::recovery::{Again, Recovery, RecoveryBody, held_manifest};
+use protocol::secret::{self, SecretVersions};
+use protocol::spec::Scheduling;
+use protocol::{FORMAT, succession};
+
+use super::deploy::new_service;
+use super::heard::MAX_NODES;
+use super::members::refused;
+use super::records::{
+    Assigned, AssignedCandidate, Change, Intent, Kind, Member, NodeCopy, NodeRecord, Progress,
+    Retired, Revision, SecretRecord, StageRecord, Standing, StoredRelease, VersionRecord,
+};
+use super::shown::RunsShown;
+use super::{At, State};
+
+/// Who did what a manifest tells of.
+const BY: &str = "recovery";
+
+/// What a revision is made of that a manifest names.
+struct Named<'a> {
+    number: u64,
+    release: &'a ReleaseId,
+    attempt: u32,
+    restarts: u32,
+    secrets: &'a SecretVersions,
+    at_ms: u64,
+}
+
+impl State {
+    /// Which CA is the fleet's, for nodes that knew another: `ca_sha256` of the DER, and its PEM.
+    #[must_use]
+    pub fn recovery(&self, ca_sha256: String, ca: String) -> RecoveryBody {
+        let director = &self.director;
+        let recovery = Recovery {
+            format: FORMAT,
+            fleet: director.fleet.clone(),
+            root_version: director.root.version,
+            ca_sha256,
+        };
+        let recovery = Envelope::sign(&recovery, &[&director.key]);
+        RecoveryBody { chain: director.chain.bounded(), recovery, ca }
+    }
+
+    /// A node that this coordinator knows nothing of, or that waits in the lobby after it came like that.
+    pub(super) fn come_again(
+        &mut self,
+        renew: Renew,
+        key: PublicKey,
+        manifest: Option<&Envelope>,
+        at: At,
+    ) -> Result<Answer, Refused> {
+        let unknown = |why: &str| {
+            let text = format!("{why}; join with a token of `pith node token`");
+            refused(RefusalCode::UnknownNode, &text)
+        };
+        let (Some(again), Some(manifest)) = (renew.again, manifest) else {
+            return Err(unknown("this coordinator knows no such node"));
+        };
+        if let Err(reason) = self.told_before(manifest, &renew.node) {
+            let why = format!(
+                "this coordinator knows no such node, and its manifest is no proof: {reason}"
+            );
+            return Err(unknown(&why));
+        }
+        let known = self.members.get(&renew.node);
+        if known.is_none() && self.members.len() >= MAX_NODES {
+            let text = format!("the fleet has {MAX_NODES} nodes already");
+            return Err(refused(RefusalCode::Busy, &text));
+        }
+        let Again { name, environment, labels, seal_key } = again;
+        let member = Member {
+            standing: Standing::Pending,
+            name: Some(name.clone()),
+            asked_environment: Some(environment),
+            asked_labels: labels,
+            key: Some(key),
+            tls_key: Some(renew.tls_key),
+            seal_key: Some(seal_key),
+            recovered: Some(manifest.clone()),
+            ..Member::unknown(renew.node.clone(), known.map_or(at.unix_ms, |known| known.since_ms))
+        };
+        let is_new = known.is_none();
+        if known != Some(&member) {
+            self.keep_member(member);
+        }
+        if is_new {
+            tracing::info!(%name, id = %renew.node, "a node of the coordinator before asks to be let in");
+            let text = format!(
+                "comes back to a coordinator that was recovered: `pith node approve {name}` lets it in"
+            );
+            self.note_member(&renew.node, text, at);
+        }
+        Ok(Answer::Pending)
+    }
+
+    /// What a manifest says that some director of this fleet signed for a node.
+    pub(super) fn told_before(
+        &self,
+        manifest: &Envelope,
+        node: &NodeId,
+    ) -> Result<Verified<Manifest>, protocol::envelope::Rejected> {
+        held_manifest(manifest, node, &self.roots_known())
+    }
+
+    /// Every trust root that is known, newest first.
+    fn roots_known(&self) -> Vec<Root> {
+        let chain = self.director.chain.roots.iter().rev();
+        let known = chain.filter_map(|one| Some(succession::first(one).ok()?.into_inner()));
+        std::iter::once(self.director.root.clone()).chain(known).collect()
+    }
+
+    /// What a member was told to run by the coordinator before, for whoever approves it.
+    pub(super) fn show_runs(&self, member: &Member) -> Vec<RunsShown> {
+        let told = member.recovered.as_ref().map(|one| self.told_before(one, &member.id));
+        let Some(Ok(told)) = told else { return Vec::new() };
+        let run = |assignment: &Assignment| RunsShown {
+            service: assignment.service.clone(),
+            revision: assignment.revision,
+            count: assignment.count,
+        };
+        told.services.iter().map(run).collect()
+    }
+
+    /// Enters what a node was told before, at its first hello.
+    pub(super) fn bring_back(&mut self, id: &NodeId, at: At) {
+        let Some(mut member) = self.members.get(id).cloned() else { return };
+        let Some(envelope) = member.recovered.take() else { return };
+        self.keep_member(member);
+        let Some(record) = self.nodes.get(id).map(|node| node.record.clone()) else { return };
+        let told = match self.told_before(&envelope, id) {
+            Ok(told) if told.environment == record.environment => told.into_inner(),
+            Ok(told) => {
+                let text = format!(
+                    "was told what to run in environment {} and is in {}: nothing of it is taken over",
+                    told.environment, record.environment
+                );
+                self.note_node(id, text, at);
+                return;
+            }
+            Err(reason) => {
+                self.note_node(
+                    id,
+                    format!("what it was told before is not taken over: {reason}"),
+                    at,
+                );
+                return;
+            }
+        };
+        self.enter_releases(&told);
+        self.enter_floors(&told);
+        self.enter_secrets(&told, &record);
+        for assignment in &told.services {
+            self.enter_service(assignment, &record, &told);
+        }
+        self.enter_intent(id, &told);
+        for of_it in self.examine_releases() {
+            self.note_service(&of_it.service, None, of_it.to_string(), at);
+        }
+        let services = told.services.len();
+        self.note_node(id, format!("is back, with {services} services that it runs"), at);
+    }
+
+    fn enter_releases(&mut self, told: &Manifest) {
+        let roots = self.roots_known();
+        for envelope in &told.releases {
+            let fleet = &self.director.fleet;
+            let verified = roots.iter().find_map(|root| verify_release(envelope, root, fleet).ok());
+            let Some(verified) = verified else { continue };
+            let id = ReleaseId::of_payload(verified.payload());
+            let release = verified.into_inner();
+            let (name, counter) = (release.service().clone(), release.counter);
+            let stored = StoredRelease { envelope: envelope.clone(), release };
+            self.effects.changes.push(Change::Release(id.clone(), Box::new(stored.clone())));
+            self.releases.insert(id, stored);
+            self.count_release(&name, counter);
+        }
+    }
+
+    fn enter_floors(&mut self, told: &Manifest) {
+        let roots = self.roots_known();
+        for envelope in &told.retirements {
+            let fleet = &self.director.fleet;
+            let verified =
+                roots.iter().find_map(|root| verify_retirement(envelope, root, fleet).ok());
+            let Some(retirement) = verified.map(Verified::into_inner) else { continue };
+            let (service, below) = (retirement.service, retirement.below);
+            // No release of a counter below it was ever accepted since.
+            self.count_release(&service, below.saturating_sub(1));
+            let Some(line) = self.lines.get_mut(&service) else { continue };
+            if line.floor() < below {
+                let at_ms = told.issued_at * 1000;
+                let envelope = envelope.clone();
+                line.retired = Some(Retired { below, envelope, cause: None, by: BY.into(), at_ms });
+                self.keep_line(&service);
+            }
+        }
+    }
+
+    /// Copies for this node alone: nobody here can open one and seal it to another.
+    fn enter_secrets(&mut self, told: &Manifest, record: &NodeRecord) {
+        let Some(own) = record.seal_key.clone() else { return };
+        for secret::Copy { name, version, sealed, registry } in told.secrets.iter().cloned() {
+            let key = (told.environment.clone(), name);
+            let known = self.secrets.entry(key.clone()).or_insert_with(|| SecretRecord::new(&key));
+            known.registry = registry;
+            known.newest = known.newest.max(version);
+            let fresh = || VersionRecord {
+                at_ms: told.issued_at * 1000,
+                by: BY.to_owned(),
+                operators: Vec::new(),
+                nodes: BTreeMap::new(),
+            };
+            let (node, key_of_node) = (record.id.clone(), own.clone());
+            let copy = NodeCopy { node: node.clone(), key: key_of_node, sealed };
+            known.versions.entry(version).or_insert_with(fresh).nodes.insert(node, copy);
+            self.keep_secret(&key);
+        }
+    }
+
+    fn enter_service(&mut self, assignment: &Assignment, record: &NodeRecord, told: &Manifest) {
+        let id =
+            ServiceId { environment: told.environment.clone(), name: assignment.service.clone() };
+        let at_ms = told.issued_at * 1000;
+        let named = Named {
+            number: assignment.revision,
+            release: &assignment.release,
+            attempt: assignment.attempt,
+            restarts: assignment.restarts,
+            secrets: &assignment.secrets,
+            at_ms,
+        };
+        let counter = self.counter_of(&assignment.release).unwrap_or(0);
+        self.services.entry(id.clone()).or_insert_with(|| new_service(&id));
+        self.enter_revision(
+            &id,
+            &named,
+            RolloutState::Succeeded,
+            Some((&record.name, assignment.count)),
+        );
+        if let Some(candidate) = &assignment.candidate {
+            let beside = Named {
+                number: candidate.revision,
+                release: &candidate.release,
+                attempt: candidate.attempt,
+                restarts: candidate.restarts,
+                secrets: &candidate.secrets,
+                at_ms,
+            };
+            // Nobody steers it any more; the next deploy takes its place.
+            self.enter_revision(&id, &beside, RolloutState::Aborted, None);
+        }
+        let beside = assignment.candidate.as_ref().map_or(0, |candidate| candidate.revision);
+        let newest = assignment.revision.max(beside);
+        if let Some(service) = self.services.get_mut(&id) {
+            let kept = &mut service.record;
+            kept.stable = kept.stable.max(Some(assignment.revision));
+            kept.next_revision = kept.next_revision.max(newest.saturating_add(1));
+            kept.counter = kept.counter.max(counter);
+        }
+        self.keep_known_count(&id, &record.id, assignment.count);
+        self.keep_service(&id);
+    }
+
+    /// A service runs as often as is known. Where that is less than its file says the rest may run on boards that are not back: it is an
+    /// operator's count until they are.
+    fn keep_known_count(&mut self, id: &ServiceId, of: &NodeId, more: u32) {
+        let others = self
+            .nodes
+            .values()
+            .filter(|node| node.record.id != *of && node.record.environment == id.environment);
+        let others = others.filter_map(|node| Some(node.intent.assigned.get(&id.name)?.count));
+        let known = others.sum::<u32>() + more;
+        let spec =
+            self.services.get(id).and_then(|service| service.current()).and_then(|current| {
+                Some(self.releases.get(&current.release)?.release.spec(&id.environment).scheduling)
+            });
+        let Some(Scheduling::Replicas(wanted)) = spec else { return };
+        if let Some(service) = self.services.get_mut(id) {
+            service.record.count_override = (known != wanted).then_some(known);
+        }
+    }
+
+    fn enter_revision(
+        &mut self,
+        id: &ServiceId,
+        named: &Named<'_>,
+        state: RolloutState,
+        on: Option<(&NodeName, u32)>,
+    ) {
+        let Some(service) = self.services.get_mut(id) else { return };
+        let revision =
+            service.revisions.entry(named.number).or_insert_with(|| named.revision(state));
+        let more = revision.restarts.saturating_sub(named.restarts);
+        revision.restarts -= more;
+        if let Some((node, count)) = on {
+            revision.placement.insert(node.clone(), count);
+            revision.order.push(node.clone());
+            let done = NodeProgress { state: NodeState::Done, reason: None, message: None };
+            revision.nodes.insert(node.clone(), Progress::of(&done));
+        }
+        self.keep_revision(id, named.number);
+        self.restarted_alone(id, named.number, more);
+    }
+
+    /// Another node was restarted less often: what this one had more was its own. It is told the same as before.
+    fn restarted_alone(&mut self, id: &ServiceId, revision: u64, more: u32) {
+        if more == 0 {
+            return;
+        }
+        for node in self.nodes.values_mut().filter(|n| n.record.environment == id.environment) {
+            let intent = &mut node.intent;
+            let assigned = intent.assigned.get_mut(&id.name);
+            let Some(assigned) = assigned.filter(|one| one.revision == revision) else { continue };
+            assigned.restarts = assigned.restarts.saturating_sub(more);
+            if let Some(candidate) = &mut assigned.candidate {
+                candidate.restarts = candidate.restarts.saturating_sub(more);
+            }
+            *intent.restarts.entry(id.name.clone()).or_default() += more;
+            let change = Change::Intent(node.record.id.clone(), intent.clone());
+            self.effects.changes.push(change);
+        }
+    }
+
+    fn enter_intent(&mut self, id: &NodeId, told: &Manifest) {
+        let floors = told.retirements.iter().filter_map(|envelope| {
+            let roots = self.roots_known();
+            let fleet = &self.director.fleet;
+            let verified =
+                roots.iter().find_map(|root| verify_retirement(envelope, root, fleet).ok());
+            Some(verified?.into_inner().service)
+        });
+        let floors: Vec<ServiceName> = floors.collect();
+        let assigned =
+            told.services.iter().map(|one| (one.service.clone(), self.as_told(one, told)));
+        let assigned: BTreeMap<ServiceName, (Assigned, u32)> = assigned.collect();
+        let own = assigned.iter().filter(|(_, (_, own))| *own > 0);
+        let restarts = own.map(|(name, (_, own))| (name.clone(), *own)).collect();
+        let known = told.services.iter().map(|one| one.service.clone());
+        let known = known.chain(told.removed.iter().cloned()).chain(floors).collect();
+        let intent = Intent {
+            assigned: assigned.into_iter().map(|(name, (one, _))| (name, one)).collect(),
+            restarts,
+            removed: told.removed.iter().map(|name| (name.clone(), 1)).collect(),
+            known,
+            ..Intent::default()
+        };
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.intent = intent;
+        }
+        self.are_peers_stale = true;
+        self.touched.insert(id.clone());
+    }
+
+    /// What the node is told again, and how often the service was restarted there alone.
+    fn as_told(&self, assignment: &Assignment, told: &Manifest) -> (Assigned, u32) {
+        let id =
+            ServiceId { environment: told.environment.clone(), name: assignment.service.clone() };
+        let service = self.services.get(&id);
+        let revision = service.and_then(|service| service.revisions.get(&assignment.revision));
+        let everywhere = revision.map_or(0, |revision| revision.restarts);
+        let everywhere = everywhere.min(assignment.restarts);
+        let own = assignment.restarts - everywhere;
+        let candidate =
+            assignment.candidate.as_ref().map(|candidate: &Candidate| AssignedCandidate {
+                revision: candidate.revision,
+                release: candidate.release.clone(),
+                count: candidate.count,
+                attempt: candidate.attempt,
+                restarts: candidate.restarts.saturating_sub(own),
+                secrets: candidate.secrets.clone(),
+                share: candidate.share,
+                sample_every: candidate.sample_every,
+            });
+        let assigned = Assigned {
+            revision: assignment.revision,
+            release: assignment.release.clone(),
+            count: assignment.count,
+            attempt: assignment.attempt,
+            restarts: everywhere,
+            secrets: assignment.secrets.clone(),
+            paused: assignment.paused,
+            candidate,
+        };
+        (assigned, own)
+    }
+}
+
+impl Named<'_> {
+    /// As if it had ended when the manifest that names it was signed.
+    fn revision(&self, state: RolloutState) -> Revision {
+        Revision {
+            number: self.number,
+            release: self.release.clone(),
+            file: String::new(),
+            attempt: self.attempt,
+            from: None,
+            undo_to: None,
+            kind: Kind::Deploy,
+            restarts: self.restarts,
+            secrets: self.secrets.clone(),
+            cause: Some("told by nodes to a coordinator that was recovered".to_owned()),
+            by: BY.to_owned(),
+            started_ms: self.at_ms,
+            ended_ms: Some(self.at_ms),
+            state,
+            stage: StageRecord::default(),
+            reason: None,
+            message: String::new(),
+            placement: BTreeMap::new(),
+            unplaced: 0,
+            order: Vec::new(),
+            nodes: BTreeMap::new(),
+            failures: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! A coordinator that was lost and made anew: what its nodes bring back is what they were told, to the letter.
+
+use std::collections::BTreeMap;
+
+use protocol::FORMAT;
+use protocol::envelope::Envelope;
+use protocol::id::NodeId;
+use protocol::join::{Answer, Renew, RenewBody};
+use protocol::keys::{Role, RoleName, Root, SecretKey};
+use protocol::manifest::{Assignment, Manifest, Version};
+use protocol::recovery::{Again, accept};
+use protocol::succession::Chain;
+
+use super::super::members::Issue as _;
+use super::super::records::Kept;
+use super::super::shown::ServiceShown;
+use super::super::{Director, State};
+use super::members::{Desk, tls_key};
+use super::world::{FLEET, World, director, id};
+
+fn new_key() -> SecretKey {
+    SecretKey::from_seed([33; 32])
+}
+
+fn second() -> Root {
+    let mut root = Root { version: 2, epoch: 2, ..director().root };
+    root.roles.insert(RoleName::Director, Role::single(new_key().public()));
+    root
+}
+
+/// As `pith fleet recover` leaves it.
+fn recovered() -> Director {
+    let first = director().root;
+    let sign = |root: &Root| Envelope::sign(root, &[&SecretKey::from_seed([1; 32])]);
+    let chain = Chain { roots: vec![sign(&first), sign(&second())] };
+    Director { root: second(), chain, key: new_key(), ..director() }
+}
+
+/// What each node was told last, before everything was lost.
+struct Lost {
+    world: World,
+    told: BTreeMap<String, Envelope>,
+}
+
+impl Lost {
+    fn of(mut world: World) -> Self {
+        let told = |handle: &String| {
+            let bytes = world.state.manifest(&world.node_id(handle)).unwrap();
+            (handle.clone(), Envelope::from_bytes(bytes).unwrap())
+        };
+        let told = world.keys.keys().map(told).collect();
+        let _ = world.put_back(&[]);
+        world.state = State::restore(recovered(), Kept::default(), world.at);
+        Self { world, told }
+    }
+
+    fn asks_with(&mut self, handle: &str, manifest: Option<Envelope>) -> Answer {
+        let key = &self.world.keys[handle];
+        let again = Again {
+            name: handle.parse().unwrap(),
+            environment: "default".parse().unwrap(),
+            labels: BTreeMap::new(),
+            seal_key: key.public().seal_key(),
+        };
+        let renew = Renew {
+            format: FORMAT,
+            fleet: FLEET.parse().unwrap(),
+            node: key.public().node_id(),
+            public_key: key.public().to_base64(),
+            tls_key: tls_key(1),
+            root_version: 1,
+            again: Some(again),
+        };
+        let body = RenewBody { request: Envelope::sign(&renew, &[key]), manifest };
+        self.world.state.renew(&body, &Desk, self.world.at)
+    }
+
+    fn asks(&mut self, handle: &str) -> Answer {
+        let manifest = self.told.get(handle).cloned();
+        self.asks_with(handle, manifest)
+    }
+
+    /// Approved, given its certificate, and heard.
+    fn comes_back(&mut self, handle: &str) {
+        assert!(matches!(self.asks(handle), Answer::Pending));
+        self.world.state.approve(handle, self.world.at).unwrap();
+        assert!(matches!(self.asks(handle), Answer::Approved(_)));
+        let seen = self.before(handle).version;
+        let _ = self.world.says_seen(handle, seen, None, 1);
+    }
+
+    fn before(&self, handle: &str) -> Manifest {
+        self.told[handle].verify::<Manifest>(&director().root).unwrap().into_inner()
+    }
+
+    fn after(&self, handle: &str) -> Manifest {
+        let bytes = self.world.state.manifest(&self.node_id(handle)).expect("it is told something");
+        Envelope::from_bytes(bytes).unwrap().verify::<Manifest>(&second()).unwrap().into_inner()
+    }
+
+    fn node_id(&self, handle: &str) -> NodeId {
+        self.world.node_id(handle)
+    }
+
+    #[track_caller]
+    fn check_told_the_same(&self, handle: &str) {
+        let (before, after) = (self.before(handle), self.after(handle));
+        let sorted = |manifest: &Manifest| {
+            let mut services: Vec<Assignment> = manifest.services.clone();
+            services.sort_by(|a, b| a.service.cmp(&b.service));
+            services
+        };
+        assert_eq!(sorted(&before), sorted(&after));
+        assert_eq!((before.retirements, before.secrets), (after.retirements, after.secrets));
+        assert_eq!(after.version, Version { epoch: 2, generation: after.version.generation });
+        assert!(after.version > before.version);
+    }
+}
+
+const SPREAD: &str = "name = \"chat\"\nreplicas = 4\n";
+
+fn two_nodes() -> World {
+    let mut world = World::with_nodes(&["a", "b"]);
+    world.deploy("web", "v1").unwrap();
+    world.all_run();
+    world.deploy("web", "v2").unwrap();
+    world.all_run();
+    world.deploy_file(SPREAD, "v1");
+    world.all_run();
+    world
+}
+
+#[test]
+fn each_node_is_told_again_what_it_was_told_before_and_nothing_else() {
+    let mut lost = Lost::of(two_nodes());
+    lost.comes_back("a");
+    lost.check_told_the_same("a");
+    assert_eq!(
+        lost.world.services().count_override,
+        Some(2),
+        "of chat: two more may run elsewhere"
+    );
+    lost.comes_back("b");
+    lost.check_told_the_same("a");
+    lost.check_told_the_same("b");
+    let chat = lost.world.services();
+    assert_eq!((chat.name.as_str(), chat.desired, chat.count_override), ("chat", 4, None));
+    let again = lost.world.says_hello("a");
+    assert!(
+        again.is_empty() || lost.after("a").services.len() == 2,
+        "another hello changes nothing"
+    );
+    lost.check_told_the_same("a");
+}
+
+#[test]
+fn what_came_back_is_stored() {
+    let mut lost = Lost::of(two_nodes());
+    assert!(matches!(lost.asks("b"), Answer::Pending));
+    lost.comes_back("a");
+    let _ = lost.world.restart_as(recovered());
+    lost.check_told_the_same("a");
+    assert_eq!(lost.world.state.show_nodes(None, lost.world.at).lobby[0].runs.len(), 2);
+    lost.comes_back("b");
+    let _ = lost.world.restart_as(recovered());
+    lost.check_told_the_same("b");
+    let services = lost.world.state.show_services(None, lost.world.at.unix_ms).services;
+    let shown = |one: &ServiceShown| format!("{}:{}", one.name, one.revision);
+    assert_eq!(services.iter().map(shown).collect::<Vec<_>>(), ["chat:1", "web:2"]);
+}
+
+#[test]
+fn after_it_deploys_and_counts_go_on_where_they_were() {
+    let mut lost = Lost::of(two_nodes());
+    lost.comes_back("a");
+    lost.comes_back("b");
+    let world = &mut lost.world;
+    assert_eq!(world.rollout("web").revision, 2, "numbers go on");
+    let accepted = world.deploy("web", "v3").unwrap();
+    assert_eq!((accepted.revision, accepted.from_revision), (3, Some(2)));
+    // It runs what it is told.
+    let services = lost.after("a").services;
+    assert!(services.iter().any(|one| one.service.as_str() == "web" && one.revision == 3));
+    assert!(lost.world.scale("chat", Some(6)).is_ok());
+    let old = lost.world.deploy_envelope(old_release());
+    assert_eq!(old.unwrap_err().code(), "old_counter", "a release of before is no news");
+}
+
+/// Of a counter that was given long ago.
+fn old_release() -> Envelope {
+    World::with_nodes(&[]).sign("web", "v0")
+}
+
+#[test]
+fn a_restart_of_one_node_alone_stays_its_own_whoever_comes_first() {
+    for order in [["a", "b"], ["b", "a"]] {
+        let mut world = two_nodes();
+        world.state.restart_on(&id("web"), &"a".parse().unwrap(), "anna", world.at).unwrap();
+        world.settle();
+        let mut lost = Lost::of(world);
+        for handle in order {
+            lost.comes_back(handle);
+        }
+        lost.check_told_the_same("a");
+        lost.check_told_the_same("b");
+        let restarts = |lost: &Lost| lost.world.state.services[&id("web")].revisions[&2].restarts;
+        assert_eq!(restarts(&lost), 0, "{order:?}");
+    }
+}
+
+#[test]
+fn a_node_that_was_let_in_by_its_id_brings_back_what_it_runs() {
+    let mut lost = Lost::of(two_nodes());
+    let node = lost.node_id("a");
+    lost.world.state.admit(&node, lost.world.at).unwrap();
+    assert!(matches!(lost.asks("a"), Answer::Approved(_)));
+    let seen = lost.before("a").version;
+    let _ = lost.world.says_seen("a", seen, None, 1);
+    lost.check_told_the_same("a");
+}
+
+#[test]
+fn who_cannot_show_that_it_was_of_the_fleet_does_not_come_into_the_lobby() {
+    let mut lost = Lost::of(two_nodes());
+    let code = |answer: Answer| match answer {
+        Answer::Refused(refused) => refused.code.to_string(),
+        Answer::Pending | Answer::Approved(_) => "let in".to_owned(),
+    };
+    let of_b = lost.told.get("b").cloned();
+    assert_eq!(code(lost.asks_with("a", None)), "unknown_node");
+    assert_eq!(code(lost.asks_with("a", of_b)), "unknown_node", "another's manifest");
+    let forged = Envelope::sign(&lost.before("a"), &[&SecretKey::from_seed([9; 32])]);
+    assert_eq!(code(lost.asks_with("a", Some(forged))), "unknown_node");
+    assert!(lost.world.state.show_nodes(None, lost.world.at).lobby.is_empty());
+    assert_eq!(code(lost.asks("a")), "let in");
+    let lobby = lost.world.state.show_nodes(None, lost.world.at).lobby;
+    let runs: Vec<String> = lobby[0]
+        .runs
+        .iter()
+        .map(|one| format!("{}:{}x{}", one.service, one.revision, one.count))
+        .collect();
+    assert_eq!((lobby.len(), runs.join(" ").as_str()), (1, "chat:1x2 web:2x1"));
+}
+
+#[test]
+fn a_revoked_identity_stays_out_whatever_it_shows() {
+    let mut lost = Lost::of(two_nodes());
+    assert!(matches!(lost.asks("a"), Answer::Pending));
+    lost.world.state.revoke("a", lost.world.at).unwrap();
+    assert!(matches!(lost.asks("a"), Answer::Refused(_)));
+}
+
+#[test]
+fn what_is_answered_to_a_node_that_knew_another_ca_is_what_it_follows() {
+    let lost = Lost::of(two_nodes());
+    let body = lost.world.state.recovery("ab".repeat(32), Desk.ca_pem());
+    let followed = accept(&body, &director().root).expect("followed");
+    assert_eq!(followed.ca_sha256, "ab".repeat(32));
+    assert_eq!(followed.roots.last().map(|one| &one.root), Some(&second()));
+    assert!(accept(&body, &second()).is_err(), "it has come past it");
+}
