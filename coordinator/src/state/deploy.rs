@@ -255,6 +255,7 @@ impl State {
     }
 
     fn begin(&mut self, id: &ServiceId, draft: Draft, placed: Placed, at: At) -> Accepted {
+        self.forget_absent(id);
         let order = self.order_nodes(id, &placed);
         let service = self.services.entry(id.clone()).or_insert_with(|| new_service(id));
         let number = service.record.next_revision;

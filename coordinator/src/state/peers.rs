@@ -54,7 +54,13 @@ impl State {
             let neighbours = by_environment.entry(&node.record.environment).or_default();
             neighbours.push(self.neighbour(node));
         }
-        by_environment.into_values().flat_map(|neighbours| peers(&neighbours)).collect()
+        let all = by_environment.into_values().flat_map(|neighbours| peers(&neighbours));
+        all.map(|(name, peers)| {
+            let absent = self.node_named(&name).map(|node| &node.intent.absent);
+            let peers = absent.map_or(peers.clone(), |absent| self.with_absent(peers, absent));
+            (name, peers)
+        })
+        .collect()
     }
 
     fn neighbour<'a>(&'a self, node: &'a Node) -> Neighbour<'a> {

@@ -111,6 +111,9 @@ pub struct Intent {
     /// The other nodes that it was told of last.
     #[serde(default)]
     pub peers: Peers,
+    /// Of a coordinator that was recovered: nodes that it was told of before, which may still come back.
+    #[serde(default, skip_serializing_if = "Peers::is_empty")]
+    pub absent: Peers,
     /// Every service that it was ever told to run: it may hold releases of it.
     #[serde(default)]
     pub known: BTreeSet<ServiceName>,

@@ -7,7 +7,7 @@
 //! What is entered is what the node was told by a director of an earlier trust root, so that it is told the same again and touches no
 //! container. What other nodes run is not known until they come: counts stay at what is known, so that nothing is made up for them meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use planner::fleet::{NodeProgress, NodeState, RolloutState};
 use protocol::acceptance::{verify_release, verify_retirement};
@@ -16,6 +16,7 @@ use protocol::id::{NodeId, NodeName, ReleaseId, ServiceId, ServiceName};
 use protocol::join::{Answer, RefusalCode, Refused, Renew};
 use protocol::keys::{PublicKey, Root};
 use protocol::manifest::{Assignment, Candidate, Manifest};
+use protocol::peers::{Elsewhere, Peer, Peers};
 use protocol::recovery::{Again, Recovery, RecoveryBody, held_manifest};
 use protocol::secret::{self, SecretVersions};
 use protocol::spec::Scheduling;
@@ -356,6 +357,8 @@ impl State {
         let known = told.services.iter().map(|one| one.service.clone());
         let known = known.chain(told.removed.iter().cloned()).chain(floors).collect();
         let intent = Intent {
+            peers: told.peers.clone(),
+            absent: told.peers.clone(),
             assigned: assigned.into_iter().map(|(name, (one, _))| (name, one)).collect(),
             restarts,
             removed: told.removed.iter().map(|name| (name.clone(), 1)).collect(),
@@ -367,6 +370,44 @@ impl State {
         }
         self.are_peers_stale = true;
         self.touched.insert(id.clone());
+    }
+
+    /// What a node is told of the others, and of those that it was told of before and nobody here has heard or revoked yet: they run on, and calls
+    /// between boards must not end because one is back sooner than the other.
+    pub(super) fn with_absent(&self, mut peers: Peers, absent: &Peers) -> Peers {
+        let is_absent = |id: &NodeId| {
+            let member = self.members.get(id);
+            !self.nodes.contains_key(id)
+                && member.is_none_or(|member| member.standing != Standing::Revoked)
+        };
+        let nodes = absent
+            .nodes
+            .iter()
+            .filter(|(name, peer)| is_absent(&peer.id) && self.node_named(name).is_none());
+        let nodes: BTreeMap<&NodeName, &Peer> = nodes.collect();
+        for (service, elsewhere) in &absent.services {
+            let there = elsewhere.nodes.iter().filter(|name| nodes.contains_key(name));
+            let there: Vec<NodeName> = there.cloned().collect();
+            if there.is_empty() {
+                continue;
+            }
+            let fresh = || Elsewhere { nodes: BTreeSet::new(), ports: elsewhere.ports.clone() };
+            let known = peers.services.entry(service.clone()).or_insert_with(fresh);
+            for name in there {
+                peers.nodes.insert(name.clone(), nodes[&name].clone());
+                known.nodes.insert(name);
+            }
+        }
+        let callers = absent.callers.iter().filter(|(id, _)| is_absent(id));
+        peers.callers.extend(callers.map(|(id, address)| (id.clone(), *address)));
+        peers
+    }
+
+    /// A service is deployed here: what nodes that are not back run of it is called no more.
+    pub(super) fn forget_absent(&mut self, id: &ServiceId) {
+        for node in self.nodes.values_mut().filter(|n| n.record.environment == id.environment) {
+            self.are_peers_stale |= node.intent.absent.services.remove(&id.name).is_some();
+        }
     }
 
     /// What the node is told again, and how often the service was restarted there alone.

@@ -45,10 +45,10 @@ struct Lost {
 impl Lost {
     fn of(mut world: World) -> Self {
         let told = |handle: &String| {
-            let bytes = world.state.manifest(&world.node_id(handle)).unwrap();
-            (handle.clone(), Envelope::from_bytes(bytes).unwrap())
+            let bytes = world.state.manifest(&world.node_id(handle))?;
+            Some((handle.clone(), Envelope::from_bytes(bytes).unwrap()))
         };
-        let told = world.keys.keys().map(told).collect();
+        let told = world.keys.keys().filter_map(told).collect();
         let _ = world.put_back(&[]);
         world.state = State::restore(recovered(), Kept::default(), world.at);
         Self { world, told }
@@ -151,6 +151,65 @@ fn each_node_is_told_again_what_it_was_told_before_and_nothing_else() {
         "another hello changes nothing"
     );
     lost.check_told_the_same("a");
+}
+
+const CALLER: &str =
+    "name = \"gateway\"\nper_node = 1\nuses = [\"web\"]\n[placement]\nnodes = [\"a\"]\n";
+const CALLED: &str =
+    "name = \"web\"\nper_node = 1\n[[ports]]\ntarget = 80\n[placement]\nnodes = [\"b\"]\n";
+
+#[test]
+fn a_node_that_is_back_first_goes_on_calling_those_that_are_not() {
+    let mut world = World::with_nodes(&["a", "b", "c"]);
+    [("a", "10.0.0.1:7070"), ("b", "10.0.0.2:7070")]
+        .into_iter()
+        .for_each(|(handle, address)| world.is_reached_at(handle, address));
+    world.deploy_file(CALLED, "v1");
+    world.deploy_file(CALLER, "v1");
+    world.all_run();
+    world.passes(1_000);
+    let mut lost = Lost::of(world);
+    assert_eq!(lost.before("a").peers.nodes.len(), 1);
+    assert_eq!(lost.before("b").peers.callers.len(), 1);
+    lost.comes_back("a");
+    assert_eq!(lost.after("a").peers, lost.before("a").peers);
+    // One that never ran anything joins as a new one, and gets nothing that others have.
+    let third = lost.node_id("c");
+    lost.world.state.admit(&third, lost.world.at).unwrap();
+    let _ = lost.world.says_hello("c");
+    assert_eq!(lost.world.assigned("c"), "");
+    lost.comes_back("b");
+    for handle in ["a", "b"] {
+        lost.world.runs(handle);
+    }
+    lost.world.passes(1_000);
+    assert_eq!(lost.after("a").peers, lost.before("a").peers);
+    assert_eq!(lost.after("b").peers, lost.before("b").peers);
+}
+
+#[test]
+fn who_never_comes_back_is_called_until_its_service_is_deployed_or_it_is_revoked() {
+    for revokes in [false, true] {
+        let mut world = World::with_nodes(&["a", "b"]);
+        [("a", "10.0.0.1:7070"), ("b", "10.0.0.2:7070")]
+            .into_iter()
+            .for_each(|(handle, address)| world.is_reached_at(handle, address));
+        world.deploy_file(CALLED, "v1");
+        world.deploy_file(CALLER, "v1");
+        world.all_run();
+        world.passes(1_000);
+        let mut lost = Lost::of(world);
+        lost.comes_back("a");
+        assert_eq!(lost.after("a").peers.nodes.len(), 1);
+        if revokes {
+            assert!(matches!(lost.asks("b"), Answer::Pending));
+            lost.world.state.revoke("b", lost.world.at).unwrap();
+        } else {
+            lost.world.deploy_file(&CALLED.replace("[\"b\"]", "[\"a\"]"), "v2");
+        }
+        lost.world.passes(1_000);
+        assert!(lost.after("a").peers.nodes.is_empty(), "revoked: {revokes}");
+    }
 }
 
 #[test]

@@ -328,7 +328,7 @@ impl World {
     pub(super) fn manifest(&self, handle: &str) -> Manifest {
         let bytes = self.state.manifest(&self.node_id(handle)).unwrap();
         let envelope = Envelope::from_bytes(bytes).unwrap();
-        envelope.verify::<Manifest>(&director().root).unwrap().into_inner()
+        envelope.verify::<Manifest>(&self.state.director.root).unwrap().into_inner()
     }
 
     /// `web:2x3`: revision 2 of web, three instances.
