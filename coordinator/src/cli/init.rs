@@ -58,9 +58,9 @@ pub(super) fn run(session: &Session, args: InitArgs) -> Result<Exit, CliError> {
 
 const fn warning(encrypted: bool) -> &'static str {
     if encrypted {
-        "warning: one root key rules everything, and it is here, encrypted: move keys/root.key to a safe place offline\n"
+        "warning: one root key rules everything, and it is here, encrypted: move keys/root.key to a safe place offline, and a copy of root.json with it\n"
     } else {
-        "warning: one root key rules everything, and it is here, readable: move keys/root.key to a safe place offline\n\
+        "warning: one root key rules everything, and it is here, readable: move keys/root.key to a safe place offline, and a copy of root.json with it\n\
          \x20        (several people and keys: pith init --root-threshold 2 --root-key …; encrypted: --passphrase)\n"
     }
 }
