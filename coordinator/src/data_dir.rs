@@ -83,6 +83,16 @@ pub enum DataDirError {
     /// A key.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// Nor under the root that waits for its signatures.
+    #[error(
+        "no key of the director's is in {folder} before {waiting} has its signatures: `pith keys sign {waiting} --root-key FILE`"
+    )]
+    DirectorWaits {
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// The root that names it.
+        waiting: PathBuf,
+    },
     /// No key of the director's here.
     #[error(
         "no key of the director's is in {folder}; trust root {version} names {named}: put it there, or `pith keys rotate director`"

@@ -136,6 +136,7 @@ impl From<DataDirError> for CliError {
             | DataDirError::SocketPath(_) => Exit::Usage,
             DataDirError::Key(_)
             | DataDirError::NoDirectorKey { .. }
+            | DataDirError::DirectorWaits { .. }
             | DataDirError::Io { .. }
             | DataDirError::Damaged { .. }
             | DataDirError::Random(_) => Exit::Failed,

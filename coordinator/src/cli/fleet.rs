@@ -32,7 +32,7 @@ async fn recover(session: &Session, files: &[PathBuf], keys: &[PathBuf]) -> Resu
     }
     let row = line_up(&found).map_err(|error| CliError::usage(format_args!("--root: {error}")))?;
     let exit = change::recover(session, &row, keys).await?;
-    if !session.is_json() {
+    if exit == Exit::Done && !session.is_json() {
         let data = session.data.path().display();
         eprintln!(
             "next: pith serve --data {data}, at an address that the nodes know; each comes by itself and waits: `pith node ls`, \

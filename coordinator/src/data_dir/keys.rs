@@ -46,6 +46,11 @@ impl DataDir {
         if let Some(key) = self.keys_of(RoleName::Director, root)?.first() {
             return Ok(key.open(&mut Passphrases::default())?);
         }
+        let waiting = self.unsigned_root(root.version.saturating_add(1));
+        if waiting.exists() {
+            let folder = self.path().join(FOLDER);
+            return Err(DataDirError::DirectorWaits { folder, waiting });
+        }
         let named = root.roles.get(&RoleName::Director);
         let named = named.map(|role| role.keys.iter().map(|key| key.id().to_string()).collect());
         let named: Vec<String> = named.unwrap_or_default();
