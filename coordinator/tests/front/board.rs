@@ -228,33 +228,7 @@ impl Board {
     }
 
     pub(crate) fn hello(&self, fleet: &FleetId) -> Vec<u8> {
-        let hello = Hello {
-            format: FORMAT,
-            fleet: fleet.clone(),
-            node: self.id(),
-            public_key: self.key.public().to_base64(),
-            name: self.name.parse().unwrap(),
-            environment: "default".parse().unwrap(),
-            labels: [].into(),
-            formats: vec![1],
-            agent_version: "0.1.0".to_owned(),
-            nonce: "n".to_owned(),
-            boot_id: "b".to_owned(),
-            seen: Version::default(),
-            capacity: Capacity {
-                architecture: "arm64".to_owned(),
-                cores: 4,
-                memory_bytes: 1 << 30,
-            },
-            address: "127.0.0.1".to_owned(),
-            fleet_port: None,
-            policy: None,
-            root_version: None,
-            seal_key: None,
-            seen_sha256: None,
-            learned: None,
-        };
-        Envelope::sign(&hello, &[&self.key]).to_bytes()
+        hello(fleet, &self.key, &self.name)
     }
 
     /// For the sessions of our own client.
@@ -265,6 +239,33 @@ impl Board {
         let now = mqtt::VerifyAt::new(1_800_000_000);
         mqtt::Tls::new(fleet.ca().pem().as_bytes(), Some(own), &name, now).unwrap()
     }
+}
+
+/// What a board with this key says of itself first.
+pub(crate) fn hello(fleet: &FleetId, key: &SecretKey, name: &str) -> Vec<u8> {
+    let hello = Hello {
+        format: FORMAT,
+        fleet: fleet.clone(),
+        node: key.public().node_id(),
+        public_key: key.public().to_base64(),
+        name: name.parse().unwrap(),
+        environment: "default".parse().unwrap(),
+        labels: [].into(),
+        formats: vec![1],
+        agent_version: "0.1.0".to_owned(),
+        nonce: "n".to_owned(),
+        boot_id: "b".to_owned(),
+        seen: Version::default(),
+        capacity: Capacity { architecture: "arm64".to_owned(), cores: 4, memory_bytes: 1 << 30 },
+        address: "127.0.0.1".to_owned(),
+        fleet_port: None,
+        policy: None,
+        root_version: None,
+        seal_key: None,
+        seen_sha256: None,
+        learned: None,
+    };
+    Envelope::sign(&hello, &[key]).to_bytes()
 }
 
 /// TLS to the port from an address, with or without a certificate.
