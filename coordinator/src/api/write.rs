@@ -18,7 +18,6 @@ use super::problem::{Answer, Failed, ok, ok_once, outcome};
 use super::{Api, Joining};
 use crate::backup::{self, Asked, Database};
 use crate::data_dir::random;
-use crate::event_loop::at;
 use crate::front::own_addresses;
 use crate::state::answers::{Repeatable, Secrecy};
 use crate::state::reconcile::Reconcile;
@@ -285,14 +284,14 @@ pub(super) async fn tell_addresses(
 
 /// For whoever writes it where only they can. It is sealed already.
 pub(super) async fn backup(Shared(api): Shared<Arc<Api>>) -> Answer {
-    let made = backup::make(&api.data, Database::Running(&api.fleet), at().unix_ms).await?;
+    let made = backup::make(&api.data, Database::Running(&api.fleet), api.at().unix_ms).await?;
     let sealed = [(CONTENT_TYPE, "application/octet-stream")];
     Ok((sealed, made.bytes).into_response())
 }
 
 /// Into the folder; twice is one more.
 pub(super) async fn keep_backup(Shared(api): Shared<Arc<Api>>) -> Answer {
-    let made = backup::make(&api.data, Database::Running(&api.fleet), at().unix_ms).await?;
+    let made = backup::make(&api.data, Database::Running(&api.fleet), api.at().unix_ms).await?;
     ok(backup::keep(&api.data, made, Asked::ByHand).await?)
 }
 
