@@ -12,7 +12,7 @@ use coordinator::ca::Ca;
 use coordinator::client::Client;
 use coordinator::data_dir::DataDir;
 use coordinator::local::{ApiSettings, BrokerChoice, Coordinator};
-use coordinator::login::{Credentials, NewKey, Profile, read_invitation};
+use coordinator::login::{Credentials, OwnKey, Profile, read_invitation};
 use coordinator::role::Role;
 use coordinator::state::Policy;
 use coordinator::state::requests::{Login, NewOperator, NewToken};
@@ -94,7 +94,7 @@ impl Fleet {
     pub(crate) async fn log_in(&self, name: &str, role: Role) -> Credentials {
         let word = self.invite(name, role).await;
         let token = read_invitation(&word).unwrap();
-        let key = NewKey::make().unwrap();
+        let key = OwnKey::make().unwrap();
         let (id, secret) = (token.id.clone(), token.secret.clone());
         let login = Login { token: id, secret, tls_key: key.public().unwrap() };
         let given = Client::stranger(&token).unwrap().login(&login).await.unwrap();
