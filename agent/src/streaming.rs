@@ -26,11 +26,7 @@ pub async fn run<E: Engine>(
     allowed: watch::Receiver<u64>,
     mut tell: impl AsyncFnMut(Streamed),
 ) -> End {
-    let mut written = SelectAll::new();
-    for (instance, container, source) in sources {
-        let reading = engine.read(&container, source);
-        written.push(Box::pin(pieces(instance, reading)));
-    }
+    let mut written = written(engine, sources);
     let mut parts = Parts { allowed, told: 0, next_at: Instant::now(), waiting: BTreeMap::new() };
     let mut end = End::Finished;
     loop {
@@ -54,6 +50,17 @@ pub async fn run<E: Engine>(
     }
     parts.flush(&mut tell).await;
     end
+}
+
+/// What all of them write, as it comes, each piece with its instance.
+pub fn written<E: Engine>(
+    engine: &E,
+    sources: Vec<(String, String, Source)>,
+) -> impl futures_util::Stream<Item = (String, Wrote)> + Unpin {
+    let reading = |(instance, container, source): (String, String, Source)| {
+        Box::pin(pieces(instance, engine.read(&container, source)))
+    };
+    sources.into_iter().map(reading).collect::<SelectAll<_>>()
 }
 
 fn pieces(instance: String, reading: Written) -> impl futures_util::Stream<Item = (String, Wrote)> {

@@ -35,7 +35,8 @@ use serde::{Deserialize, Serialize};
 use crate::audit::Audit;
 use crate::ca::Ca;
 use crate::data_dir::DataDir;
-use crate::event_loop::Fleet;
+use crate::event_loop::{Clock, Fleet};
+use crate::state::At;
 pub use caller::{Group, Peer};
 pub use limits::Limits;
 use limits::{Places, Rates};
@@ -62,6 +63,7 @@ pub struct Api {
     pub audit: Audit,
     /// What tokens say; none: this coordinator opens no port to join at.
     pub joining: Option<Joining>,
+    clock: Clock,
     rates: Rates,
     places: Places,
 }
@@ -94,10 +96,14 @@ impl Api {
         ca: Arc<Ca>,
         audit: Audit,
         joining: Option<Joining>,
-        limits: Limits,
+        (limits, clock): (Limits, Clock),
     ) -> Arc<Self> {
         let (rates, places) = (Rates::new(limits), Places::new(limits));
-        Arc::new(Self { fleet, data, ca, audit, joining, rates, places })
+        Arc::new(Self { fleet, data, ca, audit, joining, clock, rates, places })
+    }
+
+    fn at(&self) -> At {
+        (self.clock)()
     }
 }
 

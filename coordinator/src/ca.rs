@@ -33,8 +33,8 @@ const FIRST_DAY: (i32, u8, u8) = (2020, 1, 1);
 const DAY_SECS: u64 = 24 * 60 * 60;
 /// The coordinator's certificate on its own port lives in memory only, and is made anew long before.
 const SERVER_DAYS: u64 = 90;
-/// An operator logs in again after this long.
-const OPERATOR_DAYS: u64 = 90;
+/// An operator's certificate is good for this long; who uses it in the last third renews it.
+pub(crate) const OPERATOR_DAYS: u64 = 90;
 /// What lies in the files of somebody else's broker must not end by surprise.
 const LONG_DAYS: u64 = 3650;
 

@@ -266,6 +266,9 @@ impl EventLoop {
     }
 }
 
+/// Reads both clocks.
+pub type Clock = fn() -> At;
+
 /// Both clocks now.
 #[must_use]
 pub fn at() -> At {

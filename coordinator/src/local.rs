@@ -172,7 +172,7 @@ impl Coordinator {
             port: bound.local_addr(),
         });
         let asked = (asking.clone(), data.clone());
-        let api = Api::new(asked, Arc::clone(&ca), audit, joining, settings.limits);
+        let api = Api::new(asked, Arc::clone(&ca), audit, joining, (settings.limits, at));
         let router = api::router(&api);
         let front = match bound {
             Some(bound) => {

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use belief::tls;
 
+use crate::ca::OPERATOR_DAYS;
 use crate::role::Role;
 
 /// What every invitation of this version begins with: a board does not take it for its own.
@@ -92,6 +93,15 @@ pub struct Profile {
     pub expires_at: u64,
 }
 
+impl Profile {
+    /// Whether two thirds of the certificate's life are over, and not all of it.
+    #[must_use]
+    pub fn is_to_be_renewed(&self, now_s: u64) -> bool {
+        let left_s = self.expires_at.saturating_sub(now_s);
+        left_s > 0 && left_s <= OPERATOR_DAYS * 24 * 60 * 60 / 3
+    }
+}
+
 /// A profile with what TLS needs of it.
 #[derive(Clone)]
 pub struct Credentials {
@@ -105,8 +115,8 @@ pub struct Credentials {
     pub key: String,
 }
 
-/// A key that was just made.
-pub struct NewKey(KeyPair);
+/// The key of a login.
+pub struct OwnKey(KeyPair);
 
 /// The logins of one person, `~/.config/pith`.
 #[derive(Debug, Clone)]
@@ -135,13 +145,22 @@ pub fn read_invitation(text: &str) -> Result<Token, NotAnInvitation> {
     token.map_err(|error: protocol::join::BadToken| NotAnInvitation::Damaged(error.to_string()))
 }
 
-impl NewKey {
+impl OwnKey {
     /// Makes one.
     ///
     /// # Errors
     /// Where the system gives no random bytes.
     pub fn make() -> Result<Self, ProfileError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256);
+        Ok(Self(key.map_err(|error| ProfileError::Key(error.to_string()))?))
+    }
+
+    /// The one of a login.
+    ///
+    /// # Errors
+    /// Where it is damaged.
+    pub fn of(own: &Credentials) -> Result<Self, ProfileError> {
+        let key = KeyPair::from_pem(&own.key);
         Ok(Self(key.map_err(|error| ProfileError::Key(error.to_string()))?))
     }
 
@@ -242,6 +261,13 @@ impl Profiles {
         Ok(Credentials { profile, ca, certificate, key })
     }
 
+    /// Held by whoever renews the login of a fleet; none: somebody does, or it is not there.
+    #[must_use]
+    pub fn renewing(&self, fleet: &FleetId) -> Option<fs::File> {
+        let folder = fs::File::open(self.of(fleet)).ok()?;
+        folder.try_lock().ok().map(|()| folder)
+    }
+
     /// Removes a login; what else lies in the folder, such as release keys, stays.
     ///
     /// # Errors
@@ -279,9 +305,9 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-impl std::fmt::Debug for NewKey {
+impl std::fmt::Debug for OwnKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("NewKey(…)")
+        f.write_str("OwnKey(…)")
     }
 }
 
@@ -303,6 +329,17 @@ mod tests {
         }
     }
 
+    fn credentials(expires_at: u64) -> Credentials {
+        let Token { fleet, addresses, ca_sha256, .. } = token();
+        let (name, role) = ("anna".parse().unwrap(), Role::Deployer);
+        Credentials {
+            profile: Profile { fleet, name, role, addresses, ca_sha256, expires_at },
+            ca: "ca".to_owned(),
+            certificate: "certificate".to_owned(),
+            key: "key".to_owned(),
+        }
+    }
+
     #[test]
     fn an_invitation_is_for_people_and_a_token_for_boards() {
         let word = operator_token(&token());
@@ -315,24 +352,29 @@ mod tests {
     }
 
     #[test]
+    fn a_login_is_to_be_renewed_in_its_last_third_by_one_process_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (profiles, fleet) = (Profiles::at(dir.path()), token().fleet);
+        assert!(profiles.renewing(&fleet).is_none(), "nobody has logged in");
+        let day = |day: u64| day * 24 * 60 * 60;
+        let own = credentials(day(90));
+        let is_due = |at_s| own.profile.is_to_be_renewed(at_s);
+        let due = [day(60) - 1, day(60), day(90) - 1, day(90)].map(is_due);
+        assert_eq!(due, [false, true, true, false]);
+        profiles.keep(&own).unwrap();
+        let held = profiles.renewing(&fleet);
+        assert!(held.is_some() && profiles.renewing(&fleet).is_none());
+        drop(held);
+        assert!(profiles.renewing(&fleet).is_some());
+    }
+
+    #[test]
     fn a_login_is_its_owners_alone_and_leaves_keys_behind_when_it_goes() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let profiles = Profiles::at(dir.path());
         let fleet = token().fleet;
-        let credentials = Credentials {
-            profile: Profile {
-                fleet: fleet.clone(),
-                name: "anna".parse().unwrap(),
-                role: Role::Deployer,
-                addresses: token().addresses,
-                ca_sha256: token().ca_sha256,
-                expires_at: 7,
-            },
-            ca: "ca".to_owned(),
-            certificate: "certificate".to_owned(),
-            key: "key".to_owned(),
-        };
+        let credentials = credentials(7);
         let folder = profiles.keep(&credentials).unwrap();
         assert_eq!(profiles.fleets(), std::slice::from_ref(&fleet));
         let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -17,10 +17,9 @@ use coordinator::state::requests::Deploy;
 use protocol::FORMAT;
 use protocol::envelope::Envelope;
 use protocol::file::parse;
-use protocol::hello::{Capacity, Hello};
 use protocol::id::{ServiceId, Template};
 use protocol::keys::{RoleName, SecretKey};
-use protocol::manifest::{Manifest, Version};
+use protocol::manifest::Manifest;
 use protocol::release::{Image, Pin, Release};
 use protocol::report::{EngineState, InstanceReport, InstanceState, Phase, Report, ServiceReport};
 use protocol::topic::{Down, Subject, Topic, Up};
@@ -38,33 +37,7 @@ impl Board {
     }
 
     fn hello(&self) -> Vec<u8> {
-        let hello = Hello {
-            format: FORMAT,
-            fleet: self.data.open().unwrap().id,
-            node: self.key.public().node_id(),
-            public_key: self.key.public().to_base64(),
-            name: "opi-1".parse().unwrap(),
-            environment: "default".parse().unwrap(),
-            labels: BTreeMap::new(),
-            formats: vec![1],
-            agent_version: "0.1.0".to_owned(),
-            nonce: "n".to_owned(),
-            boot_id: "b".to_owned(),
-            seen: Version::default(),
-            capacity: Capacity {
-                architecture: "arm64".to_owned(),
-                cores: 4,
-                memory_bytes: 1 << 30,
-            },
-            address: "127.0.0.1".to_owned(),
-            fleet_port: None,
-            policy: None,
-            root_version: None,
-            seal_key: None,
-            seen_sha256: None,
-            learned: None,
-        };
-        Envelope::sign(&hello, &[&self.key]).to_bytes()
+        board::hello(&self.data.open().unwrap().id, &self.key, "opi-1")
     }
 
     fn report(&self, manifest: &Manifest, sequence: u64) -> Vec<u8> {

@@ -55,6 +55,22 @@ fn write_policy(path: &Path, text: &str) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o644)).unwrap();
 }
 
+/// Who goes without a word leaves no place taken: a board has four.
+fn check_places(fleet: &Fleet) {
+    for _ in 0..6 {
+        let mut one = fleet.command(&["logs", "web", "-f", "-n", "1"]);
+        let mut one = one.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(one.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains(" | "), "{line}");
+        one.kill().unwrap();
+        let _ = one.wait();
+    }
+    until_true("there is a place", Duration::from_secs(10), || {
+        !fleet.pith(&["logs", "web"]).stderr.contains("command_busy")
+    });
+}
+
 #[test]
 fn the_logs_of_all_nodes_are_one_answer_and_go_on_as_they_are_written() {
     if !skip::has("docker") {
@@ -78,6 +94,13 @@ fn the_logs_of_all_nodes_are_one_answer_and_go_on_as_they_are_written() {
     let first: Value = serde_json::from_str(of_instance.stdout.lines().next().unwrap()).unwrap();
     assert_eq!((&first["node"], &first["instance"]), (&"node-1".into(), &all[0].1.clone().into()));
     assert!(first["line"].is_string() && first["channel"].is_string(), "{first}");
+
+    // What is older than was asked for is not shown.
+    until_true("nothing was written lately", SOON, || {
+        fleet.pith(&["logs", "web", "--since", "2s"]).expect_code(0).stdout.is_empty()
+    });
+    let of_the_hour = fleet.pith(&["logs", "web", "--since", "1h"]).expect_code(0);
+    assert_eq!(of_the_hour.stdout.matches("event=start").count(), 2, "{of_the_hour:?}");
 
     // What is replaced is looked at by asking for it, and named as it was.
     let nothing = fleet.pith(&["logs", "web", "--previous"]).expect_code(1);
@@ -116,19 +139,7 @@ fn the_logs_of_all_nodes_are_one_answer_and_go_on_as_they_are_written() {
     assert!(line.starts_with(&runs) && line.contains("event=signal"), "{line}");
     follower.kill().unwrap();
     let _ = follower.wait();
-    // Who goes without a word leaves no place taken: a board has four.
-    for _ in 0..6 {
-        let mut one = fleet.command(&["logs", "web", "-f", "-n", "1"]);
-        let mut one = one.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(one.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains(" | "), "{line}");
-        one.kill().unwrap();
-        let _ = one.wait();
-    }
-    until_true("there is a place", Duration::from_secs(10), || {
-        !fleet.pith(&["logs", "web"]).stderr.contains("command_busy")
-    });
+    check_places(&fleet);
     until_true("it runs again", SOON, || get(fleet.address(2, port), "/").is_ok());
     assert_eq!(fleet.stop(), 0);
 }
@@ -154,6 +165,19 @@ fn a_command_runs_where_the_policy_allows_it_and_nowhere_else() {
     assert!(said.contains("usage: demo-app"), "{ended:?}");
     let all = instances(&fleet);
     let _ = exec(&fleet, &all[0].1, &[], &PROBE).expect_code(0);
+    // For a program: who wrote what and where, one document per line, how it ended last; the code is the command's all the same.
+    let shown = exec(&fleet, "web", &["--node", "node-1", "-o", "json"], &USAGE).expect_code(2);
+    let documents = shown.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let documents: Vec<Value> = documents.collect();
+    let (end, written) = documents.split_last().unwrap();
+    assert_eq!(*end, serde_json::json!({ "node": "node-1", "end": { "exited": { "code": 2 } } }));
+    let of = |one: &Value| {
+        (one["node"] == "node-1", one["instance"] == *all[0].1, one["channel"] == "stdout")
+    };
+    assert!(written.iter().all(|one| of(one) == (true, true, true)), "{written:?}");
+    let text: String = written.iter().map(|one| one["text"].as_str().unwrap()).collect();
+    assert!(text.contains("usage: demo-app"), "{text}");
+
     let unknown = exec(&fleet, &all[0].1, &[], &["/no/such/program"]);
     assert!(unknown.code != 0 && unknown.code != 5, "{unknown:?}");
     let elsewhere = exec(&fleet, &all[1].1, &[], &PROBE).expect_code(5);

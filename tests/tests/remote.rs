@@ -109,6 +109,7 @@ fn people_from_afar_may_what_their_role_says_and_nothing_once_they_are_revoked()
     let key = vera.profile(&fleet).join("operator.key");
     assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(vera.json(&["node", "ls"])["nodes"][0]["name"], "node-1");
+    a_login_renews_itself(&fleet, &vera);
     refused(&vera.deploy(&web), &["`deploy` needs the role deployer", "vera has the role viewer"]);
 
     let token = invite(&fleet, "dora", "deployer", &[]);
@@ -150,6 +151,25 @@ fn people_from_afar_may_what_their_role_says_and_nothing_once_they_are_revoked()
     assert_eq!(fleet.stop(), 0);
 }
 
+/// By the first verb in the last third of its life.
+fn a_login_renews_itself(fleet: &Fleet, person: &Person) {
+    let folder = person.profile(fleet);
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let profile = || serde_json::from_str::<Value>(&read("operator.json")).unwrap();
+    let (certificate, key, mut told) = (read("operator.crt"), read("operator.key"), profile());
+    let expires_at = told["expires_at"].as_u64().unwrap();
+    // As it would be in eleven weeks: what TLS and the coordinator see is still good.
+    told["expires_at"] = (expires_at - 77 * 24 * 60 * 60).into();
+    fs::write(folder.join("operator.json"), told.to_string()).unwrap();
+    let said = person.pith(&["node", "ls"]).expect_code(0);
+    assert!(!said.stderr.contains("warning"), "{said:?}");
+    assert!(profile()["expires_at"].as_u64() >= Some(expires_at), "{}", profile());
+    assert!(read("operator.crt") != certificate && read("operator.key") == key);
+    let renewed = read("operator.crt");
+    let _ = person.pith(&["node", "ls"]).expect_code(0);
+    assert_eq!(read("operator.crt"), renewed, "once is enough");
+}
+
 /// What was asked, refused and done, and the byte that somebody changed.
 fn the_log_tells_it(fleet: &Fleet) {
     let text = fleet.pith(&["audit", "--since", "10m"]).expect_code(0).stdout;
@@ -164,6 +184,7 @@ fn the_log_tells_it(fleet: &Fleet) {
         "{text}"
     );
     assert!(has(&["operator:dora", "default/web release 1", "done"]), "{text}");
+    assert!(has(&["operator:vera", "viewer", "login renew", "done"]), "{text}");
     assert!(has(&["from:127.0.0.1", "login", "failed", "(invitation_used)"]), "{text}");
     let verified = fleet.json(&["audit", "--verify"]);
     assert!(verified["broken"].is_null() && verified["entries"].as_u64() > Some(10), "{verified}");

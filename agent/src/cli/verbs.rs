@@ -3,14 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use protocol::command::{Logs, MAX_LINES};
 use protocol::id::ServiceName;
 
 use super::{Command, UsageError};
 use crate::local::Change;
 
 /// Lines of a log unless told otherwise.
-const DEFAULT_LINES: usize = 100;
-const MAX_LINES: usize = 1_000_000;
+const DEFAULT_LINES: u32 = 100;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,14 +18,7 @@ pub enum Verb {
     /// What runs here.
     Ps,
     /// What a service writes.
-    Logs {
-        /// Which.
-        service: ServiceName,
-        /// The last so many lines of each instance.
-        lines: usize,
-        /// And what follows.
-        follow: bool,
-    },
+    Logs(Logs),
     /// Leave a service at what runs now.
     Hold(Change),
     /// Back to the release before, and hold it there.
@@ -82,9 +75,14 @@ pub(super) fn parse(
     }
     let of = |verb: &'static str| service.ok_or(UsageError::MissingService(verb));
     let verb = match word {
-        "logs" => {
-            Verb::Logs { service: of("logs")?, lines: lines.unwrap_or(DEFAULT_LINES), follow }
-        }
+        "logs" => Verb::Logs(Logs {
+            service: of("logs")?,
+            instance: None,
+            lines: lines.unwrap_or(DEFAULT_LINES),
+            since_s: None,
+            follow,
+            previous: false,
+        }),
         "hold" => Verb::Hold(Change { service: of("hold")?, reason }),
         "undo" => Verb::Undo(Change { service: of("undo")?, reason }),
         "release" => Verb::Release(Change { service: of("release")?, reason }),
@@ -110,12 +108,14 @@ mod tests {
 
     #[test]
     fn the_boards_own_verbs_are_read() {
-        let service = || "web".parse().unwrap();
         assert_eq!(check("ps"), Ok(Verb::Ps));
-        let logs = Verb::Logs { service: service(), lines: 5, follow: true };
-        assert_eq!(check("logs -n 5 web -f"), Ok(logs));
-        let logs = Verb::Logs { service: service(), lines: DEFAULT_LINES, follow: false };
-        assert_eq!(check("--config a.toml logs web"), Ok(logs));
+        let logs = |lines, follow| {
+            let service = "web".parse().unwrap();
+            let (instance, since_s, previous) = (None, None, false);
+            Verb::Logs(Logs { service, instance, lines, since_s, follow, previous })
+        };
+        assert_eq!(check("logs -n 5 web -f"), Ok(logs(5, true)));
+        assert_eq!(check("--config a.toml logs web"), Ok(logs(DEFAULT_LINES, false)));
         assert_eq!(check("hold web --reason disk"), Ok(Verb::Hold(change(Some("disk")))));
         assert_eq!(check("undo web"), Ok(Verb::Undo(change(None))));
         assert_eq!(check("release web --config a.toml"), Ok(Verb::Release(change(None))));

@@ -73,20 +73,6 @@ impl Docker {
         Self { socket: path.into(), client: Rc::default(), host: Rc::default() }
     }
 
-    /// Gives the last lines that a container wrote to `say`, and what follows until it ends where that is asked for.
-    ///
-    /// # Errors
-    /// The engine's, and what `say` fails with.
-    pub async fn logs(
-        &self,
-        id: &str,
-        lines: usize,
-        follow: bool,
-        say: impl FnMut(&str) -> std::io::Result<()>,
-    ) -> anyhow::Result<()> {
-        logs::stream(self.client()?, id, (lines, follow), say).await
-    }
-
     fn client(&self) -> Result<&Client, EngineError> {
         if let Some(client) = self.client.get() {
             return Ok(client);

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use protocol::command::Channel;
+use protocol::command::{Channel, Logs, MAX_LINES};
 use tokio::sync::mpsc;
 
 use super::pull::AbortOnDrop;
@@ -27,6 +27,14 @@ pub enum Source {
         /// The program and its arguments.
         command: Vec<String>,
     },
+}
+
+impl Source {
+    /// The log of one of the instances that are asked for.
+    #[must_use]
+    pub fn logs(of: &Logs) -> Self {
+        Self::Logs { lines: of.lines.min(MAX_LINES), since_s: of.since_s, follow: of.follow }
+    }
 }
 
 /// What comes of it.

@@ -108,13 +108,9 @@ impl Agent {
 
     fn begin_logs(&mut self, id: &CommandId, logs: &Logs, now: Now) -> Result<(), Refused> {
         let read = to_read(logs, self.seen_containers()?)?;
-        let source = Source::Logs {
-            lines: logs.lines.min(protocol::command::MAX_LINES),
-            since_s: logs.since_s,
-            follow: logs.follow,
+        let source = |container: &&Container| {
+            (container.name.clone(), container.id.clone(), Source::logs(logs))
         };
-        let source =
-            |container: &&Container| (container.name.clone(), container.id.clone(), source.clone());
         let sources = read.iter().map(source).collect();
         info!(service = %logs.service, stream = %id, "logs are told");
         self.begin_stream(id, (sources, None), now)

@@ -1,6 +1,7 @@
 //! The whole loop on a fake engine, a real proxy in this process and a ledger on disk.
 
 mod acts;
+mod beginning;
 mod board;
 mod commands;
 mod freshness;

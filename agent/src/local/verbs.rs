@@ -1,6 +1,7 @@
 //! Does what root asked: asks the agent, or Docker, prints, and gives the exit code.
 
-use protocol::id::ServiceName;
+use protocol::command::Logs;
+use tokio::task::LocalSet;
 
 use super::client::{self, AskError};
 use super::logs::Here;
@@ -17,7 +18,7 @@ const UNREACHABLE: u8 = 6;
 pub async fn run(verb: Verb, config: &Config, json: bool) -> u8 {
     match verb {
         Verb::Ps => ps(config, json).await,
-        Verb::Logs { service, lines, follow } => logs(config, &service, lines, follow).await,
+        Verb::Logs(of) => logs(config, &of).await,
         Verb::Hold(change) => change_hold(config, Wish::Hold(change), json),
         Verb::Undo(change) => change_hold(config, Wish::Undo(change), json),
         Verb::Release(change) => change_hold(config, Wish::Release(change), json),
@@ -49,9 +50,9 @@ async fn ps(config: &Config, json: bool) -> u8 {
     UNREACHABLE
 }
 
-async fn logs(config: &Config, service: &ServiceName, lines: usize, follow: bool) -> u8 {
-    let shown = async { Here::look(config).await?.logs(service, lines, follow).await };
-    match shown.await {
+async fn logs(config: &Config, of: &Logs) -> u8 {
+    let shown = async { Here::look(config).await?.logs(of).await };
+    match LocalSet::new().run_until(shown).await {
         Ok(()) => 0,
         // `pith-agent logs web | head` has what it wanted.
         Err(error) if is_broken_pipe(&error) => 0,

@@ -7,7 +7,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State as Shared};
@@ -22,7 +22,6 @@ use super::routes::{Kind, Least, Route};
 use super::write::Turn;
 use super::{Api, KEY_HEADER, REPEATED_HEADER, target};
 use crate::audit::{Draft, Event};
-use crate::event_loop;
 use crate::state::answers::Repeatable;
 use crate::state::records::AnswerKey;
 
@@ -46,7 +45,7 @@ async fn passed(api: &Arc<Api>, route: &'static Route, request: Request, next: N
     };
     let caller = Caller::of(&peer, api).await?;
     api.rates
-        .take(&caller.identity, caller.known(), Instant::now())
+        .take(&caller.identity, caller.known(), api.at().now)
         .map_err(|after| Failed::later(&format!("{} asks too much", caller.who), after))?;
     let Some(_place) = api.places.take(&caller.identity) else {
         let message = format!("{} has too many requests in work", caller.who);
@@ -88,7 +87,7 @@ async fn passed(api: &Arc<Api>, route: &'static Route, request: Request, next: N
             let asked = Draft {
                 request: Some(digest.clone()),
                 key: key.clone(),
-                ..draft(Event::Asked, route, &caller, target)
+                ..draft(api, Event::Asked, route, &caller, target)
             };
             change(api, asked, (caller, key, digest), request, next).await
         }
@@ -118,7 +117,7 @@ async fn change(
         let is_repeated = response.headers().contains_key(REPEATED_HEADER);
         let code = response.extensions().get::<Code>().map(|code| code.0.clone());
         let outcome = Draft {
-            at_ms: event_loop::at().unix_ms,
+            at_ms: api.at().unix_ms,
             event: if response.status().is_success() { Event::Done } else { Event::Failed },
             of: Some(head.n),
             request: None,
@@ -146,7 +145,7 @@ async fn refuse(
     let refused = Draft {
         status: Some(failed.status()),
         code: Some(failed.code().to_owned()),
-        ..draft(Event::Refused, route, caller, target)
+        ..draft(api, Event::Refused, route, caller, target)
     };
     if let Err(error) = api.audit.write(refused).await {
         tracing::error!(%error, "a refusal is not in the audit log");
@@ -154,9 +153,9 @@ async fn refuse(
     failed
 }
 
-fn draft(event: Event, route: &Route, caller: &Caller, target: String) -> Draft {
+fn draft(api: &Api, event: Event, route: &Route, caller: &Caller, target: String) -> Draft {
     Draft {
-        at_ms: event_loop::at().unix_ms,
+        at_ms: api.at().unix_ms,
         event,
         of: None,
         who: caller.who.clone(),

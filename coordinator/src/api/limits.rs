@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use planner::Now;
 
 /// Identities that are remembered; beyond that the full buckets are forgotten, which costs nobody anything.
 const MAX_IDENTITIES: usize = 4_096;
@@ -47,7 +49,7 @@ pub(super) enum Known {
 struct Bucket {
     /// Thousandths of a request.
     left: u64,
-    at: Instant,
+    at: Now,
 }
 
 /// The buckets of all identities.
@@ -66,7 +68,7 @@ impl Rates {
     ///
     /// # Errors
     /// With the time until there is one again.
-    pub(super) fn take(&self, identity: &str, known: Known, now: Instant) -> Result<(), Duration> {
+    pub(super) fn take(&self, identity: &str, known: Known, now: Now) -> Result<(), Duration> {
         let Limits { requests_per_second, burst, strangers_per_second, strangers_burst, .. } =
             self.limits;
         let (rate, burst) = match known {
@@ -76,11 +78,10 @@ impl Rates {
         let (rate, full) = (u64::from(rate.max(1)), u64::from(burst.max(1)) * 1000);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MAX_IDENTITIES && !buckets.contains_key(identity) {
-            buckets.retain(|_, bucket| now.saturating_duration_since(bucket.at) < FORGOTTEN_AFTER);
+            buckets.retain(|_, bucket| now.since(bucket.at) < FORGOTTEN_AFTER_MS);
         }
         let bucket = buckets.entry(identity.to_owned()).or_insert(Bucket { left: full, at: now });
-        let passed = now.saturating_duration_since(bucket.at).as_millis();
-        let filled = u64::try_from(passed).unwrap_or(u64::MAX).saturating_mul(rate);
+        let filled = now.since(bucket.at).saturating_mul(rate);
         bucket.left = bucket.left.saturating_add(filled).min(full);
         bucket.at = now;
         match bucket.left.checked_sub(1000) {
@@ -94,7 +95,7 @@ impl Rates {
 }
 
 /// Every bucket is full again by then.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+const FORGOTTEN_AFTER_MS: u64 = 60_000;
 
 /// The requests in work of all identities.
 #[derive(Debug)]
@@ -146,8 +147,8 @@ mod tests {
     #[test]
     fn a_burst_passes_then_the_rate_and_nobody_pays_for_another() {
         let limits = Limits { requests_per_second: 2, burst: 3, ..Limits::default() };
-        let (rates, start) = (Rates::new(limits), Instant::now());
-        let take = |who, ms| rates.take(who, Known::Yes, start + Duration::from_millis(ms));
+        let (rates, start) = (Rates::new(limits), Now(0));
+        let take = |who, ms| rates.take(who, Known::Yes, start.plus(ms));
         for _ in 0..3 {
             assert_eq!(take("anna", 0), Ok(()));
         }
@@ -166,11 +167,11 @@ mod tests {
     #[test]
     fn strangers_have_less_and_many_of_them_are_forgotten() {
         let limits = Limits { strangers_per_second: 1, strangers_burst: 2, ..Limits::default() };
-        let (rates, start) = (Rates::new(limits), Instant::now());
+        let (rates, start) = (Rates::new(limits), Now(0));
         for number in 0..MAX_IDENTITIES {
             assert_eq!(rates.take(&number.to_string(), Known::Stranger, start), Ok(()));
         }
-        let later = start + FORGOTTEN_AFTER;
+        let later = start.plus(FORGOTTEN_AFTER_MS);
         assert_eq!(rates.take("one more", Known::Stranger, later), Ok(()));
         assert_eq!(rates.buckets.lock().unwrap().len(), 1);
     }

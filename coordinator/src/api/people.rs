@@ -6,16 +6,19 @@ use axum::Extension;
 use axum::extract::{Path as UrlPath, Query, State as Shared};
 use axum::response::Json;
 use protocol::id::OperatorName;
-use protocol::join::Token;
+use protocol::join::{TlsKey, Token};
 use serde::Deserialize;
 
-use super::Api;
 use super::problem::{Answer, Failed, ok};
 use super::write::{Turn, offer};
+use super::{Api, Peer};
 use crate::audit;
+use crate::ca::{Ca, OperatorPass};
 use crate::login::operator_token;
+use crate::state::At;
 use crate::state::answers::Secrecy;
-use crate::state::requests::{Login, NewOperator};
+use crate::state::records::Operator;
+use crate::state::requests::{Login, NewOperator, Refused, RenewLogin};
 use crate::state::shown::{AuditShown, InvitationShown, LoggedIn, OperatorsShown};
 
 /// Entries in one answer; whoever wants older ones reads the file.
@@ -54,20 +57,49 @@ pub(super) async fn login(
 ) -> Answer {
     let ca = Arc::clone(&api.ca);
     api.act(turn, Secrecy::Open, move |state, at| {
-        let issue = |name: &OperatorName| {
-            ca.operator(name, &body.tls_key, at.unix_ms / 1000).map_err(|error| error.to_string())
-        };
-        let (operator, pass) = state.login(&body, issue, at)?;
-        Ok(LoggedIn {
-            fleet: ca.fleet().clone(),
-            name: operator.name,
-            role: operator.role,
-            certificate: pass.pem,
-            ca: ca.pem().to_owned(),
-            expires_at: pass.expires_at,
-        })
+        let issued = state.login(&body, issue(&ca, &body.tls_key, at), at)?;
+        Ok(logged_in(&ca, issued))
     })
     .await
+}
+
+/// Whoever asks gets a new certificate over the one that they show.
+pub(super) async fn renew_login(
+    Shared(api): Shared<Arc<Api>>,
+    Extension(turn): Extension<Turn>,
+    Extension(peer): Extension<Peer>,
+    Json(body): Json<RenewLogin>,
+) -> Answer {
+    let shown = match peer {
+        Peer::Remote { certificate, .. } => certificate,
+        Peer::Local { .. } => None,
+    };
+    let ca = Arc::clone(&api.ca);
+    api.act(turn, Secrecy::Open, move |state, at| {
+        let shown = shown.ok_or(Refused::NotLoggedIn)?;
+        let issued = state.renew_login(&shown, issue(&ca, &body.tls_key, at), at)?;
+        Ok(logged_in(&ca, issued))
+    })
+    .await
+}
+
+fn issue(
+    ca: &Ca,
+    key: &TlsKey,
+    at: At,
+) -> impl FnOnce(&OperatorName) -> Result<OperatorPass, String> {
+    move |name| ca.operator(name, key, at.unix_ms / 1000).map_err(|error| error.to_string())
+}
+
+fn logged_in(ca: &Ca, (operator, pass): (Operator, OperatorPass)) -> LoggedIn {
+    LoggedIn {
+        fleet: ca.fleet().clone(),
+        name: operator.name,
+        role: operator.role,
+        certificate: pass.pem,
+        ca: ca.pem().to_owned(),
+        expires_at: pass.expires_at,
+    }
 }
 
 pub(super) async fn revoke(

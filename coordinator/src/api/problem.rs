@@ -193,6 +193,7 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::InvitationUnknown
         | Refused::InvitationUsed(_)
         | Refused::InvitationExpired(_)
+        | Refused::NotLoggedIn
         | Refused::Retired { .. } => StatusCode::FORBIDDEN,
         Refused::NoCertificate(_) => StatusCode::INTERNAL_SERVER_ERROR,
         Refused::OldCounter { .. }

@@ -72,7 +72,7 @@ const fn change(
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 47] = [
+pub(super) static ROUTES: [Route; 48] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
@@ -141,6 +141,7 @@ pub(super) static ROUTES: [Route; 47] = [
         post(people::revoke)
     }),
     change(("/v1/logout", Viewer), "logout", SMALL, || post(people::logout)),
+    change(("/v1/login/renew", Viewer), "login renew", SMALL, || post(people::renew_login)),
     // Whoever has an invitation has nothing else yet.
     Route {
         least: Least::Anyone,
@@ -174,7 +175,9 @@ mod tests {
         for route in &ROUTES {
             match (route.kind, route.least) {
                 (Kind::Change, Least::Anyone) => assert_eq!(route.path, "/v1/login"),
-                (Kind::Change, Least::Role(Viewer)) => assert_eq!(route.path, "/v1/logout"),
+                (Kind::Change, Least::Role(Viewer)) => {
+                    assert!(["logout", "login renew"].contains(&route.verb), "{}", route.path);
+                }
                 (Kind::Change, Least::Role(_)) => {}
                 (Kind::Read, Least::Anyone) => assert_eq!(route.path, "/healthz"),
                 (Kind::Read, Least::Role(Viewer)) => {}

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Path as UrlPath, State as Shared};
-use axum::response::Json;
 use protocol::id::{EnvironmentName, SecretName};
 
 use super::Api;
 use super::problem::{Answer, ok};
-use super::write::Turn;
+use super::write::{By, Turn};
 use crate::state::State;
 use crate::state::answers::Secrecy;
 use crate::state::requests::{AddCopies, SetSecret};
@@ -32,7 +31,7 @@ pub(super) async fn add(
     Shared(api): Shared<Arc<Api>>,
     Extension(turn): Extension<Turn>,
     UrlPath(environment): UrlPath<EnvironmentName>,
-    Json(copies): Json<AddCopies>,
+    By(copies): By<AddCopies>,
 ) -> Answer {
     let add = move |state: &mut State, at| state.add_copies(&environment, copies, at);
     api.act(turn, Secrecy::Open, add).await
@@ -42,7 +41,7 @@ pub(super) async fn set(
     Shared(api): Shared<Arc<Api>>,
     Extension(turn): Extension<Turn>,
     UrlPath((environment, name)): UrlPath<(EnvironmentName, SecretName)>,
-    Json(set): Json<SetSecret>,
+    By(set): By<SetSecret>,
 ) -> Answer {
     let set = move |state: &mut State, at| state.set_secret(&environment, &name, set, at);
     api.act(turn, Secrecy::Open, set).await

@@ -3,26 +3,26 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path as UrlPath, State as Shared};
+use axum::extract::{FromRequest, Path as UrlPath, Request, State as Shared};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse as _, Json};
+use axum::response::{IntoResponse as _, Json, Response};
 use protocol::envelope::Envelope;
 use protocol::id::{EnvironmentName, ServiceId, ServiceName};
 use protocol::join::{Offer, Token};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::caller::Caller;
 use super::problem::{Answer, Failed, ok, ok_once, outcome};
 use super::{Api, Joining};
 use crate::backup::{self, Asked, Database};
 use crate::data_dir::random;
-use crate::event_loop::at;
 use crate::front::own_addresses;
 use crate::state::answers::{Repeatable, Secrecy};
 use crate::state::reconcile::Reconcile;
 use crate::state::requests::{
-    Deploy, NewToken, Promote, Refused, RestartOn, Retire, Scale, Steer, Undo,
+    AddCopies, Deploy, NewToken, Promote, Refused, RestartOn, Retire, Scale, SetSecret, Steer, Undo,
 };
 use crate::state::shown::{Removed, TokenShown};
 use crate::state::whereabouts::Moving;
@@ -37,6 +37,44 @@ pub(super) struct Turn {
     /// Under which key; none: it is done as often as it is sent.
     pub(super) repeatable: Option<Repeatable>,
 }
+
+/// A body that names who asks. Of somebody from afar the certificate says it, whatever the body does.
+#[derive(Debug)]
+pub(super) struct By<T>(pub(super) T);
+
+impl<S: Send + Sync, T: SaysWho> FromRequest<S> for By<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let turn = request.extensions().get::<Turn>().cloned();
+        let Some(Turn { caller, .. }) = turn else {
+            return Err(Failed::internal("no_turn", &"it has not passed the gate").into_response());
+        };
+        let body = Json::<T>::from_request(request, state).await;
+        let mut body = body.map_err(axum::response::IntoResponse::into_response)?.0;
+        let said = std::mem::take(body.by());
+        *body.by() = caller.by(said);
+        Ok(Self(body))
+    }
+}
+
+/// A body of [`By`].
+pub(super) trait SaysWho: DeserializeOwned {
+    /// Who asks.
+    fn by(&mut self) -> &mut String;
+}
+
+macro_rules! says_who {
+    ($($body:ty),+) => {$(
+        impl SaysWho for $body {
+            fn by(&mut self) -> &mut String {
+                &mut self.by
+            }
+        }
+    )+};
+}
+
+says_who!(AddCopies, Deploy, Promote, Retire, SetSecret, Undo);
 
 impl Api {
     /// Does something, unless it was done under the same key before.
@@ -145,27 +183,24 @@ pub(super) async fn revoke(
 pub(super) async fn deploy(
     Shared(api): Shared<Arc<Api>>,
     Extension(turn): Extension<Turn>,
-    Json(mut request): Json<Deploy>,
+    By(request): By<Deploy>,
 ) -> Answer {
-    request.by = turn.caller.by(request.by);
     api.act(turn, Secrecy::Open, move |state, at| state.deploy(request, at)).await
 }
 
 pub(super) async fn promote(
     Shared(api): Shared<Arc<Api>>,
     Extension(turn): Extension<Turn>,
-    Json(mut request): Json<Promote>,
+    By(request): By<Promote>,
 ) -> Answer {
-    request.by = turn.caller.by(request.by);
     api.act(turn, Secrecy::Open, move |state, at| state.promote(request, at)).await
 }
 
 pub(super) async fn retire(
     Shared(api): Shared<Arc<Api>>,
     Extension(turn): Extension<Turn>,
-    Json(mut request): Json<Retire>,
+    By(request): By<Retire>,
 ) -> Answer {
-    request.by = turn.caller.by(request.by);
     api.act(turn, Secrecy::Open, move |state, at| state.retire(request, at)).await
 }
 
@@ -173,9 +208,8 @@ pub(super) async fn undo(
     Shared(api): Shared<Arc<Api>>,
     Extension(turn): Extension<Turn>,
     UrlPath(of): Of,
-    Json(mut request): Json<Undo>,
+    By(request): By<Undo>,
 ) -> Answer {
-    request.by = turn.caller.by(request.by);
     let id = service_id(of);
     api.act(turn, Secrecy::Open, move |state, at| state.undo(&id, request, at)).await
 }
@@ -184,9 +218,8 @@ pub(super) async fn restart(
     Shared(api): Shared<Arc<Api>>,
     Extension(turn): Extension<Turn>,
     UrlPath(of): Of,
-    Json(mut request): Json<Undo>,
+    By(request): By<Undo>,
 ) -> Answer {
-    request.by = turn.caller.by(request.by);
     let id = service_id(of);
     api.act(turn, Secrecy::Open, move |state, at| state.restart(&id, request, at)).await
 }
@@ -251,14 +284,14 @@ pub(super) async fn tell_addresses(
 
 /// For whoever writes it where only they can. It is sealed already.
 pub(super) async fn backup(Shared(api): Shared<Arc<Api>>) -> Answer {
-    let made = backup::make(&api.data, Database::Running(&api.fleet), at().unix_ms).await?;
+    let made = backup::make(&api.data, Database::Running(&api.fleet), api.at().unix_ms).await?;
     let sealed = [(CONTENT_TYPE, "application/octet-stream")];
     Ok((sealed, made.bytes).into_response())
 }
 
 /// Into the folder; twice is one more.
 pub(super) async fn keep_backup(Shared(api): Shared<Arc<Api>>) -> Answer {
-    let made = backup::make(&api.data, Database::Running(&api.fleet), at().unix_ms).await?;
+    let made = backup::make(&api.data, Database::Running(&api.fleet), api.at().unix_ms).await?;
     ok(backup::keep(&api.data, made, Asked::ByHand).await?)
 }
 

@@ -12,7 +12,7 @@ use crate::state::shown::AuditShown;
 const MAX_ENTRIES: usize = 10_000;
 
 pub(super) async fn run(session: &Session, args: AuditArgs) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     if args.verify {
         let verified = match client.verify_audit().await {
             Err(ClientError::Unreachable { .. }) if is_here(session)? => from_folder(session)?,

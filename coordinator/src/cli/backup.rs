@@ -16,7 +16,7 @@ use crate::store::Store;
 
 pub(super) async fn run(session: &Session, args: BackupArgs) -> Result<Exit, CliError> {
     let fleet = session.folder("backup")?.open()?;
-    let client = session.client()?;
+    let client = session.client().await?;
     let Some(file) = args.file else {
         let shown = client.keep_backup().await.map_err(|error| match error {
             ClientError::Unreachable { .. } => CliError::usage(

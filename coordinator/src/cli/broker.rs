@@ -28,7 +28,7 @@ pub(super) async fn run(session: &Session, verb: BrokerVerb) -> Result<Exit, Cli
 
 /// From the coordinator, or where none runs from its database.
 async fn revoked(session: &Session) -> Result<Vec<String>, CliError> {
-    match session.client()?.revoked_certificates().await {
+    match session.client().await?.revoked_certificates().await {
         Ok(revoked) => Ok(revoked.serials),
         Err(ClientError::Unreachable { .. }) => {
             let (_store, kept) = Store::open(&session.data.database()).map_err(CliError::failed)?;

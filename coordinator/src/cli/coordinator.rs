@@ -10,7 +10,7 @@ use crate::state::shown::AddressesShown;
 use crate::state::whereabouts::Moving;
 
 pub(super) async fn run(session: &Session, verb: CoordinatorVerb) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     match verb {
         CoordinatorVerb::Move(args) => tell_all(session, &client, args).await,
         CoordinatorVerb::Addresses { forget } => {

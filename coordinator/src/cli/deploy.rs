@@ -19,7 +19,7 @@ use crate::state::requests::{Accepted, Deploy};
 use crate::state::shown::RolloutShown;
 
 pub(super) async fn run(session: &Session, args: DeployArgs) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     let batch = sources::load(session, &client, &args.target).await?;
     let fleet = session.fleet(&client).await?;
     let keys = signing::release_keys(&session.own_folder()?, &fleet.root)?;

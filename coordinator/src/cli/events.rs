@@ -5,7 +5,7 @@ use super::{CliError, EventsArgs, Exit, follow};
 use crate::render;
 
 pub(super) async fn run(session: &Session, args: EventsArgs) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     let of = match args.service {
         Some(service) => Some(session.service(&client, service).await?),
         None => None,

@@ -13,7 +13,7 @@ use crate::api::ExecWanted;
 use crate::state::shown::StreamShown;
 
 pub(super) async fn run(session: &Session, args: ExecArgs) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     let (service, instance) = session.service_or_instance(&client, &args.of).await?;
     let node = args.node.or_else(|| instance.as_ref().map(|(_, node)| node.clone()));
     let instance = instance.map(|(name, _)| name);

@@ -66,7 +66,7 @@ async fn reconcile(session: &Session, yes: bool, sign: SignArgs) -> Result<Exit,
         // The next root is signed and kept there.
         let _ = session.folder("fleet reconcile --yes")?;
     }
-    let client = session.client()?;
+    let client = session.client().await?;
     let shown = client.reconciliation().await?;
     let is_done = shown.nodes.is_empty();
     // One document: what follows prints its own.

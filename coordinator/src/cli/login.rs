@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use protocol::id::sha256_hex;
+use protocol::id::{FleetId, sha256_hex};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
@@ -10,8 +10,8 @@ use serde_json::json;
 use super::session::{Place, Session};
 use super::{CliError, Exit, LoginArgs};
 use crate::client::{Client, ClientError};
-use crate::login::{Credentials, NewKey, Profile, Profiles, read_invitation};
-use crate::state::requests::Login;
+use crate::login::{Credentials, OwnKey, Profile, Profiles, read_invitation};
+use crate::state::requests::{Login, RenewLogin};
 
 /// A word from stdin; nothing longer is one.
 const MAX_TOKEN_BYTES: u64 = 8 * 1024;
@@ -23,7 +23,7 @@ pub(super) async fn run(session: &Session, args: LoginArgs) -> Result<Exit, CliE
     };
     let token = read_invitation(&text).map_err(CliError::usage)?;
     let profiles = Profiles::of_this_user()?;
-    let key = NewKey::make()?;
+    let key = OwnKey::make()?;
     let login =
         Login { token: token.id.clone(), secret: token.secret.clone(), tls_key: key.public()? };
     let given = Client::stranger(&token)?.login(&login).await?;
@@ -72,6 +72,37 @@ pub(super) async fn run(session: &Session, args: LoginArgs) -> Result<Exit, CliE
     Ok(Exit::Done)
 }
 
+/// The login of a fleet, renewed over its certificate where its time has come, by one process at a time. The key stays: whenever
+/// this is cut off, key and certificate belong together. What cannot be renewed yet is used as it is, and tried again by the next
+/// verb.
+pub(super) async fn renewed(
+    profiles: &Profiles,
+    fleet: &FleetId,
+    now_s: u64,
+) -> Result<Credentials, CliError> {
+    let own = profiles.read(fleet)?;
+    if !own.profile.is_to_be_renewed(now_s) {
+        return Ok(own);
+    }
+    let Some(_only) = profiles.renewing(fleet) else { return Ok(own) };
+    let own = profiles.read(fleet)?;
+    if !own.profile.is_to_be_renewed(now_s) {
+        return Ok(own);
+    }
+    let renew = RenewLogin { tls_key: OwnKey::of(&own)?.public()? };
+    let given = match Client::operator(&own)?.renew_login(&renew).await {
+        Ok(given) => given,
+        Err(error) => {
+            tracing::debug!(%error, "the login is not renewed");
+            return Ok(own);
+        }
+    };
+    let profile = Profile { role: given.role, expires_at: given.expires_at, ..own.profile };
+    let own = Credentials { profile, certificate: given.certificate, ..own };
+    profiles.keep(&own)?;
+    Ok(own)
+}
+
 /// The certificate is given back where the coordinator answers; here it is gone in any case.
 pub(super) async fn out(session: &Session) -> Result<Exit, CliError> {
     let Place::Remote(profiles, fleet) = session.place()? else {
@@ -79,7 +110,7 @@ pub(super) async fn out(session: &Session) -> Result<Exit, CliError> {
             "nobody is logged in here: a coordinator on this machine needs no login; `--fleet ID` names one elsewhere",
         ));
     };
-    let given_back = match session.client() {
+    let given_back = match session.client().await {
         Ok(client) => client.logout().await.map(drop).map_err(|error| match error {
             ClientError::Refused(problem) if problem.code == "not_an_operator" => {
                 "it was revoked before".to_owned()

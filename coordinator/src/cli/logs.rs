@@ -19,7 +19,7 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 const COLOURS: [u8; 8] = [36, 33, 32, 35, 34, 96, 93, 92];
 
 pub(super) async fn run(session: &Session, args: LogsArgs) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     let (service, instance) = session.service_or_instance(&client, &args.of).await?;
     let node = args.node.or_else(|| instance.as_ref().map(|(_, node)| node.clone()));
     let since_s = args.since.map(|since| since.0.div_ceil(1_000));

@@ -9,7 +9,7 @@ use crate::render;
 use crate::state::requests::NewToken;
 
 pub(super) async fn run(session: &Session, verb: NodeVerb) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     match verb {
         NodeVerb::Ls => {
             let nodes = client.nodes(session.named_environment()).await?;

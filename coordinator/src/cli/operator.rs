@@ -6,7 +6,7 @@ use crate::render;
 use crate::state::requests::NewOperator;
 
 pub(super) async fn run(session: &Session, verb: OperatorVerb) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     match verb {
         OperatorVerb::Invite { name, role, ttl, address } => {
             let wish = NewOperator { name, role, ttl_ms: ttl.0, addresses: address };

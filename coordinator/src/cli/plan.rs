@@ -6,7 +6,7 @@ use crate::render;
 use crate::state::requests::PlanRequest;
 
 pub(super) async fn run(session: &Session, target: TargetArgs) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     let batch = sources::load(session, &client, &target).await?;
     let mut plans = Vec::new();
     for service in batch.services {

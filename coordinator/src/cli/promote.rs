@@ -8,7 +8,7 @@ use crate::render;
 use crate::state::requests::Promote;
 
 pub(super) async fn run(session: &Session, args: PromoteArgs) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     let PromoteArgs { service, from, to, cause, wait } = args;
     let accepted = client.promote(&Promote { service, from, to, cause, by: user() }).await?;
     let patience = Patience::of(&wait);

@@ -12,7 +12,7 @@ use crate::render;
 use crate::state::requests::Retire;
 
 pub(super) async fn run(session: &Session, verb: ReleaseVerb) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     let ReleaseVerb::Retire { service, below, cause } = verb;
     let fleet = session.fleet(&client).await?;
     let keys = signing::release_keys(&session.own_folder()?, &fleet.root)?;

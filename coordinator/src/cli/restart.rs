@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::state::shown::ServiceOnNode;
 
 pub(super) async fn run(session: &Session, args: RestartArgs) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     let id = session.service(&client, args.service).await?;
     let node = args.node;
     client.restart_on(&id, &node).await?;

@@ -13,7 +13,7 @@ use crate::render::{self, Progress};
 use crate::state::shown::{Deployed, RemovalShown};
 
 pub(super) async fn run(session: &Session, args: RmArgs) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     let environment = session.environment(&client).await?;
     let mut names = args.services;
     names.extend(sources::names(&args.file)?);

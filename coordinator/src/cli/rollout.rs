@@ -12,7 +12,7 @@ use crate::state::requests::{Accepted, Steer, Undo};
 use crate::state::shown::RevisionInFull;
 
 pub(super) async fn run(session: &Session, verb: RolloutVerb) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     match verb {
         RolloutVerb::Status { service, revision, watch, timeout } => {
             let id = session.service(&client, service).await?;

@@ -11,7 +11,7 @@ use crate::state::requests::Scale;
 use crate::state::shown::ServiceShown;
 
 pub(super) async fn run(session: &Session, args: ScaleArgs) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     let id = session.service(&client, args.service).await?;
     let count = if args.reset { None } else { args.count };
     let accepted = client.scale(&id, &Scale { count }).await?;

@@ -28,7 +28,7 @@ use crate::state::shown::{LackingShown, RecipientShown, RolloutShown, SecretSet}
 const RANDOM_BYTES: usize = 32;
 
 pub(super) async fn run(session: &Session, verb: SecretVerb) -> Result<Exit, CliError> {
-    let client = session.client()?;
+    let client = session.client().await?;
     let environment = session.environment(&client).await?;
     match verb {
         SecretVerb::Set(args) => set(session, &client, &environment, (args, false)).await,

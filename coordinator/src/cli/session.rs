@@ -6,7 +6,7 @@ use protocol::id::{EnvironmentName, FleetId, NodeName, ServiceId, ServiceName};
 use protocol::succession::{self, Chain};
 use serde::Serialize;
 
-use super::{CliError, Output};
+use super::{CliError, Output, login};
 use crate::client::Client;
 use crate::data_dir::{DataDir, Fleet};
 use crate::event_loop::at;
@@ -95,13 +95,14 @@ impl Session {
         self.fleet.as_ref().map(|named| named.parse().map_err(CliError::usage)).transpose()
     }
 
-    pub(super) fn client(&self) -> Result<Client, CliError> {
+    pub(super) async fn client(&self) -> Result<Client, CliError> {
         match self.place()? {
             Place::Folder => Ok(Client::new(&self.data)?),
             Place::Socket(socket) => Ok(Client::at_socket(&socket)?),
             Place::Remote(profiles, fleet) => {
-                let own = profiles.read(&fleet)?;
-                check_time(&own.profile)?;
+                let now_s = at().unix_ms / 1000;
+                let own = login::renewed(&profiles, &fleet, now_s).await?;
+                check_time(&own.profile, now_s)?;
                 Ok(Client::operator(&own)?)
             }
         }
@@ -212,9 +213,9 @@ impl Session {
 }
 
 /// A certificate that is over says nothing when TLS refuses it.
-fn check_time(profile: &Profile) -> Result<(), CliError> {
+fn check_time(profile: &Profile, now_s: u64) -> Result<(), CliError> {
     const SOON_S: u64 = 14 * 24 * 60 * 60;
-    let left = profile.expires_at.saturating_sub(at().unix_ms / 1000);
+    let left = profile.expires_at.saturating_sub(now_s);
     let name = &profile.name;
     if left == 0 {
         return Err(CliError::refused(format_args!(
@@ -226,7 +227,8 @@ fn check_time(profile: &Profile) -> Result<(), CliError> {
     if left < SOON_S {
         let days = left / (24 * 60 * 60);
         eprintln!(
-            "warning: the certificate of {name} ends in {days} days; `pith operator invite {name}` then gives a new one"
+            "warning: the certificate of {name} ends in {days} days and could not be renewed; once it is over, only a new \
+             invitation helps: `pith operator invite {name}`"
         );
     }
     Ok(())

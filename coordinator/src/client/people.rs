@@ -6,7 +6,7 @@ use reqwest::Method;
 
 use super::{Client, ClientError};
 use crate::audit::Verified;
-use crate::state::requests::{Login, NewOperator};
+use crate::state::requests::{Login, NewOperator, RenewLogin};
 use crate::state::shown::{AuditShown, InvitationShown, LoggedIn, OperatorShown, OperatorsShown};
 
 impl Client {
@@ -40,6 +40,14 @@ impl Client {
     /// See [`ClientError`].
     pub async fn login(&self, login: &Login) -> Result<LoggedIn, ClientError> {
         self.send(Method::POST, "login", &[], Some(login)).await
+    }
+
+    /// A new certificate over the own one.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn renew_login(&self, renew: &RenewLogin) -> Result<LoggedIn, ClientError> {
+        self.send(Method::POST, "login/renew", &[], Some(renew)).await
     }
 
     /// Gives the own certificate back.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use planner::fleet::{PlaceRequest, Placed, Refusing, RolloutState, place};
+use planner::fleet::{PlaceRequest, Placed, Refusing, RolloutState, Stage, place};
 use protocol::acceptance::verify_release;
 use protocol::envelope::Envelope;
 use protocol::id::{NodeName, ReleaseId, ServiceId};
@@ -10,7 +10,7 @@ use protocol::release::Release;
 use protocol::secret::SecretVersions;
 use protocol::spec::ServiceSpec;
 
-use super::records::{Assigned, Change, Kind, Revision, ServiceRecord, StageRecord, StoredRelease};
+use super::records::{Assigned, Change, Kind, Revision, ServiceRecord, StoredRelease};
 use super::requests::{Accepted, Deploy, Promote, Refused, Undo};
 use super::{At, Service, State};
 
@@ -285,7 +285,7 @@ impl State {
             started_ms: at.unix_ms,
             ended_ms: None,
             state: RolloutState::Pending,
-            stage: StageRecord::default(),
+            stage: Stage::default(),
             reason: None,
             message: String::new(),
             placement: placed.counts,

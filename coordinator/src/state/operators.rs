@@ -6,7 +6,8 @@
 //!                           ^                          | its certificate is over        |
 //!                           +-------- invite ----------+--------------------------------+
 //! ```
-//! One certificate per name. Whether it still counts is asked at every request, so that a revocation holds at once.
+//! One login per name: its certificate, and the one that it was renewed over. Whether it still counts is asked at every request,
+//! so that a revocation holds at once.
 
 use protocol::id::OperatorName;
 use protocol::join::{Offer, Token};
@@ -54,6 +55,7 @@ impl State {
                 used: false,
             },
             certificate: None,
+            renewed_over: None,
             revoked: false,
             since_ms: at.unix_ms,
         };
@@ -92,13 +94,34 @@ impl State {
         let mut operator = invited.clone();
         operator.invitation.used = true;
         operator.since_ms = at.unix_ms;
-        operator.certificate = Some(OperatorCertificate {
-            sha256: pass.sha256.clone(),
-            serial: pass.serial.clone(),
-            expires_at: pass.expires_at,
-        });
+        (operator.certificate, operator.renewed_over) =
+            (Some(OperatorCertificate::of(&pass)), None);
         tracing::info!(operator = %operator.name, role = %operator.role, "an operator logged in");
         self.note_fleet(format!("operator {} logged in as {}", operator.name, operator.role), at);
+        self.keep_operator(operator.clone());
+        Ok((operator, pass))
+    }
+
+    /// Gives whoever shows this certificate a new one, and nobody else. The one that is shown counts on to its own end; one that
+    /// was renewed over it before and may never have arrived counts no more.
+    ///
+    /// # Errors
+    /// Where the certificate is nobody's any more, or none can be made.
+    pub fn renew_login(
+        &mut self,
+        shown: &str,
+        issue: impl FnOnce(&OperatorName) -> Result<OperatorPass, String>,
+        at: At,
+    ) -> Result<(Operator, OperatorPass), Refused> {
+        let known = self.who_shows(shown, at).ok_or(Refused::NotLoggedIn)?;
+        let pass = issue(&known.name).map_err(Refused::NoCertificate)?;
+        let mut operator = known.clone();
+        let over = operator.certificates().find(|own| own.sha256 == shown).cloned();
+        operator.renewed_over = over;
+        operator.certificate = Some(OperatorCertificate::of(&pass));
+        operator.since_ms = at.unix_ms;
+        tracing::info!(operator = %operator.name, "an operator's certificate is renewed");
+        self.note_fleet(format!("operator {} renewed their certificate", operator.name), at);
         self.keep_operator(operator.clone());
         Ok((operator, pass))
     }
@@ -129,11 +152,14 @@ impl State {
     /// Whose certificate this is, and what they may do; none: nobody's, or nobody's any more.
     #[must_use]
     pub fn operator_with(&self, sha256: &str, at: At) -> Option<(OperatorName, Role)> {
-        let shows_it = |operator: &&Operator| {
-            operator.certificate.as_ref().is_some_and(|certificate| certificate.sha256 == sha256)
-        };
-        let operator = self.operators.values().find(shows_it)?;
-        operator.is_in(at.unix_ms / 1000).then(|| (operator.name.clone(), operator.role))
+        self.who_shows(sha256, at).map(|operator| (operator.name.clone(), operator.role))
+    }
+
+    fn who_shows(&self, sha256: &str, at: At) -> Option<&Operator> {
+        self.operators.values().find(|operator| {
+            let mut counting = operator.counting(at.unix_ms / 1000);
+            counting.any(|certificate| certificate.sha256 == sha256)
+        })
     }
 
     /// Everybody who was ever invited.
@@ -151,9 +177,28 @@ impl State {
 }
 
 impl Operator {
-    /// Whether their certificate counts.
+    /// The newest first.
+    fn certificates(&self) -> impl Iterator<Item = &OperatorCertificate> {
+        self.certificate.iter().chain(&self.renewed_over)
+    }
+
+    /// Certificates that are good for something now.
+    fn counting(&self, now_s: u64) -> impl Iterator<Item = &OperatorCertificate> {
+        self.certificates().filter(move |own| !self.revoked && own.expires_at > now_s)
+    }
+
     fn is_in(&self, now_s: u64) -> bool {
-        !self.revoked && self.certificate.as_ref().is_some_and(|own| own.expires_at > now_s)
+        self.counting(now_s).next().is_some()
+    }
+}
+
+impl OperatorCertificate {
+    fn of(pass: &OperatorPass) -> Self {
+        Self {
+            sha256: pass.sha256.clone(),
+            serial: pass.serial.clone(),
+            expires_at: pass.expires_at,
+        }
     }
 }
 

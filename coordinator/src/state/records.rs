@@ -12,7 +12,7 @@ mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::fleet::{NodeProgress, NodeState, RolloutState};
+use planner::fleet::{NodeProgress, NodeState, RolloutState, Stage};
 use protocol::envelope::Envelope;
 use protocol::hello::Capacity;
 use protocol::id::{EnvironmentName, NodeId, NodeName, ReleaseId, ServiceId, ServiceName};
@@ -33,7 +33,7 @@ pub use self::answers::{AnswerKey, KeptAnswer};
 pub use self::membership::{IssuedCertificate, Member, Renewal, Standing, TokenRecord};
 pub use self::people::{Invitation, Operator, OperatorCertificate};
 pub use self::secrets::{NodeCopy, OperatorCopy, SecretRecord, VersionRecord};
-pub use self::stage::StageRecord;
+use self::stage::StageRecord;
 pub use self::whereabouts::WhereaboutsRecord;
 pub use line::{Line, Retired};
 
@@ -270,8 +270,8 @@ pub struct Revision {
     #[serde(with = "state_name")]
     pub state: RolloutState,
     /// How far it is.
-    #[serde(default)]
-    pub stage: StageRecord,
+    #[serde(default, with = "StageRecord")]
+    pub stage: Stage,
     /// Why it stands there, by code.
     pub reason: Option<Reason>,
     /// Why it stands there, for a person.

@@ -170,6 +170,13 @@ pub struct Login {
     pub tls_key: TlsKey,
 }
 
+/// A new certificate over the one that is shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RenewLogin {
+    /// The public half of the key that the certificate is for.
+    pub tls_key: TlsKey,
+}
+
 impl std::fmt::Debug for Login {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Login({}, …)", self.token)

@@ -14,9 +14,7 @@ use protocol::spec::Strategy;
 use protocol::units::Millis;
 
 use super::heard::printable;
-use super::records::{
-    Assigned, AssignedCandidate, AssignedHook, Failure, Progress, Revision, StageRecord,
-};
+use super::records::{Assigned, AssignedCandidate, AssignedHook, Failure, Progress, Revision};
 use super::{At, State};
 
 /// A node tells what it counts so many times within one measurement.
@@ -57,7 +55,7 @@ impl State {
             let online = self.online_of(&order);
             let nodes =
                 revision.nodes.iter().map(|(name, p)| (name.clone(), p.to_planner())).collect();
-            let stands = (revision.state, revision.stage.to_planner());
+            let stands = (revision.state, revision.stage.clone());
             let rollout = Rollout::resume(order, stands, nodes, online);
             let rollout = match left_ms.filter(|_| soaks) {
                 Some(left_ms) => rollout.soaking(at.now.plus(left_ms)),
@@ -324,7 +322,7 @@ impl State {
         let Some(rollout) = &service.rollout else { return };
         let nodes: BTreeMap<NodeName, Progress> =
             rollout.nodes().iter().map(|(name, p)| (name.clone(), Progress::of(p))).collect();
-        let stage = StageRecord::of(rollout.stage());
+        let stage = rollout.stage().clone();
         let Some(revision) = service.revisions.get_mut(&number) else { return };
         if revision.nodes != nodes || revision.stage != stage {
             (revision.nodes, revision.stage) = (nodes, stage);

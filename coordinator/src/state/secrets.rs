@@ -226,12 +226,8 @@ impl State {
             self.keep_secret(&key);
         }
         for node in &nodes {
-            let known = self.nodes.get(node);
-            let has_copies = |node: &super::Node| {
-                let carried = self.copies_for(&node.record, &node.intent);
-                !carried.is_empty()
-            };
-            if known.is_some_and(has_copies) {
+            let Some(known) = self.nodes.get(node) else { continue };
+            if !self.copies_for(&known.record, &known.intent).is_empty() {
                 self.touched.insert(node.clone());
             }
         }

@@ -12,7 +12,7 @@ use coordinator::ca::Ca;
 use coordinator::client::Client;
 use coordinator::data_dir::DataDir;
 use coordinator::local::{ApiSettings, BrokerChoice, Coordinator};
-use coordinator::login::{Credentials, NewKey, Profile, read_invitation};
+use coordinator::login::{Credentials, OwnKey, Profile, read_invitation};
 use coordinator::role::Role;
 use coordinator::state::Policy;
 use coordinator::state::requests::{Login, NewOperator, NewToken};
@@ -94,7 +94,7 @@ impl Fleet {
     pub(crate) async fn log_in(&self, name: &str, role: Role) -> Credentials {
         let word = self.invite(name, role).await;
         let token = read_invitation(&word).unwrap();
-        let key = NewKey::make().unwrap();
+        let key = OwnKey::make().unwrap();
         let (id, secret) = (token.id.clone(), token.secret.clone());
         let login = Login { token: id, secret, tls_key: key.public().unwrap() };
         let given = Client::stranger(&token).unwrap().login(&login).await.unwrap();
@@ -229,33 +229,7 @@ impl Board {
     }
 
     pub(crate) fn hello(&self, fleet: &FleetId) -> Vec<u8> {
-        let hello = Hello {
-            format: FORMAT,
-            fleet: fleet.clone(),
-            node: self.id(),
-            public_key: self.key.public().to_base64(),
-            name: self.name.parse().unwrap(),
-            environment: "default".parse().unwrap(),
-            labels: [].into(),
-            formats: vec![1],
-            agent_version: "0.1.0".to_owned(),
-            nonce: "n".to_owned(),
-            boot_id: "b".to_owned(),
-            seen: Version::default(),
-            capacity: Capacity {
-                architecture: "arm64".to_owned(),
-                cores: 4,
-                memory_bytes: 1 << 30,
-            },
-            address: "127.0.0.1".to_owned(),
-            fleet_port: None,
-            policy: None,
-            root_version: None,
-            seal_key: None,
-            seen_sha256: None,
-            learned: None,
-        };
-        Envelope::sign(&hello, &[&self.key]).to_bytes()
+        hello(fleet, &self.key, &self.name)
     }
 
     /// For the sessions of our own client.
@@ -266,6 +240,33 @@ impl Board {
         let now = mqtt::VerifyAt::new(1_800_000_000);
         mqtt::Tls::new(fleet.ca().pem().as_bytes(), Some(own), &name, now).unwrap()
     }
+}
+
+/// What a board with this key says of itself first.
+pub(crate) fn hello(fleet: &FleetId, key: &SecretKey, name: &str) -> Vec<u8> {
+    let hello = Hello {
+        format: FORMAT,
+        fleet: fleet.clone(),
+        node: key.public().node_id(),
+        public_key: key.public().to_base64(),
+        name: name.parse().unwrap(),
+        environment: "default".parse().unwrap(),
+        labels: [].into(),
+        formats: vec![1],
+        agent_version: "0.1.0".to_owned(),
+        nonce: "n".to_owned(),
+        boot_id: "b".to_owned(),
+        seen: Version::default(),
+        capacity: Capacity { architecture: "arm64".to_owned(), cores: 4, memory_bytes: 1 << 30 },
+        address: "127.0.0.1".to_owned(),
+        fleet_port: None,
+        policy: None,
+        root_version: None,
+        seal_key: None,
+        seen_sha256: None,
+        learned: None,
+    };
+    Envelope::sign(&hello, &[key]).to_bytes()
 }
 
 /// TLS to the port from an address, with or without a certificate.

@@ -5,9 +5,9 @@
 use std::time::{Duration, Instant};
 
 use coordinator::client::{Client, ClientError};
-use coordinator::login::{Credentials, NewKey, read_invitation};
+use coordinator::login::{Credentials, OwnKey, read_invitation};
 use coordinator::role::Role;
-use coordinator::state::requests::{Login, NewOperator, NewToken};
+use coordinator::state::requests::{Login, NewOperator, NewToken, RenewLogin};
 use protocol::join::Token;
 use rcgen::KeyPair;
 
@@ -65,7 +65,7 @@ async fn an_invitation_is_good_once_and_only_for_the_coordinator_that_made_it() 
     let token = read_invitation(&word).unwrap();
     let login = |token: &Token| {
         let (id, secret) = (token.id.clone(), token.secret.clone());
-        Login { token: id, secret, tls_key: NewKey::make().unwrap().public().unwrap() }
+        Login { token: id, secret, tls_key: OwnKey::make().unwrap().public().unwrap() }
     };
     let stranger = Client::stranger(&token).unwrap();
     stranger.login(&login(&token)).await.unwrap();
@@ -132,4 +132,27 @@ async fn logging_out_gives_the_certificate_back_and_the_name_is_free_again() {
     let (role, ttl_ms, addresses) = (Role::Security, 60_000, Vec::new());
     let wish = NewOperator { name, role, ttl_ms, addresses };
     assert_eq!(code(fleet.client.invite(&wish).await), "operator_exists");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_is_renewed_by_whoever_has_it_for_nobody_else_and_it_is_written_down() {
+    let fleet = Fleet::start().await;
+    let own = fleet.log_in("anna", Role::Viewer).await;
+    let renew = RenewLogin { tls_key: OwnKey::of(&own).unwrap().public().unwrap() };
+    let given = as_operator(&own).renew_login(&renew).await.unwrap();
+    assert_eq!((given.name.as_str(), given.role), ("anna", Role::Viewer));
+    assert!(given.certificate != own.certificate && given.expires_at >= own.profile.expires_at);
+    let renewed = Credentials { certificate: given.certificate, ..own.clone() };
+    as_operator(&renewed).fleet().await.unwrap();
+    as_operator(&own).fleet().await.unwrap();
+    // Root of the coordinator's machine is nobody who has logged in.
+    assert_eq!(code(fleet.client.renew_login(&renew).await), "not_logged_in");
+    let entries = fleet.client.audit(0).await.unwrap().entries;
+    let asked = entries.iter().filter(|entry| entry.verb == "login renew");
+    let who: Vec<_> = asked.map(|entry| entry.who.as_str()).collect();
+    assert_eq!(who[..2], ["operator:anna"; 2], "asked and done");
+    fleet.client.revoke_operator(&"anna".parse().unwrap()).await.unwrap();
+    for of in [&own, &renewed] {
+        assert_eq!(code(as_operator(of).renew_login(&renew).await), "not_an_operator");
+    }
 }

@@ -41,30 +41,6 @@ pub(super) async fn tail(
     Ok(all[all.len().saturating_sub(lines)..].to_vec())
 }
 
-/// Whole lines as they come, without control characters.
-pub(super) async fn stream(
-    client: &Client,
-    id: &str,
-    (lines, follow): (usize, bool),
-    mut say: impl FnMut(&str) -> std::io::Result<()>,
-) -> anyhow::Result<()> {
-    let options = query::LogsOptionsBuilder::new().stdout(true).stderr(true).follow(follow);
-    let mut chunks = client.logs(id, Some(options.tail(&lines.to_string()).build()));
-    let mut bytes = Vec::new();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| super::classify::engine_error(&error))?;
-        bytes.extend_from_slice(chunk.as_ref());
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = bytes.drain(..=end).collect();
-            say(&printable(&String::from_utf8_lossy(&line)))?;
-        }
-        if bytes.len() > MAX_TAIL_BYTES {
-            say(&printable(&String::from_utf8_lossy(&std::mem::take(&mut bytes))))?;
-        }
-    }
-    if bytes.is_empty() { Ok(()) } else { Ok(say(&printable(&String::from_utf8_lossy(&bytes)))?) }
-}
-
 /// Without control characters: it goes to terminals.
 fn printable(line: &str) -> String {
     line.chars().filter(|c| !c.is_control() || *c == '\t').collect()

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::*;
+use super::beginning::settings;
 use crate::engine::fake::{Behaviour, FakeEngine};
 use crate::engine::{Container, ContainerState, Ours};
 use crate::local::{Answer, Request, Wish};
@@ -141,20 +142,11 @@ impl Board {
             proxy: Client::new(self.dir.path().join("proxy.sock")),
             registries: Registries::default(),
             settings: Settings {
-                name: "board".parse().unwrap(),
-                labels: BTreeMap::new(),
                 listen: vec!["127.0.0.1".parse().unwrap()],
                 address: "127.0.0.1".parse().ok(),
-                broker: None,
-                coordinators: protocol::join::Coordinators::default(),
-                own_broker: None,
-                between: crate::routes::Between {
-                    port: self.fleet_port,
-                    certificates: None,
-                    floor: mqtt::VerifyAt::default(),
-                },
-                remove_images: true,
+                between: Between { port: self.fleet_port, ..settings().between },
                 vault: vault(),
+                ..settings()
             },
             keeper: crate::moving::Keeper::of(self.dir.path(), None),
             outgoing,

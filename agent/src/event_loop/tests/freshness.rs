@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use super::super::*;
+use super::beginning::{Around, beginning, settings};
 use super::board::web;
 use crate::testing::{self, ManifestBuilder};
-use planner::node::Probed;
 use proptest::prelude::*;
 use protocol::command::Part;
 use protocol::envelope::Envelope;
-use protocol::hello::{Hello, Load};
+use protocol::hello::Hello;
 use protocol::keys::{Role, SecretKey};
-use protocol::manifest::{Manifest, Version};
+use protocol::manifest::Manifest;
 use protocol::reason::Reason;
 use protocol::report::Report;
 use protocol::time::{Newest, Time};
@@ -20,33 +20,6 @@ use protocol::time::{Newest, Time};
 const BEGIN: Now = Now(10_000);
 const BUILT_S: u64 = 1_780_000_000;
 const DAY_S: u64 = 86_400;
-
-/// The next nonce.
-#[derive(Default)]
-struct Around(u8);
-
-impl Surroundings for Around {
-    fn probed(&self, _container: &str) -> Option<Probed> {
-        None
-    }
-
-    fn memory_available(&self) -> Option<u64> {
-        None
-    }
-
-    fn own_address(&self) -> Option<IpAddr> {
-        None
-    }
-
-    fn load(&mut self, _root_dir: &str, _seen: Version) -> Option<Load> {
-        None
-    }
-
-    fn nonce(&mut self) -> [u8; 16] {
-        self.0 += 1;
-        [self.0; 16]
-    }
-}
 
 /// A node that is connected, its coordinator and everything between them.
 pub(super) struct Line {
@@ -71,31 +44,9 @@ impl Line {
     fn remembering(ledger: Arc<Contents>) -> Self {
         let floor = mqtt::VerifyAt::new(BUILT_S);
         floor.raise(ledger.floor_s());
-        let between =
-            crate::routes::Between { port: None, certificates: None, floor: floor.clone() };
-        let settings = Settings {
-            name: "board".parse().unwrap(),
-            labels: BTreeMap::new(),
-            listen: Vec::new(),
-            address: None,
-            broker: None,
-            coordinators: protocol::join::Coordinators::default(),
-            own_broker: None,
-            between,
-            remove_images: true,
-            vault: Vault::default(),
-        };
-        let beginning = Beginning {
-            node: testing::identity(),
-            key: testing::node_key(),
-            root: testing::root(),
-            settings,
-            ledger: Arc::clone(&ledger),
-            boot_id: "boot".to_owned(),
-            opened_at: BEGIN,
-            unix_ms: 0,
-            cores: 1,
-        };
+        let between = Between { floor: floor.clone(), ..settings().between };
+        let settings = Settings { between, ..settings() };
+        let beginning = Beginning { ledger: Arc::clone(&ledger), ..beginning(settings, BEGIN) };
         let mut line = Self {
             agent: Agent::new(beginning, BEGIN),
             around: Around::default(),
@@ -129,36 +80,18 @@ impl Line {
     }
 
     fn perform(&mut self, act: Act) {
-        match act {
-            Act::Write(write) => {
-                self.ledger = Arc::clone(&write.contents);
-                let written = Event::Written { write, result: Ok(()) };
-                self.agent.handle(written, &self.around, self.now);
-            }
-            Act::Gather { scope, number, began, .. } => {
-                let gathered = Gathered {
-                    number,
-                    began,
-                    engine: Err(EngineError::Unavailable("away".to_owned())),
-                    proxy: None,
-                    scope,
-                };
-                self.agent.handle(Event::Gathered(Box::new(gathered)), &self.around, self.now);
-            }
-            Act::Say(said) => self.said(&said),
-            Act::SetTable { .. }
-            | Act::Execute { .. }
-            | Act::CollectEvidence { .. }
-            | Act::Pull { .. }
-            | Act::CancelPull(_)
-            | Act::RemoveImage(_)
-            | Act::Measure(_)
-            | Act::Probe(_)
-            | Act::Learn(_)
-            | Act::Stream(..)
-            | Act::Count(_)
-            | Act::Answer { .. } => {}
-        }
+        let event = if let Act::Write(write) = act {
+            self.ledger = Arc::clone(&write.contents);
+            Event::Written { write, result: Ok(()) }
+        } else if let Act::Gather { scope, number, began, .. } = act {
+            let engine = Err(EngineError::Unavailable("away".to_owned()));
+            Event::Gathered(Box::new(Gathered { number, began, engine, proxy: None, scope }))
+        } else if let Act::Say(said) = act {
+            return self.said(&said);
+        } else {
+            return;
+        };
+        self.agent.handle(event, &self.around, self.now);
     }
 
     fn said(&mut self, said: &Outgoing) {

@@ -1,77 +1,28 @@
 //! The coordinator says where it is: what a node keeps, what it says of it, and from whom it takes nothing.
 
-use std::sync::Arc;
-
 use planner::Now;
 use protocol::envelope::Envelope;
-use protocol::hello::{Hello, Load};
+use protocol::hello::Hello;
 use protocol::join::Coordinators;
 use protocol::keys::{Role, SecretKey};
-use protocol::manifest::Version;
 use protocol::topic::Up;
 use protocol::whereabouts::{Edition, Learned, Whereabouts};
 
-use super::super::acts::{Act, Surroundings};
-use super::super::{Agent, Beginning, Event, Settings};
+use super::super::acts::Act;
+use super::super::{Agent, Event, Settings};
+use super::beginning::{Around, beginning, settings};
 use crate::link::Incoming;
-use crate::secrets::Vault;
 use crate::testing;
 
 const NOW: Now = Now(1_000);
 
-struct Nothing;
-
-impl Surroundings for Nothing {
-    fn probed(&self, _container: &str) -> Option<planner::node::Probed> {
-        None
-    }
-
-    fn memory_available(&self) -> Option<u64> {
-        None
-    }
-
-    fn own_address(&self) -> Option<std::net::IpAddr> {
-        None
-    }
-
-    fn load(&mut self, _root_dir: &str, _seen: Version) -> Option<Load> {
-        None
-    }
-
-    fn nonce(&mut self) -> [u8; 16] {
-        [0; 16]
-    }
-}
-
 fn agent(own_broker: Option<&str>) -> Agent {
     let settings = Settings {
-        name: "board".parse().unwrap(),
-        labels: [].into(),
-        listen: Vec::new(),
-        address: None,
-        broker: None,
         coordinators: Coordinators { addresses: vec!["old:8883".to_owned()], edition: None },
         own_broker: own_broker.map(str::to_owned),
-        between: crate::routes::Between {
-            port: None,
-            certificates: None,
-            floor: mqtt::VerifyAt::default(),
-        },
-        remove_images: true,
-        vault: Vault::default(),
+        ..settings()
     };
-    let beginning = Beginning {
-        node: testing::identity(),
-        key: testing::node_key(),
-        root: testing::root(),
-        settings,
-        ledger: Arc::default(),
-        boot_id: "boot".to_owned(),
-        opened_at: NOW,
-        unix_ms: 0,
-        cores: 1,
-    };
-    let mut agent = Agent::new(beginning, NOW);
+    let mut agent = Agent::new(beginning(settings, NOW), NOW);
     agent.hear(Incoming::Up, NOW);
     agent
 }
@@ -91,7 +42,7 @@ fn said(number: u64, address: &str, key: &SecretKey) -> Vec<u8> {
 fn turn(agent: &mut Agent, now: Now) -> (Vec<Coordinators>, Vec<Option<Learned>>) {
     let (mut kept, mut hellos) = (Vec::new(), Vec::new());
     let role = Role::single(testing::node_key().public());
-    agent.turn(&mut Nothing, now);
+    agent.turn(&mut Around::default(), now);
     for act in agent.take_acts() {
         if let Act::Learn(known) = act {
             kept.push(known);
@@ -116,7 +67,7 @@ fn what_the_director_says_is_kept_first_and_said_in_a_hello_only_then() {
     assert_eq!(kept[0].addresses, ["new:8883", "old:8883"]);
     assert_eq!((kept.len(), hellos.len()), (1, 0), "not before it is durable");
 
-    agent.handle(Event::Learned(Ok(())), &Nothing, NOW);
+    agent.handle(Event::Learned(Ok(())), &Around::default(), NOW);
     let (kept, hellos) = turn(&mut agent, NOW);
     let edition = Edition { epoch: testing::root().epoch, number: 5 };
     let addresses = vec!["new:8883".to_owned(), "old:8883".to_owned()];
@@ -142,7 +93,7 @@ fn what_somebody_else_signed_is_refused_and_counted_and_what_the_disk_refuses_is
     let good = said(5, "new:8883", &testing::director_key());
     agent.hear(Incoming::Addresses(good.clone()), NOW);
     assert_eq!(turn(&mut agent, NOW).0.len(), 1);
-    agent.handle(Event::Learned(Err("no space left".to_owned())), &Nothing, NOW);
+    agent.handle(Event::Learned(Err("no space left".to_owned())), &Around::default(), NOW);
     assert_eq!(turn(&mut agent, NOW.plus(3_000)).1, [None], "it has not learned it");
     agent.hear(Incoming::Addresses(good), NOW);
     assert_eq!(turn(&mut agent, NOW.plus(3_000)).0.len(), 1);

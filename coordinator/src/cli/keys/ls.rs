@@ -42,7 +42,7 @@ struct KeyShown {
 pub(super) async fn run(session: &Session) -> Result<Exit, CliError> {
     let fleet = session.data.open()?;
     let files = session.data.keys()?;
-    let coordinator = match session.client()?.root().await {
+    let coordinator = match session.client().await?.root().await {
         Ok(shown) => Some(shown),
         Err(ClientError::Unreachable { .. }) => None,
         Err(error) => return Err(error.into()),

@@ -166,7 +166,7 @@ pub(super) async fn settle(
         });
         return Ok(Exit::Done);
     };
-    match session.client()?.succeed(&envelope).await {
+    match session.client().await?.succeed(&envelope).await {
         Ok(RootShown { distrusted, .. }) => {
             session.data.forget_unsigned(version);
             (answer.state, answer.distrusted) = ("in_effect", distrusted);

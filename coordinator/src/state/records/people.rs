@@ -17,6 +17,9 @@ pub struct Operator {
     pub invitation: Invitation,
     /// None until they have logged in.
     pub certificate: Option<OperatorCertificate>,
+    /// What it was renewed over: that counts to its own end, for the answer may have been lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed_over: Option<OperatorCertificate>,
     /// Whether they are out.
     pub revoked: bool,
     /// Unix milliseconds of the last change.
@@ -36,7 +39,7 @@ pub struct Invitation {
     pub used: bool,
 }
 
-/// The one certificate of an operator.
+/// A certificate of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorCertificate {
     /// sha256 of its DER, hexadecimal: what shows it is who it was given to.

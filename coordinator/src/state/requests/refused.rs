@@ -290,6 +290,11 @@ pub enum Refused {
         "the invitation of {0} is too old; ask for another: `pith operator invite {0} --role ROLE`"
     )]
     InvitationExpired(OperatorName),
+    /// Not on the own machine, not with a certificate that is nobody's any more.
+    #[error(
+        "only whoever has logged in renews a login, over the certificate that they have; ask for an invitation and `pith login TOKEN`"
+    )]
+    NotLoggedIn,
     /// Not an address.
     #[error("`{0}` is not HOST:PORT, such as 10.0.0.2:8883, hub.lan:8883 or [2001:db8::1]:8883")]
     BadAddress(String),
@@ -368,6 +373,7 @@ impl Refused {
             Self::InvitationUnknown => "invitation_unknown",
             Self::InvitationUsed(_) => "invitation_used",
             Self::InvitationExpired(_) => "invitation_expired",
+            Self::NotLoggedIn => "not_logged_in",
             Self::BadAddress(_) => "bad_address",
             Self::LastAddress(_) => "last_address",
             Self::TooManyAddresses(_) => "too_many_addresses",

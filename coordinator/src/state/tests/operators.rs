@@ -91,6 +91,55 @@ fn a_revoked_operator_and_one_whose_certificate_is_over_may_nothing_until_invite
     invite(&mut world, "anna", 3).unwrap();
 }
 
+/// What `of` was given, renewed over what `shown` was given.
+fn renew(world: &mut World, shown: &Login, of: &Login) -> Result<Operator, Refused> {
+    let at = world.at;
+    let sha256 = |login: &Login| protocol::id::sha256_hex(login.tls_key.der());
+    let (sha256, over) = (sha256(of), sha256(shown));
+    let expires_at = at.unix_ms / 1000 + 90 * DAY_S;
+    let pass = OperatorPass { pem: "pem".into(), serial: "4c".into(), sha256, expires_at };
+    world.state.renew_login(&over, |_| Ok(pass), at).map(|(operator, _)| operator)
+}
+
+#[test]
+fn a_renewed_login_goes_on_and_an_answer_that_was_lost_locks_nobody_out() {
+    let mut world = World::with_nodes(&[]);
+    let first = invite(&mut world, "anna", 1).unwrap();
+    // Keys of others, for certificates that are told apart.
+    let [lost, second, third] = [2, 3, 4].map(|of| invite(&mut world, "keys", of).unwrap());
+    login(&mut world, &first).unwrap();
+    pass(&mut world, 61 * DAY_S * 1000);
+    renew(&mut world, &first, &lost).unwrap();
+    assert_eq!(renew(&mut world, &first, &second).unwrap().role, Role::Deployer);
+    let roles = |world: &World| [&first, &lost, &second].map(|own| role_of(world, own).is_some());
+    assert_eq!(roles(&world), [true, false, true], "one that is renewed over counts to its end");
+    world.settle();
+    let _ = world.restart();
+    assert_eq!(roles(&world), [true, false, true]);
+    pass(&mut world, 29 * DAY_S * 1000);
+    assert_eq!(roles(&world), [false, false, true]);
+    assert_eq!(code(renew(&mut world, &first, &third)), "not_logged_in");
+    pass(&mut world, 32 * DAY_S * 1000);
+    renew(&mut world, &second, &third).unwrap();
+    assert_eq!(world.state.show_operators(world.at)[0].status, "active");
+}
+
+#[test]
+fn who_is_revoked_renews_nothing_and_has_nothing_that_was_renewed() {
+    let mut world = World::with_nodes(&[]);
+    let first = invite(&mut world, "anna", 1).unwrap();
+    let second = invite(&mut world, "keys", 2).unwrap();
+    login(&mut world, &first).unwrap();
+    renew(&mut world, &first, &second).unwrap();
+    world.state.revoke_operator(&"anna".parse().unwrap(), world.at).unwrap();
+    assert_eq!([&first, &second].map(|own| role_of(&world, own)), [None, None]);
+    assert_eq!(code(renew(&mut world, &first, &second)), "not_logged_in");
+    // Whoever is invited anew shows the new certificate alone.
+    let again = invite(&mut world, "anna", 5).unwrap();
+    login(&mut world, &again).unwrap();
+    assert_eq!([&first, &second].map(|own| role_of(&world, own)), [None, None]);
+}
+
 #[test]
 fn operators_and_answers_outlive_a_restart_and_an_unused_invitation_can_be_withdrawn() {
     let mut world = World::with_nodes(&[]);

@@ -125,43 +125,24 @@ impl Process {
 
     /// What arrives counts as an act where the loop may be killed right after it; an image comes with the end of its pull.
     pub(super) fn note_event(&mut self, event: &Event, board: &mut Hardware) {
-        match event {
-            Event::Written { write, .. } => {
-                board.act(|| format!("{} is durable", telling::job(&write.job)));
-            }
-            Event::StepDone { service, result: Err(error) } => {
-                board.act(|| format!("{service}: step failed: {error}"));
-            }
-            Event::Pull { pin, number, update } => {
-                let Some((_, image)) = self.pulls.get(pin).filter(|(of, _)| of == number) else {
-                    return;
-                };
-                match update {
-                    PullUpdate::Progress { .. } => return,
-                    PullUpdate::Done => {
-                        board.act(|| format!("pulled {}", image.reference));
-                        board.docker.image_comes(image);
-                    }
-                    PullUpdate::Failed { message, .. } => {
-                        board.act(|| format!("pull of {} failed: {message}", image.reference));
-                    }
+        if let Event::Written { write, .. } = event {
+            board.act(|| format!("{} is durable", telling::job(&write.job)));
+        } else if let Event::StepDone { service, result: Err(error) } = event {
+            board.act(|| format!("{service}: step failed: {error}"));
+        } else if let Event::Pull { pin, number, update } = event
+            && let Some((_, image)) = self.pulls.get(pin).filter(|(of, _)| of == number)
+        {
+            match update {
+                PullUpdate::Progress { .. } => return,
+                PullUpdate::Done => {
+                    board.act(|| format!("pulled {}", image.reference));
+                    board.docker.image_comes(image);
                 }
-                self.pulls.remove(pin);
+                PullUpdate::Failed { message, .. } => {
+                    board.act(|| format!("pull of {} failed: {message}", image.reference));
+                }
             }
-            Event::Gathered(_)
-            | Event::Engine(_)
-            | Event::Probe(_)
-            | Event::Proxy(_)
-            | Event::Policy(_)
-            | Event::TableSet(_)
-            | Event::StepDone { .. }
-            | Event::Evidence { .. }
-            | Event::Measured(_)
-            | Event::ImageRemoved { .. }
-            | Event::Learned(_)
-            | Event::Asked(_)
-            | Event::Stream(..)
-            | Event::Unsaid(_) => {}
+            self.pulls.remove(pin);
         }
     }
 }
