@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use planner::fleet::{NodeProgress, NodeState, RolloutState};
+use planner::fleet::{NodeProgress, NodeState, RolloutState, Stage};
 use protocol::acceptance::{verify_release, verify_retirement};
 use protocol::envelope::{Envelope, Verified};
 use protocol::id::{NodeId, NodeName, ReleaseId, ServiceId, ServiceName};
@@ -27,7 +27,7 @@ use super::heard::MAX_NODES;
 use super::members::refused;
 use super::records::{
     Assigned, AssignedCandidate, Change, Intent, Kind, Member, NodeCopy, NodeRecord, Progress,
-    Retired, Revision, SecretRecord, StageRecord, Standing, StoredRelease, VersionRecord,
+    Retired, Revision, SecretRecord, Standing, StoredRelease, VersionRecord,
 };
 use super::shown::RunsShown;
 use super::{At, State};
@@ -462,7 +462,7 @@ impl Named<'_> {
             started_ms: self.at_ms,
             ended_ms: Some(self.at_ms),
             state,
-            stage: StageRecord::default(),
+            stage: Stage::default(),
             reason: None,
             message: String::new(),
             placement: BTreeMap::new(),
