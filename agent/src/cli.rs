@@ -71,6 +71,8 @@ pith-agent logs SERVICE [-n LINES] [-f]         the last lines of its instances;
 pith-agent hold SERVICE [--reason TEXT]         leave it at what runs now, whatever the coordinator says
 pith-agent undo SERVICE [--reason TEXT]         back to the release before, and hold it there
 pith-agent release SERVICE                      what the coordinator says counts again
+pith-agent root                                 the trust roots that this board holds, as JSON: what `pith fleet recover --root FILE`
+                                                needs where the coordinator's folder is lost
 
 pith-agent --version | --help
 

@@ -36,6 +36,19 @@ pub fn write(path: &Path, bytes: &[u8], readers: Readers) -> std::io::Result<()>
     sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// Removes the file at `path`; none there is as well.
+///
+/// # Errors
+/// The system's.
+pub fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(()) => (),
+    }
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
 /// Makes a folder that is the owner's alone, with those above it.
 ///
 /// # Errors

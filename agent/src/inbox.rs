@@ -51,6 +51,8 @@ pub enum Received {
 pub struct ReceivedRoots {
     /// Newer than the one known: to be written down, then trusted.
     pub newest: Option<Box<Root>>,
+    /// What proves it and those between, oldest first.
+    pub proofs: Vec<Envelope>,
     /// What was refused among them.
     pub refused: Option<Refusal>,
 }
@@ -123,10 +125,11 @@ impl Inbox {
             Ok(chain) => succession::walk(&self.trust.root, &chain),
             Err(reason) => Walked { roots: Vec::new(), refused: Some(reason) },
         };
-        let Walked { mut roots, refused } = walked;
-        let newest = roots.pop().map(|signed| Box::new(signed.root));
+        let Walked { roots, refused } = walked;
+        let newest = roots.last().map(|signed| Box::new(signed.root.clone()));
+        let proofs = roots.into_iter().map(|signed| signed.envelope).collect();
         let refused = refused.map(|reason| self.refuse("trust root", reason.code(), &reason));
-        ReceivedRoots { newest, refused }
+        ReceivedRoots { newest, proofs, refused }
     }
 
     /// What it accepts raises `floor`, the newest time that somebody has signed.
@@ -362,7 +365,9 @@ mod tests {
     fn roots_lead_to_the_newest_and_never_back() {
         let mut inbox = inbox();
         let newest = chain(&[(2, 21), (3, 22)], &testing::root_key());
-        let root = inbox.receive_roots(&newest).newest.unwrap();
+        let received = inbox.receive_roots(&newest);
+        assert_eq!(received.proofs, Chain::from_bytes(&newest).unwrap().roots, "each is kept");
+        let root = received.newest.unwrap();
         assert_eq!(*root, testing::root_with(3, 22));
         inbox.set_trust((*root).into());
         for known in [newest, chain(&[(2, 21)], &testing::root_key())] {

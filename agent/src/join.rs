@@ -27,9 +27,12 @@ use protocol::join::{
     SealKey, TIMES_FILE, TLS_DIR, TlsKey, Token,
 };
 use protocol::keys::SecretKey;
+use protocol::recovery::Again;
 
+use crate::bundle::Bundle;
 use crate::durable::{self, Readers};
 use crate::identity::{self, IdentityError};
+use crate::recovery;
 use crate::tls::{Joined, JoinedError, PLACEMENT_FILE, Placement};
 use crate::trust::TrustError;
 use answer::{BadAnswer, Checked};
@@ -215,7 +218,7 @@ async fn ask_again(
     let mut away = false;
     loop {
         tokio::time::sleep(pace.lobby).await;
-        let body = renew_body(&token.fleet, &board.key, &board.tls, 0);
+        let body = renew_body(&token.fleet, &board.key, &board.tls, Told::default());
         match client.post(&token.addresses, RENEW_PATH, &body).await {
             Ok(answer) => return Ok(answer),
             Err(error) if error.may_pass() => {
@@ -247,13 +250,25 @@ fn join_body(token: &Token, wish: &Wish, board: &Board) -> Vec<u8> {
     serde_json::to_vec(&body).expect("plain data serialises")
 }
 
-/// The signed wish for a certificate; `root_version` is the newest trust root that the node holds.
+/// What a wish for a certificate tells beside its keys.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// The newest trust root that the node holds; 0: none.
+    pub(crate) root_version: u64,
+    /// Who the node is, to a coordinator that has lost everything.
+    pub(crate) again: Option<Again>,
+    /// The manifest that it holds, beside that.
+    pub(crate) manifest: Option<Envelope>,
+}
+
+/// The signed wish for a certificate.
 pub(crate) fn renew_body(
     fleet: &FleetId,
     key: &SecretKey,
     tls_key: &TlsKey,
-    root_version: u64,
+    told: Told,
 ) -> Vec<u8> {
+    let Told { root_version, again, manifest } = told;
     let request = Renew {
         format: FORMAT,
         fleet: fleet.clone(),
@@ -261,13 +276,15 @@ pub(crate) fn renew_body(
         public_key: key.public().to_base64(),
         tls_key: tls_key.clone(),
         root_version,
-        again: None,
+        again,
     };
-    let body = RenewBody { request: Envelope::sign(&request, &[key]), manifest: None };
+    let body = RenewBody { request: Envelope::sign(&request, &[key]), manifest };
     serde_json::to_vec(&body).expect("plain data serialises")
 }
 
-/// Writes what was answered, and what is given beside it. The certificate comes last: with it the node has joined, or is renewed.
+/// Writes what was answered, and what is given beside it. The certificate comes last: with it the node has joined, or is renewed. A CA
+/// that is believed already stays as it stands, with the one before. Only joining, which gives addresses, says what the first trust root is:
+/// later ones come to the ledger, which keeps those that vouch for what it holds.
 ///
 /// # Errors
 /// The file that cannot be written.
@@ -283,11 +300,16 @@ pub(crate) fn keep(
     };
     let folder = state_dir.join(TLS_DIR);
     durable::folder(&folder).map_err(|source| JoinError::Io { path: folder, source })?;
-    write(CA_FILE, checked.approved.ca.as_bytes())?;
-    if let Some(root) = checked.approved.roots.last() {
-        write(ROOT_FILE, &root.to_bytes())?;
+    let known = std::fs::read(state_dir.join(CA_FILE)).ok();
+    let known = known.and_then(|text| Bundle::read(&text).ok());
+    let is_other_ca = known.is_none_or(|known| known.first() != &checked.ca);
+    if is_other_ca {
+        write(CA_FILE, checked.approved.ca.as_bytes())?;
     }
     if let Some(addresses) = addresses {
+        if let Some(root) = checked.approved.roots.last() {
+            write(ROOT_FILE, &root.to_bytes())?;
+        }
         write(
             ADDRESSES_FILE,
             &json(&Coordinators { addresses: addresses.to_vec(), edition: None }),
@@ -297,7 +319,12 @@ pub(crate) fn keep(
         write(PLACEMENT_FILE, &json(placement))?;
     }
     write(TIMES_FILE, &json(&checked.approved.times))?;
-    write(CERTIFICATE_FILE, checked.approved.certificate.as_bytes())
+    write(CERTIFICATE_FILE, checked.approved.certificate.as_bytes())?;
+    if is_other_ca {
+        let gone = recovery::show_own(state_dir);
+        gone.map_err(|source| JoinError::Io { path: state_dir.join(TLS_DIR), source })?;
+    }
+    Ok(())
 }
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
@@ -346,4 +373,4 @@ impl JoinError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

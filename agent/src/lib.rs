@@ -8,6 +8,7 @@
 //!
 //! One task owns the state; everything that waits runs in a local task and comes back as an event.
 
+pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod commands;
@@ -28,6 +29,7 @@ pub mod network;
 pub mod observe;
 pub mod policy;
 pub mod probe;
+pub mod recovery;
 pub mod registries;
 pub mod renew;
 pub mod report;

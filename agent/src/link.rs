@@ -67,6 +67,15 @@ pub enum Incoming {
     Command(Vec<u8>),
 }
 
+/// Rung when something about certificates must be looked at.
+#[derive(Debug, Default)]
+pub struct Bells {
+    /// Somebody refused ours.
+    pub refused: Notify,
+    /// What answers shows one of another CA than the fleet's.
+    pub foreign: Notify,
+}
+
 /// How the broker is reached.
 #[derive(Debug)]
 pub enum Way {
@@ -193,14 +202,14 @@ fn topic(node: &NodeIdentity, subject: Up) -> Topic {
     Topic { fleet: node.fleet.clone(), node: node.node.clone(), subject: Subject::Up(subject) }
 }
 
-/// Carries what comes and goes until the loop ends, then says goodbye. Rings `refused` when the broker does not take our certificate.
+/// Carries what comes and goes until the loop ends, then says goodbye. Rings when the broker does not take our certificate, or we not its.
 pub async fn carry(
     node: NodeIdentity,
     handle: Handle,
     mut events: mpsc::Receiver<mqtt::Event>,
     mut outgoing: mpsc::Receiver<Outgoing>,
     incoming: mpsc::Sender<Incoming>,
-    refused: Arc<Notify>,
+    bells: Arc<Bells>,
 ) {
     loop {
         // Both arms are cancel-safe: a receive that was not polled to its end has taken nothing.
@@ -213,9 +222,7 @@ pub async fn carry(
             }
         };
         let Some(event) = event else { break };
-        if is_about_our_certificate(&event) {
-            refused.notify_one();
-        }
+        ring(&bells, &event);
         let Some(event) = translate(event) else { continue };
         if incoming.send(event).await.is_err() {
             break;
@@ -230,12 +237,15 @@ fn publish(node: &NodeIdentity, handle: &Handle, said: Outgoing) {
     }
 }
 
-/// Then it is renewed, whatever the clocks say.
-fn is_about_our_certificate(event: &mqtt::Event) -> bool {
-    matches!(
-        event,
-        mqtt::Event::Refused { reason: Refusal::CertificateExpired | Refusal::Certificate, .. }
-    )
+/// Ours is renewed then, whatever the clocks say; of another CA may be a coordinator that was made anew.
+fn ring(bells: &Bells, event: &mqtt::Event) {
+    let mqtt::Event::Refused { reason, .. } = event else { return };
+    if matches!(reason, Refusal::CertificateExpired | Refusal::Certificate) {
+        bells.refused.notify_one();
+    }
+    if *reason == Refusal::ForeignBroker {
+        bells.foreign.notify_one();
+    }
 }
 
 fn translate(event: mqtt::Event) -> Option<Incoming> {

@@ -13,7 +13,9 @@ use protocol::join;
 use protocol::peers::Peers;
 use protocol::reason::Reason;
 use protocol::spec::{Listen, PortProtocol};
-use proxy::{Caller, Fleet, Protocol, Refused, RefusedReason, Route, Snapshot, Table, Trust};
+use proxy::{
+    Caller, Fleet, Protocol, Refused, RefusedReason, Route, Shown, Snapshot, Table, Trust,
+};
 
 /// A backend that gets requests.
 const WEIGHT: u32 = 1;
@@ -58,6 +60,10 @@ impl Between {
             chain: state_dir.join(join::CERTIFICATE_FILE),
             key: state_dir.join(join::TLS_KEY_FILE),
             ca: state_dir.join(join::CA_FILE),
+            instead: Some(Box::new(Shown {
+                chain: state_dir.join(join::FLEET_CERTIFICATE_FILE),
+                key: state_dir.join(join::FLEET_KEY_FILE),
+            })),
             verify_at_s: self.floor.unix_s() / DAY_S * DAY_S,
         }
     }

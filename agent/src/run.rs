@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use protocol::acceptance::NodeIdentity;
 use protocol::id::NodeId;
 use proxy::TakeOver;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tracing::{info, warn};
 
@@ -75,7 +75,7 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
     let (handle, heard) = mqtt::Session::start(session, seed(&node.node, &boot.id));
     let (outgoing, to_send) = mpsc::channel(link::MAX_OUTGOING);
     let (received, incoming) = mpsc::channel(MAX_INCOMING);
-    let refused = Arc::new(Notify::new());
+    let bells = Arc::new(link::Bells::default());
     let keeper = Keeper::of(&config.state_dir, follows.then(|| handle.clone()));
     let renewing = joined.is_some().then(|| Renewing {
         state_dir: config.state_dir.clone(),
@@ -84,10 +84,14 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         floor,
         handle: handle.clone(),
         outgoing: outgoing.clone(),
-        refused: Arc::clone(&refused),
+        bells: Arc::clone(&bells),
+        name: settings.name.clone(),
+        labels: settings.labels.clone(),
+        own_address: own_address(&config),
+        patience: crate::join::https::PATIENCE,
     });
     let renewing = renewing.map(|renewing| tokio::task::spawn_local(renewing.keep()));
-    let carrying = link::carry(node.clone(), handle, heard, to_send, received, refused);
+    let carrying = link::carry(node.clone(), handle, heard, to_send, received, bells);
     let carrying = tokio::task::spawn_local(carrying);
     info!(node = %node.node, name = %settings.name, environment = %node.environment, "agent starts");
     let (calls, _answering) = answer_root(config.agent_socket());
@@ -112,6 +116,12 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         renewing.abort();
     }
     carrying.await.context("the broker's session")
+}
+
+/// Where the board's owner says that the coordinator is, as far as it is reached with the node's certificate.
+fn own_address(config: &Config) -> Option<String> {
+    let broker = config.broker.as_ref().filter(|broker| broker.token_file.is_none());
+    broker.map(|broker| broker.address.clone())
 }
 
 fn executor(

@@ -4,6 +4,7 @@
 //! Must not connect; `join`, `renew` and `link` do. What is read here was checked before it was written.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use mqtt::{InvalidTls, Own, Tls, VerifyAt};
@@ -14,9 +15,11 @@ use protocol::join::{
 };
 use protocol::keys::Root;
 use protocol::manifest::Manifest;
+use rustls::pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::{self, Bundle};
 use crate::ledger::Ledger;
 
 /// How the fleet knows the node, from the coordinator's answer.
@@ -61,7 +64,7 @@ pub struct Joined {
     pub placement: Option<Placement>,
     /// None: to be renewed at the next chance.
     pub times: Option<Times>,
-    /// PEM.
+    /// PEM: see [`Bundle`].
     pub ca: Vec<u8>,
     chain: Vec<u8>,
     key: Vec<u8>,
@@ -123,13 +126,37 @@ impl Joined {
         self.placement.as_ref().is_none_or(|placement| placement.broker.is_none())
     }
 
-    /// For the session with the broker.
+    /// Whom the node believes.
+    ///
+    /// # Errors
+    /// When the file holds something else.
+    pub fn bundle(&self) -> io::Result<Bundle> {
+        Bundle::read(&self.ca).map_err(io::Error::other)
+    }
+
+    /// The node's certificate; none where the file holds something else.
+    #[must_use]
+    pub fn certificate(&self) -> Option<CertificateDer<'static>> {
+        bundle::leaf(&self.chain)
+    }
+
+    /// Whether it has followed a coordinator that was made anew, and has no certificate of it yet.
+    #[must_use]
+    pub fn is_awaiting(&self) -> bool {
+        let bundle = self.bundle();
+        bundle.is_ok_and(|bundle| bundle::is_awaiting(&bundle, self.certificate().as_ref()))
+    }
+
+    /// For the session with the broker, which is believed under the first CA alone.
     ///
     /// # Errors
     /// When certificate, key and CA cannot be used together.
     pub fn session(&self, fleet: &FleetId, floor: &VerifyAt) -> Result<Tls, InvalidTls> {
         let own = Own { chain: &self.chain, key: &self.key };
-        Tls::new(&self.ca, Some(own), &server_name(fleet), floor.clone())
+        // What is no PEM is named by TLS.
+        let first = self.bundle().map(|bundle| bundle.without_before().to_pem().into_bytes());
+        let ca = first.as_ref().unwrap_or(&self.ca);
+        Tls::new(ca, Some(own), &server_name(fleet), floor.clone())
     }
 }
 

@@ -63,6 +63,7 @@ pub fn publishes(bytes: &[u8], max_packet_bytes: usize) -> Vec<(Bytes, Bytes)> {
 struct Wish {
     close_by: Option<tokio::time::Instant>,
     reconnects: u64,
+    retries: u64,
 }
 
 /// What the handle and the task both see.
@@ -216,6 +217,13 @@ impl Handle {
     /// session is down anyway.
     pub fn reconnect(&self) {
         self.wish.send_modify(|wish| wish.reconnects += 1);
+    }
+
+    /// Ends the wait before the next connect, for an owner that has mended what was refused. Nothing happens while the session stands.
+    pub fn retry_now(&self) {
+        if !self.shared.connected.load(Relaxed) {
+            self.wish.send_modify(|wish| wish.retries += 1);
+        }
     }
 
     /// Certificates for the next connect, such as renewed ones; the connection that stands stays as it is.

@@ -241,3 +241,21 @@ async fn a_renewed_certificate_is_shown_at_the_next_connect_of_the_same_session(
         }
     }
 }
+
+#[tokio::test]
+async fn an_owner_that_has_mended_what_was_refused_is_not_kept_waiting() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let port = scripted(other.server(&other.issue("c", &[SERVER]), Asks::Never)).await;
+    let mut config = config(port, tls(&ours, None, SERVER, NOW_S));
+    // After a refusal at least half of it, many times [`LIMIT`].
+    config.pace.base = Duration::from_secs(300);
+    let (handle, mut events) = Session::start(config, 1);
+    let Event::Refused { reason, retry_in } = next(&mut events).await else {
+        panic!("not refused")
+    };
+    assert_eq!(reason, Refusal::ForeignBroker);
+    assert!(retry_in > LIMIT, "{retry_in:?}");
+    handle.set_tls(tls(&other, None, SERVER, NOW_S));
+    handle.retry_now();
+    up(&mut events).await;
+}

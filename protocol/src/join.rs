@@ -20,8 +20,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::files::{
-    ADDRESSES_FILE, CA_FILE, CERTIFICATE_FILE, Coordinators, IDENTITY_KEY_FILE, ROOT_FILE,
-    SEAL_KEY_FILE, TIMES_FILE, TLS_DIR, TLS_KEY_FILE, Times,
+    ADDRESSES_FILE, CA_FILE, CERTIFICATE_FILE, Coordinators, FLEET_CERTIFICATE_FILE,
+    FLEET_KEY_FILE, IDENTITY_KEY_FILE, ROOT_FILE, SEAL_KEY_FILE, TIMES_FILE, TLS_DIR, TLS_KEY_FILE,
+    Times,
 };
 pub use self::keys::{InvalidSealKey, InvalidTlsKey, SealKey, TlsKey};
 pub use self::token::{BadToken, Offer, TOKEN_PREFIX, Token, TokenId};

@@ -36,5 +36,7 @@ pub use control::{
 pub use http::fed;
 pub use listen::FLEET;
 pub use run::{Options, RunError, TakeOver, run};
-pub use table::{Backend, BackendState, Caller, Fleet, Protocol, Route, Split, Table, Trust};
+pub use table::{
+    Backend, BackendState, Caller, Fleet, Protocol, Route, Shown, Split, Table, Trust,
+};
 pub use takeover::TakeOverError;

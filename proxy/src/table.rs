@@ -54,11 +54,23 @@ pub enum Trust {
         chain: PathBuf,
         /// Its key, PEM.
         key: PathBuf,
-        /// The CA, PEM.
+        /// The CA, PEM; several are believed alike.
         ca: PathBuf,
+        /// Shown in the place of `chain` and `key` while both files are there: others may not know this node by its own yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instead: Option<Box<Shown>>,
         /// Certificates are looked at at this time, seconds since 1970; a lower one than before changes nothing.
         verify_at_s: u64,
     },
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The certificate, PEM.
+    pub chain: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
 }
 
 /// A listening port of a service and the weighted backends behind it.
@@ -208,11 +220,14 @@ impl Fleet {
 impl Trust {
     /// The files it names.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        let files = match self {
-            Self::Clear => None,
-            Self::Certificates { chain, key, ca, .. } => Some([chain, key, ca]),
+        let (own, instead) = match self {
+            Self::Clear => (None, None),
+            Self::Certificates { chain, key, ca, instead, .. } => {
+                (Some([chain, key, ca]), instead.as_ref())
+            }
         };
-        files.into_iter().flatten().map(PathBuf::as_path)
+        let instead = instead.map(|shown| [&shown.chain, &shown.key]);
+        own.into_iter().flatten().chain(instead.into_iter().flatten()).map(PathBuf::as_path)
     }
 }
 

@@ -1,8 +1,8 @@
 //! How the proxies of two nodes know each other: the node's certificate, whom it believes, and the handshakes.
 //!
 //! ```text
-//! asking:  connect -> the other must show a certificate of the CA for the very name that the table gives
-//! serving: the caller must show one of the CA, and it must be for one of the callers that the table names
+//! asking:  connect -> the other must show a certificate of a CA of ours for the very name that the table gives
+//! serving: the caller must show one of a CA of ours, and it must be for one of the callers that the table names
 //! ```
 //! TLS 1.3 with ring, certificates looked at at the time that the table says, never by the machine's clock. A session
 //! that is taken up again costs no signatures; whether its caller is still one is asked every time.
@@ -13,7 +13,7 @@ use crate::limits::{
     HANDSHAKES_MAX, TLS_SESSIONS_MAX, TLS_TICKETS_PER_CONNECTION, TRUST_WARNING_PAUSE,
 };
 use crate::stream::Stream;
-use crate::table::Trust;
+use crate::table::{Shown, Trust};
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -208,7 +208,12 @@ impl Inner {
         let way = match &self.wanted {
             None => Ok(Way::Closed),
             Some(Trust::Clear) => Ok(Way::Clear),
-            Some(Trust::Certificates { chain, key, ca, .. }) => {
+            Some(Trust::Certificates { chain, key, ca, instead, .. }) => {
+                let both = |shown: &&Shown| shown.chain.exists() && shown.key.exists();
+                let (chain, key) = match instead.as_deref().filter(both) {
+                    Some(shown) => (&shown.chain, &shown.key),
+                    None => (chain, key),
+                };
                 Secure::load(chain, key, ca, &self.verify_at)
                     .map(|secure| Way::Secure(Arc::new(secure)))
             }

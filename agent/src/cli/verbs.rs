@@ -1,4 +1,4 @@
-//! The verbs that root of a board asks its own agent: `ps`, `logs`, `hold`, `undo`, `release`.
+//! The verbs that root of a board asks its own agent: `ps`, `logs`, `hold`, `undo`, `release`, `root`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,9 +25,11 @@ pub enum Verb {
     Undo(Change),
     /// The newest manifest counts again.
     Release(Change),
+    /// The trust roots that the board holds, with what proves them.
+    Root,
 }
 
-const VERBS: [&str; 5] = ["ps", "logs", "hold", "undo", "release"];
+const VERBS: [&str; 6] = ["ps", "logs", "hold", "undo", "release", "root"];
 
 pub(super) fn is_verb(word: &str) -> bool {
     VERBS.contains(&word)
@@ -43,6 +45,7 @@ pub(super) fn parse(
     let (mut service, mut reason, mut json) = (None, None, false);
     let (mut lines, mut follow) = (None, false);
     let takes_reason = matches!(word, "hold" | "undo");
+    let takes_service = !matches!(word, "ps" | "root");
     while let Some(argument) = arguments.next() {
         let unknown = || UsageError::Unknown(argument.to_string_lossy().escape_debug().to_string());
         let text = argument.to_str().ok_or_else(unknown)?;
@@ -64,7 +67,7 @@ pub(super) fn parse(
                 let number = given.parse().ok().filter(|lines| *lines <= MAX_LINES);
                 lines = Some(number.ok_or(UsageError::MissingValue("-n", "a number of lines"))?);
             }
-            name if service.is_none() && word != "ps" && !name.starts_with('-') => {
+            name if service.is_none() && takes_service && !name.starts_with('-') => {
                 let not = |error: protocol::id::InvalidId| {
                     UsageError::NotAService(name.escape_debug().to_string(), error.to_string())
                 };
@@ -86,6 +89,7 @@ pub(super) fn parse(
         "hold" => Verb::Hold(Change { service: of("hold")?, reason }),
         "undo" => Verb::Undo(Change { service: of("undo")?, reason }),
         "release" => Verb::Release(Change { service: of("release")?, reason }),
+        "root" => Verb::Root,
         _ => Verb::Ps,
     };
     Ok(Command::Local { config, verb, json })
@@ -119,6 +123,7 @@ mod tests {
         assert_eq!(check("hold web --reason disk"), Ok(Verb::Hold(change(Some("disk")))));
         assert_eq!(check("undo web"), Ok(Verb::Undo(change(None))));
         assert_eq!(check("release web --config a.toml"), Ok(Verb::Release(change(None))));
+        assert_eq!(check("root"), Ok(Verb::Root));
         let line = "ps -o json --config b.toml".split_whitespace().map(OsString::from);
         let command = Command::Local { config: "b.toml".into(), verb: Verb::Ps, json: true };
         assert_eq!(cli::parse(line), Ok(command));
@@ -129,6 +134,7 @@ mod tests {
         assert_eq!(check("hold"), Err(UsageError::MissingService("hold")));
         assert!(matches!(check("undo We_b"), Err(UsageError::NotAService(..))));
         assert_eq!(check("ps web"), Err(UsageError::Unknown("web".into())));
+        assert_eq!(check("root web"), Err(UsageError::Unknown("web".into())));
         assert_eq!(check("release web -f"), Err(UsageError::Unknown("-f".into())));
         assert_eq!(
             check("hold web --reason"),

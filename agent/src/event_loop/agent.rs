@@ -332,14 +332,14 @@ impl Agent {
             return;
         }
         let Some(bytes) = self.roots.take() else { return };
-        let ReceivedRoots { newest, refused } = self.inbox.receive_roots(&bytes);
+        let ReceivedRoots { newest, proofs, refused } = self.inbox.receive_roots(&bytes);
         if let Some(refusal) = refused {
             self.voice.has_news = true;
             self.tell_refused(Reason::RootRefused, &refusal);
         }
         if let Some(root) = newest {
             let before = Box::new(self.inbox.trust().root.clone());
-            self.writing.push(Job::Succeed { root, before });
+            self.writing.push(Job::Succeed { root, before, proofs });
         }
     }
 

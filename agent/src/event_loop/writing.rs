@@ -40,6 +40,8 @@ pub enum Job {
         root: Box<Root>,
         /// The one trusted until then.
         before: Box<Root>,
+        /// What proves it and those between, oldest first.
+        proofs: Vec<Envelope>,
     },
     /// What the planner decided for a service.
     Record {
@@ -143,7 +145,9 @@ impl Writing {
             Job::Accept { accepted, envelope } => {
                 self.contents.accept(accepted, envelope.clone(), in_use)
             }
-            Job::Succeed { root, before } => self.contents.succeed(root, before),
+            Job::Succeed { root, before, proofs } => {
+                self.contents.succeed(root, before).prove(proofs)
+            }
             Job::Record { service, change, evidence } => {
                 self.contents.record(service, change.clone(), evidence.clone(), &self.boot_id)
             }

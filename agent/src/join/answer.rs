@@ -53,6 +53,8 @@ pub struct Checked {
     pub approved: Approved,
     /// The newest trust root of it; none where it brought no newer one.
     pub root: Option<Root>,
+    /// The fleet's CA.
+    pub ca: CertificateDer<'static>,
     chain: Vec<CertificateDer<'static>>,
 }
 
@@ -92,7 +94,7 @@ pub fn check(
         }
         (Some(_) | None, _) => (),
     }
-    Ok(Checked { approved, root, chain })
+    Ok(Checked { approved, root, ca: own_ca, chain })
 }
 
 impl Checked {

@@ -73,6 +73,19 @@ pub enum HttpsError {
 }
 
 impl HttpsError {
+    /// Whether the certificate of what answers is of another CA: a stranger, or a coordinator that was made anew.
+    #[must_use]
+    pub fn is_of_another_ca(&self) -> bool {
+        use rustls::CertificateError::{BadSignature, UnknownIssuer};
+        matches!(
+            self,
+            Self::Distrust {
+                source: rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature),
+                ..
+            }
+        )
+    }
+
     /// Whether asking again, unchanged, may help.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -164,28 +177,12 @@ impl Client {
 
     async fn post_to(&self, at: &str, path: &str, body: &[u8]) -> Result<Answer, HttpsError> {
         let late = || HttpsError::TimedOut { address: at.to_owned() };
-        let connecting = tokio::time::timeout(self.patience, self.connect(at));
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let opening = connect(at, &connector, self.name.clone());
+        let connecting = tokio::time::timeout(self.patience, opening);
         let stream = connecting.await.map_err(|_| late())??;
         let asking = self.ask(at, stream, path, body);
         tokio::time::timeout(self.patience, asking).await.map_err(|_| late())?
-    }
-
-    async fn connect(&self, at: &str) -> Result<impl Wire + use<>, HttpsError> {
-        let address = at.to_owned();
-        let stream = match TcpStream::connect(at).await {
-            Ok(stream) => stream,
-            Err(source) => return Err(HttpsError::Unreachable { address, source }),
-        };
-        let connector = TlsConnector::from(Arc::clone(&self.config));
-        connector.connect(self.name.clone(), stream).await.map_err(|error| {
-            let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            match tls {
-                Some(source @ rustls::Error::InvalidCertificate(_)) => {
-                    HttpsError::Distrust { address, source: source.clone() }
-                }
-                _ => HttpsError::Broken { address, problem: error.to_string() },
-            }
-        })
     }
 
     async fn ask(
@@ -195,33 +192,65 @@ impl Client {
         path: &str,
         body: &[u8],
     ) -> Result<Answer, HttpsError> {
-        let broken = |error: &dyn std::fmt::Display| HttpsError::Broken {
-            address: at.to_owned(),
-            problem: error.to_string(),
-        };
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| broken(&error))?;
-        let connection = tokio::spawn(connection);
         let request = hyper::Request::post(path)
             .header("host", &self.host)
             .header("content-type", "application/json")
             .body(Full::new(Bytes::copy_from_slice(body)))
-            .map_err(|error| broken(&error))?;
-        let answered = async {
-            let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-            let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES).collect().await;
-            let body = body.map_err(|error| broken(&error))?.to_bytes();
-            let strange = |_| HttpsError::Strange { address: at.to_owned(), status };
-            serde_json::from_slice(&body).map_err(strange)
-        }
-        .await;
-        connection.abort();
-        answered
+            .map_err(|error| broken(at, &error))?;
+        let (status, body) = exchange(at, stream, request, ANSWER_MAX_BYTES).await?;
+        let strange = |_| HttpsError::Strange { address: at.to_owned(), status };
+        serde_json::from_slice(&body).map_err(strange)
     }
 }
 
+fn broken(at: &str, error: &dyn std::fmt::Display) -> HttpsError {
+    HttpsError::Broken { address: at.to_owned(), problem: error.to_string() }
+}
+
+/// TLS with `name` at an address.
+pub(crate) async fn connect(
+    at: &str,
+    connector: &TlsConnector,
+    name: ServerName<'static>,
+) -> Result<impl Wire + use<>, HttpsError> {
+    let address = at.to_owned();
+    let stream = match TcpStream::connect(at).await {
+        Ok(stream) => stream,
+        Err(source) => return Err(HttpsError::Unreachable { address, source }),
+    };
+    connector.connect(name, stream).await.map_err(|error| {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(source @ rustls::Error::InvalidCertificate(_)) => {
+                HttpsError::Distrust { address, source: source.clone() }
+            }
+            _ => HttpsError::Broken { address, problem: error.to_string() },
+        }
+    })
+}
+
+/// One question and its answer, read no further than `max_bytes`: the status of HTTP, and the body.
+pub(crate) async fn exchange(
+    at: &str,
+    stream: impl Wire + 'static,
+    request: hyper::Request<Full<Bytes>>,
+    max_bytes: usize,
+) -> Result<(u16, Bytes), HttpsError> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| broken(at, &error))?;
+    let connection = tokio::spawn(connection);
+    let answered = async {
+        let response = sender.send_request(request).await.map_err(|error| broken(at, &error))?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), max_bytes).collect().await;
+        Ok((status, body.map_err(|error| broken(at, &error))?.to_bytes()))
+    }
+    .await;
+    connection.abort();
+    answered
+}
+
 /// What HTTP is spoken over.
-trait Wire: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+pub(crate) trait Wire: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Wire for T {}

@@ -67,7 +67,8 @@ pub fn seal(state_dir: &Path) -> Result<SealKey, JoinError> {
     Ok(opening(state_dir)?.public())
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+/// PEM of one item.
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let text = BASE64.encode(der);
     let lines: Vec<&str> = text
         .as_bytes()

@@ -9,7 +9,7 @@ use crate::testing;
 use authority::{Asks, Authority, der};
 use protocol::id::sha256_hex;
 use protocol::join::{
-    Approved, MAX_BODY_BYTES, Offer, SEAL_KEY_FILE, TLS_KEY_FILE, Times, node_dns_name,
+    Approved, MAX_RENEW_BYTES, Offer, SEAL_KEY_FILE, TLS_KEY_FILE, Times, node_dns_name,
     server_name, verify_join, verify_renew,
 };
 use std::sync::Arc;
@@ -21,28 +21,32 @@ use tokio_rustls::TlsAcceptor;
 const NOW_S: u64 = 1_893_456_000;
 
 /// What the script answers next.
-enum Line {
+pub(crate) enum Line {
     Pending,
     Refused(RefusalCode),
     /// A proper yes, then changed.
     Approved(fn(&mut Approved)),
     /// Another program.
-    Text(&'static str),
+    Text(String),
 }
 
 type Asked = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
 
-struct Coordinator {
-    authority: Arc<Authority>,
-    address: String,
+pub(crate) struct Coordinator {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) address: String,
     /// (path, body) of each question.
-    asked: Asked,
+    pub(crate) asked: Asked,
 }
 
 impl Coordinator {
     /// A coordinator of `testing::fleet()` with this script.
-    async fn start(script: Vec<Line>) -> Self {
-        let authority = Arc::new(Authority::new());
+    pub(crate) async fn start(script: Vec<Line>) -> Self {
+        Self::of(Arc::new(Authority::new()), script).await
+    }
+
+    /// The same under this CA.
+    pub(crate) async fn of(authority: Arc<Authority>, script: Vec<Line>) -> Self {
         let own = authority.issue("coordinator", &[&server_name(&testing::fleet())]);
         let acceptor = TlsAcceptor::from(authority.server(&own, Asks::Never));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -55,10 +59,9 @@ impl Coordinator {
                 let (socket, _) = listener.accept().await.unwrap();
                 let Ok(mut stream) = acceptor.accept(socket).await else { continue };
                 let Some((path, body)) = read_request(&mut stream).await else { continue };
-                let (node, key) = asker(&path, &body);
-                asked.lock().unwrap().push((path, body));
                 let line = script.pop_front().expect("the script goes on");
-                let text = answer(line, &node, &key, &authority);
+                let text = answer(line, &path, &body, &authority);
+                asked.lock().unwrap().push((path, body));
                 let length = text.len();
                 let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
                 let _ = stream.write_all((head + &text).as_bytes()).await;
@@ -68,7 +71,7 @@ impl Coordinator {
         coordinator
     }
 
-    fn token(&self) -> Token {
+    pub(crate) fn token(&self) -> Token {
         let Offer { id, secret } = Offer::from_random([7; 32]);
         Token {
             fleet: testing::fleet(),
@@ -79,7 +82,7 @@ impl Coordinator {
         }
     }
 
-    fn paths(&self) -> Vec<String> {
+    pub(crate) fn paths(&self) -> Vec<String> {
         self.asked.lock().unwrap().iter().map(|(path, _)| path.clone()).collect()
     }
 }
@@ -95,8 +98,8 @@ async fn read_request(
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        if body.len() == length.unwrap().parse::<usize>().unwrap() {
-            assert!(body.len() <= MAX_BODY_BYTES);
+        if body.len() == length.map_or(0, |length| length.parse().unwrap()) {
+            assert!(body.len() <= MAX_RENEW_BYTES);
             let path = head.split(' ').nth(1).unwrap().to_owned();
             return Some((path, body.as_bytes().to_vec()));
         }
@@ -116,15 +119,16 @@ fn asker(path: &str, body: &[u8]) -> (NodeId, TlsKey) {
     (renew.node.clone(), renew.tls_key.clone())
 }
 
-fn answer(line: Line, node: &NodeId, key: &TlsKey, authority: &Authority) -> String {
+fn answer(line: Line, path: &str, body: &[u8], authority: &Authority) -> String {
     let answer = match line {
-        Line::Text(text) => return text.to_owned(),
+        Line::Text(text) => return text,
         Line::Pending => Answer::Pending,
         Line::Refused(code) => {
             Answer::Refused(Refused { code, message: "no, \x1b[31mbecause".into() })
         }
         Line::Approved(change) => {
-            let name = node_dns_name(&testing::fleet(), node);
+            let (node, key) = asker(path, body);
+            let name = node_dns_name(&testing::fleet(), &node);
             let root = Envelope::sign(&testing::root(), &[&testing::root_key()]);
             let mut approved = Approved {
                 certificate: authority.certify(node.as_str(), &[&name], key.point()),
@@ -142,19 +146,19 @@ fn answer(line: Line, node: &NodeId, key: &TlsKey, authority: &Authority) -> Str
     serde_json::to_string(&answer).unwrap()
 }
 
-struct Place(tempfile::TempDir, Duration);
+pub(crate) struct Place(tempfile::TempDir, Duration);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap(), Duration::from_secs(10))
     }
 
-    fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.0.path().join("state")
     }
 
     /// Joins as opi-1; what was said to the person.
-    async fn join(
+    pub(crate) async fn join(
         &self,
         token: &Token,
         existing: Existing,
@@ -176,6 +180,35 @@ impl Place {
     fn has_joined(&self) -> bool {
         Joined::load(&self.state()).unwrap().is_some()
     }
+}
+
+/// The renewing of a node that has joined there, and what it says to people.
+pub(crate) fn renewing(
+    place: &Place,
+) -> (crate::renew::Renewing, tokio::sync::mpsc::Receiver<crate::link::Outgoing>) {
+    let key = identity::load_or_create(&place.state()).unwrap();
+    let node = key.public().node_id();
+    let address = mqtt::BrokerAddress { host: "127.0.0.1".into(), port: 9 };
+    let session = mqtt::Config::new(address, node.to_string(), Vec::new());
+    let (outgoing, said) = tokio::sync::mpsc::channel(4);
+    let renewing = crate::renew::Renewing {
+        state_dir: place.state(),
+        root_file: place.state().join(ROOT_FILE),
+        node: protocol::acceptance::NodeIdentity {
+            fleet: testing::fleet(),
+            node,
+            environment: "staging".parse().unwrap(),
+        },
+        floor: VerifyAt::new(NOW_S),
+        handle: mqtt::Session::start(session, 1).0,
+        outgoing,
+        bells: Arc::default(),
+        name: "opi-1".parse().unwrap(),
+        labels: [("zone".to_owned(), "edge".to_owned())].into(),
+        own_address: None,
+        patience: Duration::from_secs(10),
+    };
+    (renewing, said)
 }
 
 /// What joining with this first answer ends in; nothing is kept.
@@ -254,7 +287,7 @@ async fn a_false_coordinator_gets_nothing() {
 async fn a_refusal_is_said_with_its_code_and_nothing_is_kept() {
     check(Line::Refused(RefusalCode::TokenUsed), "token_used): no, [31mbecause", 5).await;
     check(Line::Refused(RefusalCode::Busy), "busy", 6).await;
-    check(Line::Text("<html>"), "not as a coordinator does", 6).await;
+    check(Line::Text("<html>".into()), "not as a coordinator does", 6).await;
 }
 
 #[tokio::test]
@@ -321,24 +354,7 @@ async fn a_certificate_is_renewed_for_the_same_key_and_what_is_not_renewed_runs_
     let (coordinator, place) = (Coordinator::start(script).await, Place::new());
     place.join(&coordinator.token(), Existing::Keep).await.0.unwrap();
     let before = std::fs::read(place.state().join(CERTIFICATE_FILE)).unwrap();
-    let key = identity::load_or_create(&place.state()).unwrap();
-    let node = key.public().node_id();
-    let address = mqtt::BrokerAddress { host: "127.0.0.1".into(), port: 9 };
-    let session = mqtt::Config::new(address, node.to_string(), Vec::new());
-    let (outgoing, _said) = tokio::sync::mpsc::channel(4);
-    let renewing = crate::renew::Renewing {
-        state_dir: place.state(),
-        root_file: place.state().join(ROOT_FILE),
-        node: protocol::acceptance::NodeIdentity {
-            fleet: testing::fleet(),
-            node,
-            environment: "staging".parse().unwrap(),
-        },
-        floor: VerifyAt::new(NOW_S),
-        handle: mqtt::Session::start(session, 1).0,
-        outgoing,
-        refused: Arc::default(),
-    };
+    let (renewing, _said) = renewing(&place);
     let crate::renew::Renewed::Yes(times) = renewing.once().await.unwrap() else { panic!("no") };
     assert_eq!(times.renew_at, NOW_S + 60 * 86_400);
     let joined = Joined::load(&place.state()).unwrap().unwrap();

@@ -16,6 +16,7 @@ use protocol::release::{Image, Release};
 use protocol::report::{Evidence, GivenUp};
 use protocol::retirement::{self, Floors};
 use protocol::secret::{self, SecretVersions};
+use protocol::succession::Chain;
 use serde::{Deserialize, Serialize};
 
 /// All that a node must not forget, as JSON on disk.
@@ -35,6 +36,10 @@ pub struct Contents {
     /// Older ones, under which something that stands here was accepted.
     #[serde(default)]
     former: Vec<Root>,
+    /// What proves the trust roots that were followed, oldest first: for whoever must make the next one and has lost them.
+    /// An agent that does not know of it forgets it, and nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    proofs: Vec<Envelope>,
     /// The newest time that somebody had vouched for at the last change, seconds since 1970. Never falls.
     #[serde(default)]
     floor_s: u64,
@@ -210,6 +215,25 @@ impl Contents {
             next.forget_former();
         }
         next
+    }
+
+    /// With what proves the trust roots that led to the newest, oldest first. Of all of them the newest that fit into one chain
+    /// are kept.
+    #[must_use]
+    pub fn prove(self, proofs: &[Envelope]) -> Self {
+        if proofs.is_empty() {
+            return self;
+        }
+        let roots = self.proofs.iter().chain(proofs).cloned().collect();
+        let chain = Chain::from_bytes(&Chain { roots }.to_bytes());
+        let proofs = chain.expect("what was written as a chain is one").roots;
+        Self { proofs, ..self }
+    }
+
+    /// What proves the trust roots that were followed, oldest first.
+    #[must_use]
+    pub fn proofs(&self) -> &[Envelope] {
+        &self.proofs
     }
 
     /// The newest time that somebody had vouched for when it was written, seconds since 1970.

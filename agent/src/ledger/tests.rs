@@ -326,6 +326,37 @@ fn a_root_never_goes_back_and_its_forerunner_stays_as_long_as_something_needs_it
 }
 
 #[test]
+fn what_proves_a_root_that_was_followed_is_kept_and_a_ledger_without_proofs_is_read() {
+    let first = testing::root();
+    let proof = |version| Envelope::sign(&replaced(version), &[&testing::root_key()]);
+    let before = Contents::default().succeed(&replaced(2), &first);
+    let older = serde_json::to_value(&before).unwrap();
+    assert!(!older.as_object().unwrap().contains_key("proofs"));
+    let read: Contents = serde_json::from_value(older).unwrap();
+    assert_eq!((read.proofs(), &read), (&[][..], &before));
+    let both = [proof(2), proof(3)];
+    let led = Contents::default().succeed(&replaced(3), &first).prove(&both);
+    let led = led.succeed(&replaced(4), &replaced(3)).prove(&[proof(4)]);
+    let written = serde_json::to_vec(&led).unwrap();
+    let read: Contents = serde_json::from_slice(&written).unwrap();
+    assert_eq!(read.proofs(), [proof(2), proof(3), proof(4)]);
+    let many: Vec<Envelope> = (5..=400).map(proof).collect();
+    let led = led.prove(&many);
+    let size: usize = led.proofs().iter().map(|one| one.to_bytes().len()).sum();
+    assert!(size <= protocol::succession::MAX_CHAIN_BYTES, "{size}");
+    assert_eq!(led.proofs().last(), Some(&proof(400)));
+}
+
+#[tokio::test]
+async fn a_ledger_is_read_beside_the_agent_that_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(look(dir.path()).unwrap(), Contents::default());
+    let mut ledger = Ledger::open(dir.path(), "boot", Now(1)).unwrap();
+    record(&mut ledger, vec![begin(1, None), LedgerChange::Complete(Now(7))]).await;
+    assert_eq!(look(dir.path()).unwrap(), *ledger.contents());
+}
+
+#[test]
 fn the_file_is_the_first_trust_and_counts_again_only_where_it_is_newer() {
     let first = testing::root();
     let contents = Contents::default().succeed(&replaced(2), &first);

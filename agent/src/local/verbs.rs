@@ -5,7 +5,7 @@ use tokio::task::LocalSet;
 
 use super::client::{self, AskError};
 use super::logs::Here;
-use super::{Answer, Request, Wish, render};
+use super::{Answer, Request, Wish, render, roots};
 use crate::cli::Verb;
 use crate::config::Config;
 
@@ -22,6 +22,18 @@ pub async fn run(verb: Verb, config: &Config, json: bool) -> u8 {
         Verb::Hold(change) => change_hold(config, Wish::Hold(change), json),
         Verb::Undo(change) => change_hold(config, Wish::Undo(change), json),
         Verb::Release(change) => change_hold(config, Wish::Release(change), json),
+        Verb::Root => root(config),
+    }
+}
+
+/// From the files, so that it needs no agent.
+fn root(config: &Config) -> u8 {
+    match roots::held(&config.state_dir, &config.root_file()) {
+        Ok(chain) => {
+            print!("{}", pretty(&chain));
+            0
+        }
+        Err(error) => failed(&error.to_string(), FAILED),
     }
 }
 

@@ -194,7 +194,12 @@ fn the_fleet_port_is_open_only_while_someone_may_use_it() {
     let joined = Between { certificates: Some("/state".into()), ..between(port) };
     let asks = fleet(&listen, &joined, &fleet_id(), &calls).unwrap();
     assert!(asks.listen.is_empty() && asks.callers.is_empty());
-    let Some(Trust::Certificates { key, verify_at_s, .. }) = asks.trust else { panic!("in clear") };
+    let Some(Trust::Certificates { key, verify_at_s, instead, .. }) = asks.trust else {
+        panic!("in clear")
+    };
+    let instead = instead.unwrap();
+    assert_eq!(instead.chain, std::path::Path::new("/state/tls/fleet.crt"));
+    assert_eq!(instead.key, std::path::Path::new("/state/tls/fleet.key"));
     assert_eq!(key, std::path::Path::new("/state/tls/node.key"));
     assert_eq!(verify_at_s, 1_899_936_000, "whole days, so that a table is not new every second");
 }

@@ -52,6 +52,8 @@ pub(super) struct Driver {
     started: Instant,
     /// Since the last turn.
     was_up: bool,
+    /// Wishes to connect without waiting that were there when the last try began.
+    retries: u64,
 }
 
 /// The state of one connection.
@@ -72,7 +74,8 @@ impl Driver {
         wishes: watch::Receiver<Wish>,
     ) -> Self {
         let backoff = Backoff::new(config.pace, seed);
-        Self { config, shared, events, wishes, backoff, started: Instant::now(), was_up: false }
+        let started = Instant::now();
+        Self { config, shared, events, wishes, backoff, started, was_up: false, retries: 0 }
     }
 
     /// Runs until closed; the number of messages left in the outbox.
@@ -105,8 +108,12 @@ impl Driver {
     async fn wait(&mut self, delay: Duration) -> bool {
         let until = Instant::now() + delay;
         loop {
-            if self.wishes.borrow_and_update().close_by.is_some() {
+            let wish = *self.wishes.borrow_and_update();
+            if wish.close_by.is_some() {
                 return false;
+            }
+            if wish.retries != self.retries {
+                return true;
             }
             tokio::select! {
                 // Cancel-safe: a point in time, a flag and a version counter; no arm takes anything.
@@ -131,6 +138,7 @@ impl Driver {
 
     /// One connection from beginning to end.
     async fn connect(&mut self) -> Next {
+        self.retries = self.wishes.borrow().retries;
         self.take_addresses();
         if self.config.address.needs_multicast_dns() {
             let host = self.config.address.host.clone();

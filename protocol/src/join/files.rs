@@ -8,14 +8,20 @@ use crate::whereabouts::Edition;
 pub const IDENTITY_KEY_FILE: &str = "node.key";
 /// Its X25519 key, base64 of 32 bytes, mode 0600.
 pub const SEAL_KEY_FILE: &str = "seal.key";
-/// The folder of the next four.
+/// The folder of the next six.
 pub const TLS_DIR: &str = "tls";
 /// The node's certificate, PEM.
 pub const CERTIFICATE_FILE: &str = "tls/node.crt";
 /// The key of the certificate, PEM of PKCS#8, mode 0600. Made on the node, never leaves it.
 pub const TLS_KEY_FILE: &str = "tls/node.key";
-/// The fleet's CA, PEM.
+/// The fleet's CA, PEM. Behind it, of a node that has followed a [`crate::recovery`], the one before: the coordinator is believed under
+/// the first alone, other nodes under both.
 pub const CA_FILE: &str = "tls/ca.crt";
+/// Shown to other nodes in the place of [`CERTIFICATE_FILE`] while it is there: those that have not followed a [`crate::recovery`] yet
+/// know no other.
+pub const FLEET_CERTIFICATE_FILE: &str = "tls/fleet.crt";
+/// Its key, as [`TLS_KEY_FILE`].
+pub const FLEET_KEY_FILE: &str = "tls/fleet.key";
 /// [`Times`] as JSON. Where it is missing the node asks for a renewal at its next connect.
 pub const TIMES_FILE: &str = "tls/times.json";
 /// The trust root: one envelope.

@@ -4,7 +4,7 @@ use crate::lab::{
     Load, Place, Running, Wire, accepting, backend, eventually, free_address, naming, node, route,
 };
 use authority::{Authority, BEGINS_S, Issued, der};
-use proxy::{Backend, Caller, Fleet, Protocol, Route, Table, TakeOver, Trust};
+use proxy::{Backend, Caller, Fleet, Protocol, Route, Shown, Table, TakeOver, Trust};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
@@ -35,6 +35,26 @@ fn keep(place: &Place, own: &Issued, ca: &Authority) -> Trust {
         key: write("node.key", &own.key),
         ca: write("ca.crt", &ca.ca),
         verify_at_s: NOW_S,
+        instead: Some(Box::new(Shown {
+            chain: place.path("fleet.crt"),
+            key: place.path("fleet.key"),
+        })),
+    }
+}
+
+/// What a node has that came under another CA, as its agent writes it: the new certificate is for the coordinator, others see the old one.
+fn follow(place: &Place, own: &Issued, [new, old]: [&Authority; 2]) {
+    for (from, to) in [("node.key", "fleet.key"), ("node.crt", "fleet.crt")] {
+        std::fs::copy(place.path(from), place.path(to)).unwrap();
+    }
+    keep(place, own, new);
+    std::fs::write(place.path("ca.crt"), format!("{}{}", new.ca, old.ca)).unwrap();
+}
+
+/// The first renewal after it.
+fn show_own(place: &Place) {
+    for name in ["fleet.crt", "fleet.key"] {
+        std::fs::remove_file(place.path(name)).unwrap();
     }
 }
 
@@ -181,6 +201,35 @@ async fn a_node_asks_only_the_one_that_it_means() {
     pair.set_far(Protocol::Http, vec![backend("c", naming("c", Duration::ZERO).await, 1)], &[NEAR])
         .await;
     assert_eq!(status().await, "200", "renewed");
+}
+
+#[tokio::test]
+async fn a_node_under_another_ca_and_one_that_is_not_yet_call_each_other_both_ways() {
+    let instance = naming("a", Duration::ZERO).await;
+    let new = Authority::new();
+    // As after each table: the files are looked at again, and connections of before are not taken.
+    let status = async |pair: &Pair| {
+        pair.set_far(Protocol::Http, vec![backend("a", instance, 1)], &[NEAR]).await;
+        pair.set_near(Protocol::Http, "nobody").await;
+        pair.set_near(Protocol::Http, FAR).await;
+        Wire::to(pair.listen).await.get().await.unwrap().status().to_owned()
+    };
+    // The caller has followed; then both have; then each shows its new certificate.
+    let pair = Pair::start(Protocol::Http, instance).await;
+    follow(&pair.near_place, &new.issue("near", &[NEAR]), [&new, &pair.authority]);
+    assert_eq!(status(&pair).await, "200", "near has followed");
+    follow(&pair.far_place, &new.issue("far", &[FAR]), [&new, &pair.authority]);
+    assert_eq!(status(&pair).await, "200", "both have");
+    show_own(&pair.near_place);
+    assert_eq!(status(&pair).await, "200", "near shows its new one");
+    show_own(&pair.far_place);
+    assert_eq!(status(&pair).await, "200", "both do");
+    // The one that is called has followed; showing its new certificate it would be refused.
+    let pair = Pair::start(Protocol::Http, instance).await;
+    follow(&pair.far_place, &new.issue("far", &[FAR]), [&new, &pair.authority]);
+    assert_eq!(status(&pair).await, "200", "far has followed");
+    show_own(&pair.far_place);
+    assert_eq!(status(&pair).await, "503", "far shows what near cannot know");
 }
 
 #[tokio::test]
