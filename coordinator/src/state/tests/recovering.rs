@@ -16,6 +16,7 @@ use super::super::records::Kept;
 use super::super::shown::ServiceShown;
 use super::super::{Director, State};
 use super::members::{Desk, tls_key};
+use super::secrets;
 use super::world::{FLEET, World, director, id};
 
 fn new_key() -> SecretKey {
@@ -151,6 +152,30 @@ fn each_node_is_told_again_what_it_was_told_before_and_nothing_else() {
         "another hello changes nothing"
     );
     lost.check_told_the_same("a");
+}
+
+#[test]
+fn copies_of_secrets_and_floors_come_back_and_hold() {
+    let mut world = World::with_nodes(&["a", "b"]);
+    secrets::set(&mut world, "horse").unwrap();
+    for version in ["v1", "v2"] {
+        world.deploy_file(secrets::WEB, version);
+        world.all_run();
+    }
+    world.retire("web", 2).unwrap();
+    let mut lost = Lost::of(world);
+    lost.comes_back("a");
+    assert_eq!((lost.after("a").secrets.len(), lost.after("a").retirements.len()), (1, 1));
+    lost.check_told_the_same("a");
+    lost.comes_back("b");
+    lost.check_told_the_same("b");
+    let shown = lost.world.state.show_secrets(&"default".parse().unwrap());
+    assert_eq!((shown.secrets[0].version, shown.secrets[0].lacking.len()), (1, 0));
+    let refused = lost.world.deploy_envelope(old_release()).unwrap_err();
+    assert_eq!(refused.code(), "retired", "{refused}");
+    // Nobody here can open what was sealed to the old operators; another value is another version.
+    let next = secrets::set(&mut lost.world, "battery").unwrap();
+    assert_eq!((next.version, next.rollouts.len()), (2, 1));
 }
 
 const CALLER: &str =

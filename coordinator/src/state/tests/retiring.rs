@@ -12,7 +12,7 @@ use super::super::shown::RetiredShown;
 use super::world::{self, World, id};
 
 impl World {
-    fn retire(&mut self, service: &str, below: u64) -> Result<RetiredShown, Refused> {
+    pub(super) fn retire(&mut self, service: &str, below: u64) -> Result<RetiredShown, Refused> {
         self.retire_by(service, below, 2)
     }
 

@@ -9,7 +9,7 @@ use super::super::requests::{AddCopies, CopiesOf, Refused, SetSecret};
 use super::super::shown::SecretSet;
 use super::world::World;
 
-const WEB: &str = "name = \"web\"\nper_node = 1\n[[secrets]]\nname = \"db\"\n";
+pub(super) const WEB: &str = "name = \"web\"\nper_node = 1\n[[secrets]]\nname = \"db\"\n";
 
 fn db() -> SecretName {
     "db".parse().unwrap()
@@ -56,7 +56,7 @@ fn request(
     }
 }
 
-fn set(world: &mut World, value: &str) -> Result<SecretSet, Refused> {
+pub(super) fn set(world: &mut World, value: &str) -> Result<SecretSet, Refused> {
     let request = request(world, &here(), &db(), value);
     let set = world.state.set_secret(&here(), &db(), request, world.at);
     world.settle();
