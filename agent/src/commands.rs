@@ -11,16 +11,22 @@ use std::collections::{BTreeMap, VecDeque};
 
 use planner::Now;
 use protocol::command::{
-    Act, Command, Exec, LEASE_S, Logs, MAX_LIFE_S, MAX_STREAMS, NONCES, Refused,
+    Act, Command, Exec, LEASE_S, Logs, MAX_LIFE_S, MAX_LINES, MAX_STREAMS, NONCES, Refused,
 };
 use protocol::id::{CommandId, ServiceName};
 
-use crate::engine::{Container, ContainerState};
+use crate::engine::{Container, ContainerState, Source};
 
 /// Commands that are within their life and remembered as done.
 const MAX_DONE: usize = 1_024;
-/// Instances that one command reads.
-const MAX_INSTANCES: usize = 32;
+/// Instances that one command reads at once.
+pub const MAX_INSTANCES: usize = 32;
+
+/// A container that was read to its end is read again after this: a log that cannot be read must not keep a board busy.
+pub const REJOIN_MS: u64 = 1_000;
+
+/// What a stream reads: under which name, which container, and what of it.
+pub type Reading = (String, String, Source);
 
 /// What a node remembers of commands.
 #[derive(Debug, Default)]
@@ -33,12 +39,29 @@ pub struct Commands {
 }
 
 /// An answer under way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Stream {
     /// Of the next part.
     number: u64,
     /// When it ends unless it is kept.
     until: Now,
+    follows: Option<Follows>,
+}
+
+/// A stream that goes on with whatever runs of a service: it ends when nobody keeps it.
+#[derive(Debug, Clone)]
+struct Follows {
+    service: ServiceName,
+    /// By the engine's id; none: it is read.
+    read: BTreeMap<String, Option<ReadOut>>,
+}
+
+/// Up to when a container was read.
+#[derive(Debug, Clone, Copy)]
+struct ReadOut {
+    at: Now,
+    /// Only a gathering of at least this number knows whether it runs again.
+    seen_from: u64,
 }
 
 impl Commands {
@@ -94,8 +117,49 @@ impl Commands {
         if self.streams.len() >= MAX_STREAMS {
             return Err(Refused::Busy);
         }
-        self.streams.insert(stream, Stream { number: 0, until: leased(now) });
+        self.streams.insert(stream, Stream { number: 0, until: leased(now), follows: None });
         Ok(())
+    }
+
+    /// A stream goes on with what runs of a service from now on, beside what it reads of these containers.
+    pub fn follow(
+        &mut self,
+        stream: &CommandId,
+        (service, containers): (&ServiceName, &[Container]),
+        readings: &[Reading],
+        (number, now): (u64, Now),
+    ) {
+        let Some(stream) = self.streams.get_mut(stream) else { return };
+        let before = of_service(service, containers).filter(|one| has_begun(one)).map(|one| {
+            let is_read = readings.iter().any(|(_, container, _)| *container == one.id);
+            (one.id.clone(), (!is_read).then_some(ReadOut { at: now, seen_from: number }))
+        });
+        stream.follows = Some(Follows { service: service.clone(), read: before.collect() });
+    }
+
+    /// A container of a stream was read to its end; whether it runs again is known from the gathering of this number on.
+    pub fn read_out(&mut self, stream: &CommandId, container: &str, (number, now): (u64, Now)) {
+        let follows = self.streams.get_mut(stream).and_then(|stream| stream.follows.as_mut());
+        if let Some(read) = follows.and_then(|follows| follows.read.get_mut(container)) {
+            *read = Some(ReadOut { at: now, seen_from: number });
+        }
+    }
+
+    /// What streams that follow read from now on too: all of an instance that is new, and of one that runs again what came since.
+    pub fn to_join(
+        &mut self,
+        containers: &[Container],
+        (number, now): (u64, Now),
+    ) -> Vec<(CommandId, Vec<Reading>)> {
+        let mut joining = Vec::new();
+        for (id, stream) in &mut self.streams {
+            let Some(follows) = &mut stream.follows else { continue };
+            let readings = follows.join(containers, number, now);
+            if !readings.is_empty() {
+                joining.push((id.clone(), readings));
+            }
+        }
+        joining
     }
 
     /// Somebody still listens; false: there is no such stream.
@@ -130,6 +194,39 @@ impl Commands {
     }
 }
 
+impl ReadOut {
+    const fn is_over(self, number: u64, now: Now) -> bool {
+        number >= self.seen_from && now.since(self.at) >= REJOIN_MS
+    }
+}
+
+impl Follows {
+    fn join(&mut self, containers: &[Container], number: u64, now: Now) -> Vec<Reading> {
+        let is_there = |id: &String| containers.iter().any(|container| container.id == *id);
+        self.read.retain(|id, read| read.is_none() || is_there(id));
+        let mut room = MAX_INSTANCES - self.read.values().filter(|read| read.is_none()).count();
+        let mut readings = Vec::new();
+        for container in of_service(&self.service, containers).filter(|one| has_begun(one)) {
+            let since_s = match self.read.get(&container.id) {
+                None => None,
+                Some(Some(out)) if out.is_over(number, now) && runs(container) => {
+                    // The engine knows seconds: a line twice is better than none.
+                    Some(now.since(out.at).div_ceil(1_000) + 1)
+                }
+                Some(_) => continue,
+            };
+            if room == 0 {
+                break;
+            }
+            room -= 1;
+            self.read.insert(container.id.clone(), None);
+            let source = Source::Logs { lines: MAX_LINES, since_s, follow: true };
+            readings.push((container.name.clone(), container.id.clone(), source));
+        }
+        readings
+    }
+}
+
 fn leased(now: Now) -> Now {
     now.plus(LEASE_S * 1_000)
 }
@@ -143,8 +240,8 @@ pub fn to_read<'a>(
     containers: &'a [Container],
 ) -> Result<Vec<&'a Container>, Refused> {
     let service = &logs.service;
-    let started = |container: &&Container| container.state != ContainerState::Created;
-    let mut of_it: Vec<&Container> = of_service(service, containers).filter(started).collect();
+    let begun = of_service(service, containers).filter(|container| has_begun(container));
+    let mut of_it: Vec<&Container> = begun.collect();
     if let Some(name) = &logs.instance {
         of_it.retain(|container| container.name == *name);
     } else if logs.previous {
@@ -206,6 +303,10 @@ fn of_service<'a>(
     containers: &'a [Container],
 ) -> impl Iterator<Item = &'a Container> {
     containers.iter().filter(move |container| container.identity.service == *service)
+}
+
+fn has_begun(container: &Container) -> bool {
+    container.state != ContainerState::Created
 }
 
 fn runs(container: &Container) -> bool {

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use futures_util::stream::{self, SelectAll};
+use futures_util::stream::{self, LocalBoxStream, SelectAll};
 use protocol::command::{Channel, End, MAX_PART_BYTES, Output};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
-use crate::engine::{Engine, Source, Written, Wrote};
+use crate::commands::Reading;
+use crate::engine::{Engine, Written, Wrote};
 use crate::event_loop::Streamed;
 
 /// What is written within this is one part, if it fits.
@@ -19,31 +21,50 @@ const GATHERED_WITHIN: Duration = Duration::from_millis(50);
 /// No two parts of a stream follow faster: 1.6 MB a second, and the board's other work in between.
 const PART_EVERY: Duration = Duration::from_millis(10);
 
-/// Reads all sources to their ends and tells what they wrote; the last is how it ended.
+/// What is read at once, each piece with the name of its instance and its container.
+pub type Readings = SelectAll<LocalBoxStream<'static, ((String, String), Wrote)>>;
+
+/// Reads all sources to their ends and tells what they wrote; the last is how it ended. Where `more` may come, each source's end is
+/// told, and all of it ends only where nothing of it can be read from the beginning on.
 pub async fn run<E: Engine>(
     engine: &E,
-    sources: Vec<(String, String, Source)>,
-    allowed: watch::Receiver<u64>,
+    sources: Vec<Reading>,
+    (allowed, mut more): (watch::Receiver<u64>, Option<mpsc::Receiver<Reading>>),
     mut tell: impl AsyncFnMut(Streamed),
 ) -> End {
     let mut written = written(engine, sources);
     let mut parts = Parts { allowed, told: 0, next_at: Instant::now(), waiting: BTreeMap::new() };
-    let mut end = End::Finished;
+    let (mut end, mut unread, mut has_read) = (End::Finished, written.len(), false);
     loop {
-        let next = if parts.waiting.is_empty() {
-            Ok(written.next().await)
-        } else {
-            tokio::time::timeout(GATHERED_WITHIN, written.next()).await
+        // Both arms are cancel-safe: nothing is taken before it is there.
+        let next = tokio::select! {
+            next = next_of(&mut written, !parts.waiting.is_empty(), more.is_some()) => next,
+            Some(reading) = coming(&mut more) => {
+                written.push(begin(engine, reading));
+                unread += 1;
+                continue;
+            }
         };
         match next {
-            Ok(Some((instance, Wrote::Bytes(channel, bytes)))) => {
+            Ok(Some(((instance, _), Wrote::Bytes(channel, bytes)))) => {
+                has_read = true;
                 parts.add((instance, channel), bytes, &mut tell).await;
+            }
+            Ok(Some(((instance, container), Wrote::Failed(message)))) => {
+                unread = unread.saturating_sub(1);
+                end = End::Failed { message: format!("{instance}: {message}") };
+                match more {
+                    Some(_) if unread == 0 && !has_read => break,
+                    Some(_) => tell(Streamed::ReadOut { container }).await,
+                    None => {}
+                }
+            }
+            Ok(Some(((_, container), Wrote::Ended(_)))) if more.is_some() => {
+                parts.flush(&mut tell).await;
+                tell(Streamed::ReadOut { container }).await;
             }
             Ok(Some((_, Wrote::Ended(Some(code))))) => end = End::Exited { code },
             Ok(Some((_, Wrote::Ended(None)))) => {}
-            Ok(Some((instance, Wrote::Failed(message)))) => {
-                end = End::Failed { message: format!("{instance}: {message}") };
-            }
             Ok(None) => break,
             Err(_) => parts.flush(&mut tell).await,
         }
@@ -52,22 +73,47 @@ pub async fn run<E: Engine>(
     end
 }
 
-/// What all of them write, as it comes, each piece with its instance.
-pub fn written<E: Engine>(
-    engine: &E,
-    sources: Vec<(String, String, Source)>,
-) -> impl futures_util::Stream<Item = (String, Wrote)> + Unpin {
-    let reading = |(instance, container, source): (String, String, Source)| {
-        Box::pin(pieces(instance, engine.read(&container, source)))
+/// None: all is read, and nothing may come. An error: what waits is to be told.
+async fn next_of(
+    written: &mut Readings,
+    has_waiting: bool,
+    may_come: bool,
+) -> Result<Option<((String, String), Wrote)>, Elapsed> {
+    let next = async {
+        match written.next().await {
+            None if may_come => std::future::pending().await,
+            next => next,
+        }
     };
-    sources.into_iter().map(reading).collect::<SelectAll<_>>()
+    match has_waiting {
+        true => tokio::time::timeout(GATHERED_WITHIN, next).await,
+        false => Ok(next.await),
+    }
 }
 
-fn pieces(instance: String, reading: Written) -> impl futures_util::Stream<Item = (String, Wrote)> {
-    stream::unfold((instance, reading), |(instance, mut reading)| async move {
+async fn coming(more: &mut Option<mpsc::Receiver<Reading>>) -> Option<Reading> {
+    match more {
+        Some(more) => more.recv().await,
+        None => None,
+    }
+}
+
+/// What all of them write, as it comes.
+pub fn written<E: Engine>(engine: &E, sources: Vec<Reading>) -> Readings {
+    sources.into_iter().map(|reading| begin(engine, reading)).collect()
+}
+
+fn begin<E: Engine>(
+    engine: &E,
+    (instance, container, source): Reading,
+) -> LocalBoxStream<'static, ((String, String), Wrote)> {
+    let reading = engine.read(&container, source);
+    let of = (instance, container);
+    let pieces = stream::unfold((of, reading), |(of, mut reading): (_, Written)| async move {
         let wrote = reading.next().await?;
-        Some(((instance.clone(), wrote), (instance, reading)))
-    })
+        Some(((of.clone(), wrote), (of, reading)))
+    });
+    pieces.boxed_local()
 }
 
 /// Output that is not told yet, each instance's and channel's by itself.

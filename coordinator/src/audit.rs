@@ -1,4 +1,4 @@
-//! The audit log, `DIR/audit.jsonl`: what was asked of the fleet, by whom, before it is done. Writes; never decides.
+//! The audit log, `DIR/audit.jsonl` and the full files before it: what was asked of the fleet, by whom, before it is done. Writes; never decides.
 //!
 //! ```text
 //! request -> asked, on disk -> effect -> done | failed, with the number of what was asked
@@ -9,6 +9,8 @@
 
 mod chain;
 mod file;
+mod files;
+mod walk;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -18,8 +20,10 @@ use protocol::id::FleetId;
 use tokio::sync::oneshot;
 
 pub use chain::{Broken, Draft, Entry, Event, Head, Verified};
-use file::{Log, MAX_AT_ONCE};
-pub use file::{Written, read_newest, verify};
+pub use file::Written;
+use file::{Log, MAX_AT_ONCE, MAX_FILE_BYTES};
+pub use files::is_full;
+pub use walk::{for_backup, read_newest, verify};
 
 /// The file's name in the fleet's folder.
 pub const FILE: &str = "audit.jsonl";
@@ -51,7 +55,7 @@ impl Audit {
     /// Where the thread cannot be started.
     pub fn open(path: &Path, fleet: &FleetId) -> std::io::Result<Self> {
         let (drafts, waiting) = mpsc::channel();
-        let (mut log, owned) = (Log::open(path, fleet), path.to_owned());
+        let (mut log, owned) = (Log::open(path, fleet, MAX_FILE_BYTES), path.to_owned());
         let written = Arc::new(Mutex::new(log.as_ref().ok().map(Log::written)));
         let shared = Arc::clone(&written);
         if let Err(reason) = &log {

@@ -3,7 +3,7 @@
 //! comes back.
 //!
 //! ```text
-//! state.db --VACUUM INTO--> archive <-- trust roots, director's key, CA, registries
+//! state.db --VACUUM INTO--> archive <-- trust roots, director's key, CA, registries, the end of the audit log
 //!                              '--> sealed to the root keys --> FILE, or DIR/backups/{nightly,backup}-FLEET-TIME.pith
 //! ```
 //! Root, release and agent-release keys are never in it: whoever opens a backup of a coordinator signs no release with it.

@@ -55,6 +55,36 @@ fn write_policy(path: &Path, text: &str) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o644)).unwrap();
 }
 
+/// What is written later comes later, and what takes the place of an instance is read too, until the one who follows goes.
+fn check_following(fleet: &Fleet, runs: &str) {
+    let mut follower =
+        fleet.command(&["logs", "web", "-f", "-n", "0"]).stdout(Stdio::piped()).spawn().unwrap();
+    let (told, lines) = std::sync::mpsc::channel();
+    let stdout = BufReader::new(follower.stdout.take().unwrap());
+    std::thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            let _ = told.send(line);
+        }
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    let _ = docker(&["kill", "-s", "TERM", runs]);
+    let line = lines.recv_timeout(SOON).unwrap();
+    assert!(line.starts_with(runs) && line.contains("event=signal"), "{line}");
+    let began = |line: &String| line.contains("event=start");
+    let starts = || loop {
+        let line = lines.recv_timeout(SOON).unwrap();
+        if began(&line) {
+            return line.split(' ').next().unwrap().to_owned();
+        }
+    };
+    let first = starts();
+    let _ = fleet.pith(&["restart", "web", "--node", "node-2"]).expect_code(0);
+    let second = starts();
+    assert!(first.contains("-web-") && second != runs && second != first, "{first} {second}");
+    follower.kill().unwrap();
+    let _ = follower.wait();
+}
+
 /// Who goes without a word leaves no place taken: a board has four.
 fn check_places(fleet: &Fleet) {
     for _ in 0..6 {
@@ -123,22 +153,7 @@ fn the_logs_of_all_nodes_are_one_answer_and_go_on_as_they_are_written() {
     assert!(runs != all[1].1, "{now:?}");
     let _ = fleet.pith(&["restart", "web", "--node", "nobody"]).expect_code(2);
 
-    // Followed: what is written later comes later, until the one who follows goes.
-    let mut follower =
-        fleet.command(&["logs", "web", "-f", "-n", "0"]).stdout(Stdio::piped()).spawn().unwrap();
-    let (told, lines) = std::sync::mpsc::channel();
-    let stdout = BufReader::new(follower.stdout.take().unwrap());
-    std::thread::spawn(move || {
-        for line in stdout.lines().map_while(Result::ok) {
-            let _ = told.send(line);
-        }
-    });
-    std::thread::sleep(Duration::from_secs(3));
-    let _ = docker(&["kill", "-s", "TERM", &runs]);
-    let line = lines.recv_timeout(SOON).unwrap();
-    assert!(line.starts_with(&runs) && line.contains("event=signal"), "{line}");
-    follower.kill().unwrap();
-    let _ = follower.wait();
+    check_following(&fleet, &runs);
     check_places(&fleet);
     until_true("it runs again", SOON, || get(fleet.address(2, port), "/").is_ok());
     assert_eq!(fleet.stop(), 0);

@@ -187,6 +187,47 @@ fn logs_are_of_what_runs_else_of_what_ended_last_or_of_what_is_named() {
     assert_eq!(logs(None, false, &[]), "command_no_such_instance");
 }
 
+/// What a followed stream reads from a gathering on.
+fn joined(commands: &mut Commands, here: &[Container], number: u64, now: Now) -> Vec<String> {
+    let readings = commands.to_join(here, (number, now)).into_iter().flat_map(|(_, more)| more);
+    let said = |(name, _, source): Reading| {
+        let Source::Logs { since_s, follow: true, .. } = source else { panic!("{source:?}") };
+        format!("{name} {since_s:?}")
+    };
+    readings.map(said).collect()
+}
+
+#[test]
+fn a_stream_that_follows_reads_all_of_a_new_instance_and_of_one_that_runs_again_what_is_new() {
+    let mut commands = Commands::default();
+    commands.begin(id(1), BEGIN).unwrap();
+    let web = |template, state| container("web", template, 0, state);
+    let before = [web('a', running(90)), web('b', ended(9)), web('c', ContainerState::Created)];
+    let source = Source::Logs { lines: 0, since_s: None, follow: true };
+    let readings = [("web-a-0".to_owned(), "web-a-0".to_owned(), source)];
+    commands.follow(&id(1), (&"web".parse().unwrap(), &before), &readings, (3, BEGIN));
+    assert!(joined(&mut commands, &before, 3, BEGIN).is_empty(), "what is there is known");
+
+    // What was only created runs, a new one has ended already, and another service's is nobody's business.
+    let next = [
+        web('a', running(95)),
+        web('b', ended(14)),
+        web('c', running(1)),
+        web('d', ended(1)),
+        container("db", 'e', 0, running(1)),
+    ];
+    assert_eq!(joined(&mut commands, &next, 4, after(5)), ["web-c-0 None", "web-d-0 None"]);
+    assert!(joined(&mut commands, &next, 5, after(5)).is_empty(), "once");
+
+    // One that ended and runs again is seen by a look that began after its end.
+    commands.read_out(&id(1), "web-a-0", (7, after(10)));
+    let again = [web('a', running(1)), web('b', ended(20)), web('c', running(9))];
+    assert!(joined(&mut commands, &again, 6, after(10)).is_empty());
+    assert_eq!(joined(&mut commands, &again, 7, after(12)), ["web-a-0 Some(3)"]);
+    commands.end(&id(1));
+    assert!(joined(&mut commands, &[web('f', running(1))], 8, after(13)).is_empty());
+}
+
 #[test]
 fn a_command_runs_in_what_is_named_or_in_the_youngest_that_runs_and_only_of_its_service() {
     let here = [

@@ -242,7 +242,7 @@ impl Agent {
             Event::ImageRemoved { pin, result } => self.image_removed(&pin, result, now),
             Event::Learned(result) => self.learned(result, now),
             Event::Asked(asked) => self.asked(*asked, now),
-            Event::Stream(id, told) => self.streamed(&id, told),
+            Event::Stream(id, told) => self.streamed(&id, told, now),
             Event::Unsaid(subject) => self.voice.unsaid(subject),
         }
     }

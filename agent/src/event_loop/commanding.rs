@@ -16,9 +16,10 @@ use tracing::info;
 
 use super::acts::Act;
 use super::agent::Agent;
-use crate::commands::{to_read, to_run_in};
+use crate::commands::{REJOIN_MS, Reading, to_read, to_run_in};
 use crate::engine::{Container, Source};
 use crate::link::Outgoing;
+use crate::observe::gather::Scope;
 
 /// Commands that wait for a trust root or a manifest to be written.
 pub(super) const MAX_COMMANDS: usize = 32;
@@ -28,8 +29,10 @@ pub(super) const MAX_COMMANDS: usize = 32;
 pub enum Stream {
     /// Read, and say what is read: [`super::Event::Stream`], which also tells its end.
     Begin {
-        /// What is read, each under the name of its instance.
-        sources: Vec<(String, String, Source)>,
+        /// What is read.
+        sources: Vec<Reading>,
+        /// More may come: it ends only when it is ended.
+        follows: bool,
         /// Ask the node's policy once more before anything runs inside a container.
         exec_in: Option<protocol::id::ServiceName>,
         /// So many outputs may be told before any is taken.
@@ -37,6 +40,8 @@ pub enum Stream {
     },
     /// So many outputs may be told in all.
     Allow(u64),
+    /// Read this too.
+    Join(Vec<Reading>),
     /// End it; nothing more is told.
     End,
 }
@@ -46,6 +51,11 @@ pub enum Stream {
 pub enum Streamed {
     /// Something was written.
     Output(Output),
+    /// A container of a stream that follows was read to its end.
+    ReadOut {
+        /// The engine's id.
+        container: String,
+    },
     /// It is over.
     Ended(End),
 }
@@ -111,9 +121,17 @@ impl Agent {
         let source = |container: &&Container| {
             (container.name.clone(), container.id.clone(), Source::logs(logs))
         };
-        let sources = read.iter().map(source).collect();
+        let sources: Vec<Reading> = read.iter().map(source).collect();
+        let follows = logs.follow && logs.instance.is_none() && !logs.previous;
         info!(service = %logs.service, stream = %id, "logs are told");
-        self.begin_stream(id, (sources, None), now)
+        self.commands.begin(id.clone(), now)?;
+        if follows {
+            let containers = self.facts.containers.as_deref().unwrap_or_default();
+            let at = (self.gathering.next_number(), now);
+            self.commands.follow(id, (&logs.service, containers), &sources, at);
+        }
+        self.begin_stream(id, Stream::Begin { sources, follows, exec_in: None, window: WINDOW });
+        Ok(())
     }
 
     fn begin_exec(&mut self, id: &CommandId, exec: &Exec, now: Now) -> Result<(), Refused> {
@@ -125,7 +143,10 @@ impl Agent {
         let source = Source::Exec { command: exec.command.clone() };
         let sources = vec![(container.name.clone(), container.id.clone(), source)];
         info!(service = %exec.service, instance = container.name, stream = %id, "a command is run");
-        self.begin_stream(id, (sources, Some(exec.service.clone())), now)
+        self.commands.begin(id.clone(), now)?;
+        let exec_in = Some(exec.service.clone());
+        self.begin_stream(id, Stream::Begin { sources, follows: false, exec_in, window: WINDOW });
+        Ok(())
     }
 
     fn seen_containers(&self) -> Result<&[Container], Refused> {
@@ -134,23 +155,31 @@ impl Agent {
         containers.ok_or(Refused::EngineUnavailable)
     }
 
-    fn begin_stream(
-        &mut self,
-        id: &CommandId,
-        (sources, exec_in): (Vec<(String, String, Source)>, Option<protocol::id::ServiceName>),
-        now: Now,
-    ) -> Result<(), Refused> {
-        self.commands.begin(id.clone(), now)?;
-        let instances = sources.iter().map(|(instance, ..)| instance.clone()).collect();
-        self.say_next(id, What::Begun { instances });
-        let begin = Stream::Begin { sources, exec_in, window: WINDOW };
+    fn begin_stream(&mut self, id: &CommandId, begin: Stream) {
+        if let Stream::Begin { sources, .. } = &begin {
+            let instances = sources.iter().map(|(instance, ..)| instance.clone()).collect();
+            self.say_next(id, What::Begun { instances });
+        }
         self.acts.push(Act::Stream(id.clone(), begin));
-        Ok(())
+    }
+
+    /// Streams that follow go on with what a gathering of this number has shown.
+    pub(super) fn join_streams(&mut self, number: u64, now: Now) {
+        let containers = self.facts.containers.as_deref().unwrap_or_default();
+        for (id, readings) in self.commands.to_join(containers, (number, now)) {
+            self.acts.push(Act::Stream(id, Stream::Join(readings)));
+        }
     }
 
     /// What a stream tells.
-    pub(super) fn streamed(&mut self, id: &CommandId, told: Streamed) {
+    pub(super) fn streamed(&mut self, id: &CommandId, told: Streamed, now: Now) {
         match told {
+            Streamed::ReadOut { container } => {
+                let at = (self.gathering.next_number(), now);
+                self.commands.read_out(id, &container, at);
+                let scope = Scope { containers: true, ..Scope::NOTHING };
+                self.gathering.want(scope, now.plus(REJOIN_MS));
+            }
             Streamed::Output(output) => self.say_next(id, What::Output(output)),
             Streamed::Ended(end) => {
                 if let Some(number) = self.commands.end(id) {

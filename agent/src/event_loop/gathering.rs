@@ -135,6 +135,9 @@ impl Agent {
                     self.gathering.images_number = number;
                 }
                 self.facts.apply(from);
+                if scope.containers {
+                    self.join_streams(number, now);
+                }
                 self.remember(around, now);
                 self.decide_by(now);
             }

@@ -50,7 +50,7 @@ impl Here {
             .map(|container| (container.name.clone(), container.id.clone(), Source::logs(logs)));
         let mut written = streaming::written(&self.engine, sources.collect());
         let (mut lines, mut failed) = (Lines::default(), None);
-        while let Some((instance, wrote)) = written.next().await {
+        while let Some(((instance, _), wrote)) = written.next().await {
             let whole = match wrote {
                 Wrote::Bytes(channel, bytes) => lines.add((instance.clone(), channel), &bytes),
                 Wrote::Ended(_) => lines.end(&instance),

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::*;
+use crate::engine::Source;
 use crate::engine::fake::FakeEngine;
 use tokio::task::LocalSet;
 
@@ -16,7 +17,7 @@ fn told(sources: &[(&str, Source)], allowed: u64) -> (Vec<Streamed>, Option<End>
     let (_keeper, may) = watch::channel(allowed);
     let end = LocalSet::new().block_on(&runtime, async {
         let tell = async |streamed| told.borrow_mut().push(streamed);
-        let run = run(&engine, sources, may, tell);
+        let run = run(&engine, sources, (may, None), tell);
         tokio::time::timeout(Duration::from_millis(500), run).await.ok()
     });
     (told.into_inner(), end)
@@ -72,4 +73,22 @@ fn no_more_is_told_than_was_allowed() {
     let written = vec![("a", MAX_PART_BYTES); 10];
     assert_eq!(parts(&written, 4).len(), 4);
     assert_eq!(parts(&written, 0).len(), 0);
+}
+
+#[test]
+fn a_stream_that_follows_ends_where_nothing_of_it_can_be_read() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let engine = FakeEngine::default();
+    let (_keeper, may) = watch::channel(9);
+    let (_more, coming) = mpsc::channel(1);
+    let reading = |name: &str| {
+        let source = Source::Logs { lines: 3, since_s: None, follow: true };
+        (name.to_owned(), name.to_owned(), source)
+    };
+    let end = LocalSet::new().block_on(&runtime, async {
+        let run = run(&engine, vec![reading("web-0")], (may, Some(coming)), async |_| {});
+        tokio::time::timeout(Duration::from_millis(500), run).await
+    });
+    let Ok(End::Failed { message }) = end else { panic!("{end:?}") };
+    assert!(message.starts_with("web-0: "), "{message}");
 }

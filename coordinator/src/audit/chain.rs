@@ -109,7 +109,7 @@ pub struct Head {
 /// The first entry that is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broken {
-    /// The line, from 1; entries and lines have the same numbers.
+    /// Its number, counted from the first entry ever.
     pub line: u64,
     /// What is wrong with it.
     pub reason: String,
@@ -118,12 +118,20 @@ pub struct Broken {
 /// What looking at the whole log has shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
-    /// Entries that are what was written, from the first on.
+    /// The number of the oldest entry that is kept.
+    #[serde(default = "one")]
+    pub first: u64,
+    /// Entries that are what was written, from that one on.
     pub entries: u64,
     /// The hash of the last of them: who keeps it elsewhere sees later whether the end was cut off.
     pub head: String,
     /// None: all of it is.
     pub broken: Option<Broken>,
+}
+
+/// Of coordinators that kept everything.
+const fn one() -> u64 {
+    1
 }
 
 impl Head {

@@ -15,8 +15,8 @@ use protocol::keys::{RoleName, Root};
 use protocol::succession;
 use serde::{Deserialize, Serialize};
 
-use crate::ca;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::{audit, ca};
 
 pub(super) const FLEET: &str = "fleet.json";
 pub(super) const ROOT: &str = "root.json";
@@ -62,22 +62,25 @@ pub enum ArchiveError {
 /// Where one cannot be read.
 pub fn gather(data: &DataDir, root: &Root, database: Vec<u8>) -> Result<Vec<Entry>, DataDirError> {
     let mut entries = vec![Entry { name: DATABASE.to_owned(), bytes: database }];
-    let mut take = |name: &str| {
+    let take = |name: &str| {
         let bytes = data.read(name)?;
-        entries.push(Entry { name: name.to_owned(), bytes });
-        Ok::<(), DataDirError>(())
+        Ok::<Entry, DataDirError>(Entry { name: name.to_owned(), bytes })
     };
     for name in [FLEET, ROOT, ca::CERTIFICATE, ca::KEY] {
-        take(name)?;
+        entries.push(take(name)?);
     }
     for name in OPTIONAL.into_iter().filter(|name| data.path().join(name).exists()) {
-        take(name)?;
+        entries.push(take(name)?);
     }
+    let log = data.path().join(audit::FILE);
+    let newest = audit::for_backup(&log);
+    let newest = newest.map_err(|source| DataDirError::Io { path: log, source })?;
+    entries.extend(newest.into_iter().map(|(name, bytes)| Entry { name, bytes }));
     let waiting = data.unsigned_root(root.version + 1);
     let next = fs::read(&waiting).ok().and_then(|bytes| Envelope::from_bytes(&bytes).ok());
     let next = next.and_then(|envelope| succession::unproven(&envelope).ok());
     if next.is_some() {
-        take(&format!("root-{}.json", root.version + 1))?;
+        entries.push(take(&format!("root-{}.json", root.version + 1))?);
     }
     // A new director's key lies here before the root that names it has its signatures.
     let of_director = [Some(root), next.as_ref()];
@@ -155,6 +158,8 @@ fn has_place(name: &str) -> bool {
         .is_some_and(|version| version.parse::<u64>().is_ok());
     [FLEET, ROOT, DATABASE, ca::CERTIFICATE, ca::KEY].contains(&name)
         || OPTIONAL.contains(&name)
+        || name == audit::FILE
+        || audit::is_full(name)
         || is_key
         || is_unsigned
 }

@@ -8,6 +8,7 @@ use super::archive::{ArchiveError, Entry, pack, unpack};
 use super::nightly::due;
 use super::restore::{RestoreError, Restored, restore};
 use super::*;
+use crate::audit::{self, Audit};
 use crate::ca::Ca;
 use crate::data_dir::{Init, Made};
 use crate::key_file::secret_text;
@@ -100,6 +101,34 @@ async fn each_root_key_alone_brings_the_whole_fleet_back() {
         assert_eq!(ca(&data), ca(old));
         assert_eq!(data.read("registries.toml").unwrap(), b"[\"r.example\"]\n");
     }
+}
+
+#[tokio::test]
+async fn the_end_of_the_audit_log_comes_back_and_its_chain_goes_on() {
+    let folder = Folder::with_service().await;
+    let path = |data: &DataDir| data.path().join(audit::FILE);
+    let draft = |verb: &str| audit::Draft {
+        at_ms: NOW_MS,
+        event: audit::Event::Asked,
+        of: None,
+        who: "operator:anna".to_owned(),
+        role: None,
+        verb: verb.to_owned(),
+        target: String::new(),
+        request: None,
+        key: None,
+        status: None,
+        code: None,
+    };
+    let log = Audit::open(&path(&folder.data), &folder.id()).unwrap();
+    let asked = log.write(draft("deploy")).await.unwrap();
+    folder.restore(&folder.backup().await, 1).unwrap();
+    let restored = path(&folder.elsewhere());
+    let seen = audit::verify(&restored, &folder.id(), None).unwrap();
+    assert_eq!((seen.entries, seen.head, seen.broken), (1, asked.sha256, None));
+    let log = Audit::open(&restored, &folder.id()).unwrap();
+    assert_eq!(log.write(draft("undo")).await.unwrap().n, 2);
+    assert_eq!(audit::verify(&restored, &folder.id(), None).unwrap().broken, None);
 }
 
 #[tokio::test]

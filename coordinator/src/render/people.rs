@@ -94,8 +94,11 @@ fn what(entry: &Entry) -> String {
 /// `pith audit --verify`.
 #[must_use]
 pub fn verified(verified: &Verified) -> String {
-    let Verified { entries, head, broken } = verified;
+    let Verified { first, entries, head, broken } = verified;
     match broken {
+        None if *first > 1 => format!(
+            "{entries} entries, from number {first} on, are what was written; the last has the hash {head}; older ones are not kept\n"
+        ),
         None => format!("{entries} entries are what was written; the last has the hash {head}\n"),
         Some(broken) => format!(
             "entry {} is not what was written: {}\nthe {entries} before it are; keep the file, and look who could write to it\n",
@@ -136,7 +139,12 @@ mod tests {
     #[test]
     fn the_first_entry_that_was_changed_is_named() {
         let broken = crate::audit::Broken { line: 3, reason: "its content is not".to_owned() };
-        let text = verified(&Verified { entries: 2, head: "ab".to_owned(), broken: Some(broken) });
+        let text = verified(&Verified {
+            first: 1,
+            entries: 2,
+            head: "ab".to_owned(),
+            broken: Some(broken),
+        });
         assert!(text.starts_with("entry 3 is not what was written: its content is not"), "{text}");
     }
 }

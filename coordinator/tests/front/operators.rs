@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use coordinator::client::{Client, ClientError};
 use coordinator::login::{Credentials, OwnKey, read_invitation};
 use coordinator::role::Role;
-use coordinator::state::requests::{Login, NewOperator, NewToken, RenewLogin};
+use coordinator::state::requests::{Login, NewOperator, NewToken, RenewLogin, SetSecret};
 use protocol::join::Token;
 use rcgen::KeyPair;
 
@@ -155,4 +155,24 @@ async fn a_login_is_renewed_by_whoever_has_it_for_nobody_else_and_it_is_written_
     for of in [&own, &renewed] {
         assert_eq!(code(as_operator(of).renew_login(&renew).await), "not_an_operator");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_set_a_secret_is_said_by_the_certificate_whatever_the_request_says() {
+    let fleet = Fleet::start().await;
+    let anna = as_operator(&fleet.log_in("anna", Role::Deployer).await);
+    let set = SetSecret {
+        version: 1,
+        must_exist: false,
+        registry: None,
+        operators: Vec::new(),
+        nodes: Vec::new(),
+        cause: None,
+        by: "susi".to_owned(),
+    };
+    let (environment, name) = ("default".parse().unwrap(), "db".parse().unwrap());
+    anna.set_secret(&environment, &name, &set).await.unwrap();
+    let events = anna.events(None, 0, None).await.unwrap();
+    let told = format!("{events:?}");
+    assert!(told.contains("set by anna") && !told.contains("susi"), "{told}");
 }

@@ -4,9 +4,11 @@ use std::rc::Rc;
 
 use protocol::command::{End, Refused};
 use protocol::id::{CommandId, ServiceName};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
 
 use super::{Outside, Told, tell};
+use crate::commands::{MAX_INSTANCES, Reading};
 use crate::engine::Engine;
 use crate::engine::pull::AbortOnDrop;
 use crate::event_loop::Event;
@@ -18,14 +20,20 @@ use crate::streaming;
 #[derive(Debug)]
 pub(super) struct Telling {
     allowed: watch::Sender<u64>,
+    /// What a stream that follows goes on with.
+    more: Option<mpsc::Sender<Reading>>,
     _task: AbortOnDrop,
 }
 
 impl<E: Engine> Outside<E> {
     pub(super) fn stream(&mut self, id: CommandId, stream: Stream) {
         match stream {
-            Stream::Begin { sources, exec_in, window } => {
+            Stream::Begin { sources, follows, exec_in, window } => {
                 let (allowed, may) = watch::channel(window);
+                let (more, coming) = match follows {
+                    true => Some(mpsc::channel(MAX_INSTANCES)).unzip(),
+                    false => (None, None),
+                };
                 let (told, executor) = (self.told.clone(), Rc::clone(&self.executor));
                 let of = id.clone();
                 let task = tokio::task::spawn_local(async move {
@@ -34,12 +42,12 @@ impl<E: Engine> Outside<E> {
                     };
                     let end = match exec_in.and_then(|service| forbidden(&executor, service)) {
                         Some(refused) => refused,
-                        None => streaming::run(&executor.engine, sources, may, say).await,
+                        None => streaming::run(&executor.engine, sources, (may, coming), say).await,
                     };
                     tell(&told, Told::Event(Event::Stream(of.clone(), Streamed::Ended(end)))).await;
                 });
                 let _task = AbortOnDrop(task.abort_handle());
-                self.streams.insert(id, Telling { allowed, _task });
+                self.streams.insert(id, Telling { allowed, more, _task });
             }
             Stream::Allow(allowed) => {
                 if let Some(telling) = self.streams.get(&id) {
@@ -48,6 +56,15 @@ impl<E: Engine> Outside<E> {
                         *before = allowed.max(*before);
                         is_more
                     });
+                }
+            }
+            Stream::Join(readings) => {
+                let more = self.streams.get(&id).and_then(|telling| telling.more.as_ref());
+                for reading in readings {
+                    let sent = more.map(|more| more.try_send(reading));
+                    if let Some(Err(error)) = sent {
+                        warn!(%error, stream = %id, "an instance is not followed");
+                    }
                 }
             }
             Stream::End => drop(self.streams.remove(&id)),
