@@ -120,13 +120,19 @@ mod tests {
 
     #[test]
     fn an_address_is_free_until_somebody_listens_on_it_or_on_one_that_overlaps() {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let taken = listener.local_addr().unwrap();
-        let wildcard = SocketAddr::from((Ipv4Addr::UNSPECIFIED, taken.port()));
-        let beside = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 9), taken.port()));
-        assert_eq!([taken, wildcard, beside].map(is_free), [false, false, true]);
+        // Below those that the kernel gives to outgoing connections (ip(7), ip_local_port_range): one that some other program makes
+        // in this moment takes its port from every address.
+        let first = 10_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+        let at = |port| {
+            let beside = Ipv4Addr::new(127, 0, 0, 9);
+            [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED, beside].map(|ip| (ip, port).into())
+        };
+        let port = (first..32_768).find(|port| at(*port).into_iter().all(is_free)).unwrap();
+        let [loopback, wildcard, beside] = at(port);
+        let listener = std::net::TcpListener::bind(loopback).unwrap();
+        assert_eq!([loopback, wildcard, beside].map(is_free), [false, false, true]);
         drop(listener);
-        assert_eq!([taken, wildcard, beside].map(is_free), [true; 3]);
+        assert_eq!([loopback, wildcard, beside].map(is_free), [true; 3]);
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl State {
     pub(super) fn keep_unsigned(&mut self, id: &NodeId) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         node.intent.is_unsigned = true;
-        self.effects.changes.push(Change::Intent(id.clone(), node.intent.clone()));
+        self.effects.changes.push(Change::Intent(id.clone(), Box::new(node.intent.clone())));
         self.effects.visible = true;
     }
 

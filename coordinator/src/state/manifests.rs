@@ -70,7 +70,7 @@ impl State {
         let bytes = Envelope::sign(&manifest, &[&self.director.key]).to_bytes();
         let Some(node) = self.nodes.get_mut(id) else { return };
         node.intent.manifest = bytes;
-        self.effects.changes.push(Change::Intent(id.clone(), node.intent.clone()));
+        self.effects.changes.push(Change::Intent(id.clone(), Box::new(node.intent.clone())));
         self.effects.publish.insert(id.clone());
         self.effects.visible = true;
     }

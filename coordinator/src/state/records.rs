@@ -361,7 +361,7 @@ pub enum Change {
     /// A node as it is now.
     Node(Box<NodeRecord>),
     /// What a node must run now.
-    Intent(NodeId, Intent),
+    Intent(NodeId, Box<Intent>),
     /// A service as it is now.
     Service(ServiceRecord),
     /// A revision as it is now.

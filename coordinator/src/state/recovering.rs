@@ -335,7 +335,7 @@ impl State {
                 candidate.restarts = candidate.restarts.saturating_sub(more);
             }
             *intent.restarts.entry(id.name.clone()).or_default() += more;
-            let change = Change::Intent(node.record.id.clone(), intent.clone());
+            let change = Change::Intent(node.record.id.clone(), Box::new(intent.clone()));
             self.effects.changes.push(change);
         }
     }

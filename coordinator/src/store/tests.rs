@@ -44,7 +44,7 @@ async fn what_was_written_is_there_after_reopening() {
         let changes = vec![
             Change::Service(service("web")),
             Change::Service(service("db")),
-            Change::Intent(node.clone(), intent.clone()),
+            Change::Intent(node.clone(), Box::new(intent.clone())),
             Change::Event(event(1)),
             Change::ForgetService(service("db").id),
             Change::Whereabouts(whereabouts(1)),

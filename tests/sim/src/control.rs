@@ -52,7 +52,7 @@ impl Store {
     fn apply(&mut self, change: Change) {
         match change {
             Change::Node(node) => drop(self.nodes.insert(node.id.clone(), *node)),
-            Change::Intent(node, intent) => drop(self.intents.insert(node, intent)),
+            Change::Intent(node, intent) => drop(self.intents.insert(node, *intent)),
             Change::Service(record) => drop(self.services.insert(record.id.clone(), record)),
             Change::Revision(id, revision) => {
                 self.revisions.insert((id, revision.number), *revision);
