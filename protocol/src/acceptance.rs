@@ -67,9 +67,7 @@ impl Trust {
         if newest.is_ok() || self.former.is_empty() {
             return newest;
         }
-        let held = envelope.open::<Release>().is_ok_and(|signed| {
-            self.held.contains(&ReleaseId::of_payload(signed.unverified_payload()))
-        });
+        let held = release_id(envelope).is_some_and(|id| self.held.contains(&id));
         if held { self.verify_held(envelope) } else { newest }
     }
 }
@@ -122,7 +120,19 @@ pub enum Acceptance {
     Same,
 }
 
+/// Of the bytes as they are, whoever signed them.
+pub(crate) fn release_id(envelope: &Envelope) -> Option<ReleaseId> {
+    Some(ReleaseId::of_payload(envelope.open::<Release>().ok()?.unverified_payload()))
+}
+
 impl Accepted {
+    /// The releases as they were signed, by id.
+    #[must_use]
+    pub fn envelopes(&self) -> BTreeMap<ReleaseId, Envelope> {
+        let by_id = |envelope: &Envelope| Some((release_id(envelope)?, envelope.clone()));
+        self.manifest.releases.iter().filter_map(by_id).collect()
+    }
+
     /// What the node has seen once this is written.
     #[must_use]
     pub fn seen(&self) -> Seen {

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::acceptance::{Accepted, NodeIdentity, Trust, release_id, reread};
 use crate::envelope::{Envelope, Rejected, Verified};
 use crate::id::{EnvironmentName, FleetId, NodeId, NodeName};
 use crate::join::SealKey;
@@ -135,23 +136,23 @@ pub fn accept(sent: &RecoveryBody, held: &Root) -> Result<Recovered, NotRecovere
 }
 
 /// The manifest that a node holds, as proof that it was of the fleet and of what it was told to run: signed for this very node by a director
-/// of one of these roots, whichever is newer first.
+/// of one of these roots (newest first), and read whole, as the node itself reads it again.
 ///
 /// # Errors
-/// Reasons of signature and form, [`Rejected::WrongFleet`] and [`Rejected::WrongNode`].
-pub fn held_manifest<'a>(
+/// Reasons of signature and form, [`Rejected::WrongFleet`], [`Rejected::WrongNode`], and those of releases.
+pub fn held_manifest(
     envelope: &Envelope,
     node: &NodeId,
-    roots: impl IntoIterator<Item = &'a Root>,
-) -> Result<Verified<Manifest>, Rejected> {
-    let mut why = Rejected::NoRole(PayloadType::Manifest);
-    for root in roots {
-        match envelope.verify::<Manifest>(root) {
-            Ok(manifest) if manifest.fleet != root.fleet => return Err(Rejected::WrongFleet),
-            Ok(manifest) if manifest.node != *node => return Err(Rejected::WrongNode),
-            Ok(manifest) => return Ok(manifest),
-            Err(reason) => why = reason,
-        }
-    }
-    Err(why)
+    roots: &[Root],
+) -> Result<Accepted, Rejected> {
+    let [newest, former @ ..] = roots else {
+        return Err(Rejected::NoRole(PayloadType::Manifest));
+    };
+    let mut proofs = roots.iter().map(|root| envelope.verify::<Manifest>(root));
+    let first = proofs.next().unwrap_or(Err(Rejected::NoRole(PayloadType::Manifest)));
+    let told = first.or_else(|why| proofs.find_map(Result::ok).ok_or(why))?;
+    let (fleet, environment) = (newest.fleet.clone(), told.environment.clone());
+    let held = told.releases.iter().filter_map(release_id).collect();
+    let trust = Trust { root: newest.clone(), former: former.to_vec(), held };
+    reread(&envelope.to_bytes(), &trust, &NodeIdentity { fleet, node: node.clone(), environment })
 }

@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::fleet::{NodeProgress, NodeState, RolloutState, Stage};
-use protocol::acceptance::{verify_release, verify_retirement};
-use protocol::envelope::{Envelope, Verified};
+use protocol::acceptance::{Accepted, verify_retirement};
+use protocol::envelope::{Envelope, Rejected, Verified};
 use protocol::id::{NodeId, NodeName, ReleaseId, ServiceId, ServiceName};
 use protocol::join::{Answer, RefusalCode, Refused, Renew};
 use protocol::keys::{PublicKey, Root};
@@ -34,6 +34,10 @@ use super::{At, State};
 
 /// Who did what a manifest tells of.
 const BY: &str = "recovery";
+/// No service had as many revisions, tries or restarts.
+const MAX_GIVEN: u64 = 1 << 24;
+/// Manifests of nodes in the lobby, at once: some 10,000 ordinary ones.
+const MAX_WAITING_BYTES: usize = 64 << 20;
 
 /// What a revision is made of that a manifest names.
 struct Named<'a> {
@@ -75,16 +79,22 @@ impl State {
         let (Some(again), Some(manifest)) = (renew.again, manifest) else {
             return Err(unknown("this coordinator knows no such node"));
         };
-        if let Err(reason) = self.told_before(manifest, &renew.node) {
+        let known = self.members.get(&renew.node);
+        let is_news = known.is_none_or(|known| known.recovered.as_ref() != Some(manifest));
+        if let Err(reason) = is_news.then(|| self.told_before(manifest, &renew.node)).transpose() {
             let why = format!(
                 "this coordinator knows no such node, and its manifest is no proof: {reason}"
             );
             return Err(unknown(&why));
         }
-        let known = self.members.get(&renew.node);
         if known.is_none() && self.members.len() >= MAX_NODES {
             let text = format!("the fleet has {MAX_NODES} nodes already");
             return Err(refused(RefusalCode::Busy, &text));
+        }
+        let waiting = self.members.values().filter_map(|member| member.recovered.as_ref());
+        if waiting.map(|one| one.payload.len()).sum::<usize>() > MAX_WAITING_BYTES {
+            let text = "too many wait already: `pith node approve` or `pith node revoke` some";
+            return Err(refused(RefusalCode::Busy, text));
         }
         let Again { name, environment, labels, seal_key } = again;
         let member = Member {
@@ -112,13 +122,17 @@ impl State {
         Ok(Answer::Pending)
     }
 
-    /// What a manifest says that some director of this fleet signed for a node.
+    /// What a manifest says that some director of this fleet signed for a node: whole, as the node itself would read it again.
     pub(super) fn told_before(
         &self,
         manifest: &Envelope,
         node: &NodeId,
-    ) -> Result<Verified<Manifest>, protocol::envelope::Rejected> {
-        held_manifest(manifest, node, &self.roots_known())
+    ) -> Result<Accepted, Rejected> {
+        let told = held_manifest(manifest, node, &self.roots_known())?;
+        if told.manifest.services.iter().all(is_given) {
+            return Ok(told);
+        }
+        Err(Rejected::BadPayload("numbers that no coordinator ever gave".to_owned()))
     }
 
     /// Every trust root that is known, newest first.
@@ -137,7 +151,7 @@ impl State {
             revision: assignment.revision,
             count: assignment.count,
         };
-        told.services.iter().map(run).collect()
+        told.manifest.services.iter().map(run).collect()
     }
 
     /// Enters what a node was told before, at its first hello.
@@ -147,11 +161,11 @@ impl State {
         self.keep_member(member);
         let Some(record) = self.nodes.get(id).map(|node| node.record.clone()) else { return };
         let told = match self.told_before(&envelope, id) {
-            Ok(told) if told.environment == record.environment => told.into_inner(),
+            Ok(told) if told.manifest.environment == record.environment => told,
             Ok(told) => {
                 let text = format!(
                     "was told what to run in environment {} and is in {}: nothing of it is taken over",
-                    told.environment, record.environment
+                    told.manifest.environment, record.environment
                 );
                 self.note_node(id, text, at);
                 return;
@@ -165,11 +179,12 @@ impl State {
                 return;
             }
         };
-        self.enter_releases(&told);
-        self.enter_floors(&told);
-        self.enter_secrets(&told, &record);
+        let told = self.enter_releases(told);
+        let at_ms = told.issued_at.saturating_mul(1000).min(at.unix_ms);
+        self.enter_floors(&told, at_ms);
+        self.enter_secrets(&told, &record, at_ms);
         for assignment in &told.services {
-            self.enter_service(assignment, &record, &told);
+            self.enter_service(assignment, &record, at_ms);
         }
         self.enter_intent(id, &told);
         for of_it in self.examine_releases() {
@@ -179,23 +194,21 @@ impl State {
         self.note_node(id, format!("is back, with {services} services that it runs"), at);
     }
 
-    fn enter_releases(&mut self, told: &Manifest) {
-        let roots = self.roots_known();
-        for envelope in &told.releases {
-            let fleet = &self.director.fleet;
-            let verified = roots.iter().find_map(|root| verify_release(envelope, root, fleet).ok());
-            let Some(verified) = verified else { continue };
-            let id = ReleaseId::of_payload(verified.payload());
-            let release = verified.into_inner();
+    fn enter_releases(&mut self, told: Accepted) -> Manifest {
+        let mut envelopes = told.envelopes();
+        for (id, release) in told.releases {
+            let Some(envelope) = envelopes.remove(&id) else { continue };
+            let release = release.into_inner();
             let (name, counter) = (release.service().clone(), release.counter);
-            let stored = StoredRelease { envelope: envelope.clone(), release };
+            let stored = StoredRelease { envelope, release };
             self.effects.changes.push(Change::Release(id.clone(), Box::new(stored.clone())));
             self.releases.insert(id, stored);
             self.count_release(&name, counter);
         }
+        told.manifest.into_inner()
     }
 
-    fn enter_floors(&mut self, told: &Manifest) {
+    fn enter_floors(&mut self, told: &Manifest, at_ms: u64) {
         let roots = self.roots_known();
         for envelope in &told.retirements {
             let fleet = &self.director.fleet;
@@ -207,7 +220,6 @@ impl State {
             self.count_release(&service, below.saturating_sub(1));
             let Some(line) = self.lines.get_mut(&service) else { continue };
             if line.floor() < below {
-                let at_ms = told.issued_at * 1000;
                 let envelope = envelope.clone();
                 line.retired = Some(Retired { below, envelope, cause: None, by: BY.into(), at_ms });
                 self.keep_line(&service);
@@ -216,7 +228,7 @@ impl State {
     }
 
     /// Copies for this node alone: nobody here can open one and seal it to another.
-    fn enter_secrets(&mut self, told: &Manifest, record: &NodeRecord) {
+    fn enter_secrets(&mut self, told: &Manifest, record: &NodeRecord, at_ms: u64) {
         let Some(own) = record.seal_key.clone() else { return };
         for secret::Copy { name, version, sealed, registry } in told.secrets.iter().cloned() {
             let key = (told.environment.clone(), name);
@@ -224,7 +236,7 @@ impl State {
             known.registry = registry;
             known.newest = known.newest.max(version);
             let fresh = || VersionRecord {
-                at_ms: told.issued_at * 1000,
+                at_ms,
                 by: BY.to_owned(),
                 operators: Vec::new(),
                 nodes: BTreeMap::new(),
@@ -236,10 +248,9 @@ impl State {
         }
     }
 
-    fn enter_service(&mut self, assignment: &Assignment, record: &NodeRecord, told: &Manifest) {
+    fn enter_service(&mut self, assignment: &Assignment, record: &NodeRecord, at_ms: u64) {
         let id =
-            ServiceId { environment: told.environment.clone(), name: assignment.service.clone() };
-        let at_ms = told.issued_at * 1000;
+            ServiceId { environment: record.environment.clone(), name: assignment.service.clone() };
         let named = Named {
             number: assignment.revision,
             release: &assignment.release,
@@ -288,7 +299,7 @@ impl State {
             .values()
             .filter(|node| node.record.id != *of && node.record.environment == id.environment);
         let others = others.filter_map(|node| Some(node.intent.assigned.get(&id.name)?.count));
-        let known = others.sum::<u32>() + more;
+        let known = others.fold(more, u32::saturating_add);
         let spec =
             self.services.get(id).and_then(|service| service.current()).and_then(|current| {
                 Some(self.releases.get(&current.release)?.release.spec(&id.environment).scheduling)
@@ -442,6 +453,16 @@ impl State {
         };
         (assigned, own)
     }
+}
+
+/// Whether a coordinator that counts from one can have given these numbers: nobody's director may leave none for later.
+fn is_given(assignment: &Assignment) -> bool {
+    let is_given = |revision: u64, attempt: u32, restarts: u32| {
+        revision < MAX_GIVEN && u64::from(attempt.max(restarts)) < MAX_GIVEN
+    };
+    let beside = assignment.candidate.as_ref();
+    is_given(assignment.revision, assignment.attempt, assignment.restarts)
+        && beside.is_none_or(|one| is_given(one.revision, one.attempt, one.restarts))
 }
 
 impl Named<'_> {

@@ -124,11 +124,25 @@ fn nobody_but_root_brings_a_node_under_another_ca() {
 fn a_manifest_proves_that_its_node_was_of_the_fleet() {
     let signed = Envelope::from_bytes(&fixture::signed(&fixture::manifest())).expect("an envelope");
     let (old, new) = (fixture::root(), second());
-    let found = held_manifest(&signed, &fixture::node(), [&new, &old]).expect("under the older");
-    assert_eq!(*found, fixture::manifest());
+    let found = held_manifest(&signed, &fixture::node(), &[new.clone(), old.clone()]);
+    let found = found.expect("under the older");
+    assert_eq!(*found.manifest, fixture::manifest());
+    assert_eq!(
+        found.envelopes().keys().collect::<Vec<_>>(),
+        found.releases.keys().collect::<Vec<_>>()
+    );
     let foreign = fixture::stranger().public().node_id();
-    assert_eq!(held_manifest(&signed, &foreign, [&old]).err(), Some(Rejected::WrongNode));
+    assert_eq!(
+        held_manifest(&signed, &foreign, std::slice::from_ref(&old)).err(),
+        Some(Rejected::WrongNode)
+    );
     let forged = Envelope::sign(&fixture::manifest(), &[&fixture::stranger()]);
-    let refused = held_manifest(&forged, &fixture::node(), [&new, &old]).expect_err("forged");
+    let refused =
+        held_manifest(&forged, &fixture::node(), &[new, old.clone()]).expect_err("forged");
     assert_eq!(refused.code(), "bad_signature");
+    // The thief of a director's key can name what no release key ever signed.
+    let mut manifest = fixture::manifest();
+    manifest.releases = vec![Envelope::sign(&fixture::release(), &[&fixture::stranger()])];
+    let unsigned = Envelope::sign(&manifest, &[&fixture::director_key()]);
+    assert!(held_manifest(&unsigned, &fixture::node(), &[old]).is_err());
 }

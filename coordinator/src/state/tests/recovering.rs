@@ -327,6 +327,34 @@ fn who_cannot_show_that_it_was_of_the_fleet_does_not_come_into_the_lobby() {
 }
 
 #[test]
+fn the_thief_of_the_old_directors_key_leaves_no_numbers_that_nothing_can_follow() {
+    let mut lost = Lost::of(two_nodes());
+    let mut forged = |change: fn(&mut Manifest)| {
+        let mut manifest = lost.before("a");
+        change(&mut manifest);
+        let signed = Envelope::sign(&manifest, &[&SecretKey::from_seed([3; 32])]);
+        matches!(lost.asks_with("a", Some(signed)), Answer::Pending)
+    };
+    assert!(!forged(|manifest| manifest.services[0].revision = u64::MAX));
+    assert!(!forged(|manifest| manifest.services[0].restarts = u32::MAX));
+    assert!(!forged(|manifest| manifest.services[0].attempt = u32::MAX));
+    assert!(!forged(|manifest| manifest.services[0].release = "f".repeat(64).parse().unwrap()));
+    let late = |manifest: &mut Manifest| {
+        manifest.issued_at = u64::MAX;
+        manifest.services.iter_mut().for_each(|one| one.count = u32::MAX);
+    };
+    assert!(forged(late));
+    // Somebody approves it: it is wrong, and nothing of it stops the coordinator.
+    lost.world.state.approve("a", lost.world.at).unwrap();
+    assert!(matches!(lost.asks("a"), Answer::Approved(_)));
+    let _ = lost.world.says_hello("a");
+    lost.comes_back("b");
+    lost.check_told_the_same("b");
+    let history = lost.world.state.show_history(&id("web")).unwrap();
+    assert!(history.revisions.iter().all(|one| one.started_ms <= lost.world.at.unix_ms));
+}
+
+#[test]
 fn a_revoked_identity_stays_out_whatever_it_shows() {
     let mut lost = Lost::of(two_nodes());
     assert!(matches!(lost.asks("a"), Answer::Pending));
