@@ -18,6 +18,8 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
 
+use protocol::join::{CERTIFICATE_DAYS, RENEW_AFTER_DAYS};
+
 use crate::join::keys;
 
 /// Before its end a copy of an ended CA's certificate is shown no longer: boards look at it at times of their own.
@@ -95,14 +97,19 @@ pub fn is_awaiting(bundle: &Bundle, own: Option<&CertificateDer<'_>>) -> bool {
     bundle.has_before() && !own.is_some_and(|own| is_of(bundle.first(), own))
 }
 
-/// What a renewal changes, from what the files were before it.
+/// What a renewal changes, from what the files were before it. Only one that was due counts: a clock that is far ahead renews each day.
 #[must_use]
 pub fn after_renewal(
     bundle: &Bundle,
     own: Option<&CertificateDer<'_>>,
     has_shown: bool,
+    now_s: u64,
 ) -> AfterRenewal {
-    let was_of_first = own.is_some_and(|own| is_of(bundle.first(), own));
+    const LEFT_S: u64 = (CERTIFICATE_DAYS - RENEW_AFTER_DAYS) * 86_400;
+    let is_due = |own: &CertificateDer<'_>| {
+        ends_s(own).is_some_and(|ends_s| now_s.saturating_add(LEFT_S) >= ends_s)
+    };
+    let was_of_first = own.is_some_and(|own| is_of(bundle.first(), own) && is_due(own));
     match (was_of_first, has_shown, bundle.has_before()) {
         (true, true, _) => AfterRenewal::ShowOwn,
         (true, false, true) => AfterRenewal::ForgetBefore,

@@ -247,7 +247,7 @@ impl Renewing {
         let Ok(known) = before.bundle() else { return Ok(()) };
         let shows_another = recovery::shows_another(&self.state_dir);
         let own = before.certificate();
-        match bundle::after_renewal(&known, own.as_ref(), shows_another) {
+        match bundle::after_renewal(&known, own.as_ref(), shows_another, self.floor.unix_s()) {
             AfterRenewal::Stay => Ok(()),
             AfterRenewal::ShowOwn => {
                 recovery::show_own(&self.state_dir).map_err(|source| self.io(TLS_DIR, source))

@@ -137,10 +137,11 @@ fn rotate(
     Ok(())
 }
 
-/// Puts trust roots that were found here and there in a row: the newest last, before it those that led to it without a gap.
+/// Puts trust roots that were found here and there in a row: each follows the one before it, the newest last. A single one is its own proof alone.
 ///
 /// # Errors
-/// In words, where there is none, one is not signed by its own root role, or two are of different fleets or say different things under one number.
+/// In words, where there is none, one is not signed by its own root role, two are of different fleets or say different things under one number, or
+/// one does not follow: whoever holds a board can make up a newest one, but none that follows.
 pub fn line_up(found: &[Envelope]) -> Result<Vec<SignedRoot>, String> {
     let mut by_version: BTreeMap<u64, SignedRoot> = BTreeMap::new();
     for envelope in found {
@@ -161,7 +162,10 @@ pub fn line_up(found: &[Envelope]) -> Result<Vec<SignedRoot>, String> {
         let leads =
             row.last().is_none_or(|next| succession::succeed(&one.root, &next.envelope).is_ok());
         if !leads {
-            break;
+            let (older, newer) = (one.root.version, row.last().map_or(0, |next| next.root.version));
+            return Err(format!(
+                "trust root {newer} does not follow {older}: leave the false one out, or bring what lies between"
+            ));
         }
         row.push(one);
     }
@@ -286,11 +290,8 @@ mod tests {
             Ok::<_, String>(row.iter().map(|one| one.root.version).collect::<Vec<_>>())
         };
         assert_eq!(versions(&[&third, &root(), &second, &third]), Ok(vec![1, 2, 3]));
-        assert_eq!(
-            versions(&[&root(), &third]),
-            Ok(vec![3]),
-            "what is before the gap leads nowhere"
-        );
+        assert_eq!(versions(&[&third]), Ok(vec![3]), "by its own proof alone");
+        assert!(versions(&[&root(), &third]).unwrap_err().contains("3 does not follow 1"));
         assert!(versions(&[]).unwrap_err().contains("no trust root"));
         let other = Root { epoch: 9, ..second.clone() };
         assert!(versions(&[&second, &other]).unwrap_err().contains("two different"));

@@ -56,9 +56,9 @@ use protocol::id::{
     CommandId, EnvironmentName, FleetId, NodeId, NodeName, OperatorName, ReleaseId, SecretName,
     ServiceId, ServiceName,
 };
-use protocol::keys::{Root, SecretKey};
+use protocol::keys::{RoleName, Root, SecretKey};
 use protocol::reason::Reason;
-use protocol::succession::Chain;
+use protocol::succession::{self, Chain};
 
 use protocol::join::TokenId;
 use records::{
@@ -132,6 +132,8 @@ pub struct Effects {
 #[derive(Debug)]
 pub struct State {
     director: Director,
+    /// Trust roots of a lower epoch than the newest, newest first: see [`recovering`].
+    former: Vec<Root>,
     policy: Policy,
     nodes: BTreeMap<NodeId, Node>,
     members: BTreeMap<NodeId, Member>,
@@ -218,6 +220,7 @@ impl State {
         }
         let next_event = kept.events.last().map_or(1, |event| event.id + 1);
         let mut state = Self {
+            former: former_roots(&director),
             director,
             policy: Policy::default(),
             nodes,
@@ -447,6 +450,17 @@ impl Service {
     fn watched(&self) -> Option<u64> {
         self.rollout.as_ref().map(|rollout| rollout.order().revision)
     }
+}
+
+/// Those whose directors' manifests a newer one has ended, one for each director.
+fn former_roots(director: &Director) -> Vec<Root> {
+    let newest = director.root.epoch;
+    let chain = director.chain.roots.iter().rev();
+    let read = chain.filter_map(|one| Some(succession::first(one).ok()?.into_inner()));
+    let mut former: Vec<Root> = read.filter(|root| root.epoch < newest).collect();
+    let director_of = |root: &Root| root.roles.get(&RoleName::Director).cloned();
+    former.dedup_by(|older, newer| director_of(older) == director_of(newer));
+    former
 }
 
 /// `node-2` before `node-10`.

@@ -93,7 +93,9 @@ pub enum NotRecovered {
     #[error("the epoch is still {0}: no recovery was signed")]
     SameEpoch(u64),
     /// A thief of the director's key would look like this.
-    #[error("the newest trust root names a director that this node knew before")]
+    #[error(
+        "no trust root there raised the epoch and named another director in one: no recovery was signed"
+    )]
     SameDirector,
 }
 
@@ -118,9 +120,9 @@ pub fn accept(sent: &RecoveryBody, held: &Root) -> Result<Recovered, NotRecovere
     if newest.epoch <= held.epoch {
         return Err(NotRecovered::SameEpoch(held.epoch));
     }
-    let directors = |root: &Root| root.roles.get(&RoleName::Director).map(|role| role.keys.clone());
-    let before = directors(held).unwrap_or_default();
-    if directors(newest).unwrap_or_default().iter().any(|key| before.contains(key)) {
+    let before = std::iter::once(held).chain(walked.roots.iter().map(|signed| &signed.root));
+    let mut steps = before.zip(walked.roots.iter().map(|signed| &signed.root));
+    if !steps.any(|(before, next)| is_recovery(before, next)) {
         return Err(NotRecovered::SameDirector);
     }
     let recovery: Verified<Recovery> = sent.recovery.verify(newest)?;
@@ -133,6 +135,14 @@ pub fn accept(sent: &RecoveryBody, held: &Root) -> Result<Recovered, NotRecovere
     }
     let ca_sha256 = recovery.into_inner().ca_sha256;
     Ok(Recovered { roots: walked.roots, ca_sha256 })
+}
+
+/// Whether root signed in one step that another director is to begin anew.
+fn is_recovery(before: &Root, next: &Root) -> bool {
+    let keys = |root: &Root| root.roles.get(&RoleName::Director).map(|role| role.keys.clone());
+    let before_keys = keys(before).unwrap_or_default();
+    next.epoch > before.epoch
+        && keys(next).unwrap_or_default().iter().all(|key| !before_keys.contains(key))
 }
 
 /// The manifest that a node holds, as proof that it was of the fleet and of what it was told to run: signed for this very node by a director

@@ -64,13 +64,16 @@ fn the_first_renewal_after_a_recovery_shows_the_own_certificate_and_the_second_f
     let (a, b) = (Authority::new(), Authority::new());
     let both = bundle(&[&b, &a]);
     let (old, new) = (of(&a), of(&b));
-    assert_eq!(after_renewal(&both, Some(&old), true), AfterRenewal::Stay, "approved");
-    assert_eq!(after_renewal(&both, Some(&new), true), AfterRenewal::ShowOwn);
-    assert_eq!(after_renewal(&both, Some(&new), false), AfterRenewal::ForgetBefore);
+    let due = ends_s(&new).unwrap() - 30 * 86_400;
+    let early = after_renewal(&both, Some(&new), true, due - 1);
+    assert_eq!(early, AfterRenewal::Stay, "a clock that is ahead renews each day");
+    assert_eq!(after_renewal(&both, Some(&old), true, due), AfterRenewal::Stay, "approved");
+    assert_eq!(after_renewal(&both, Some(&new), true, due), AfterRenewal::ShowOwn);
+    assert_eq!(after_renewal(&both, Some(&new), false, due), AfterRenewal::ForgetBefore);
     assert_eq!(both.without_before(), bundle(&[&b]));
-    assert_eq!(after_renewal(&bundle(&[&b]), Some(&new), false), AfterRenewal::Stay);
+    assert_eq!(after_renewal(&bundle(&[&b]), Some(&new), false, due), AfterRenewal::Stay);
     // What a power cut left of a recovery that was never followed.
-    assert_eq!(after_renewal(&bundle(&[&a]), Some(&old), true), AfterRenewal::ShowOwn);
+    assert_eq!(after_renewal(&bundle(&[&a]), Some(&old), true, due), AfterRenewal::ShowOwn);
 }
 
 #[test]

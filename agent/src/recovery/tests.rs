@@ -102,12 +102,16 @@ async fn renewed(renewing: &Renewing) {
     assert!(matches!(renewed, Renewed::Yes(_)), "{renewed:?}");
 }
 
+/// Two thirds of the life of a certificate that ends with 7 December 2119, as those of a test's authority do.
+const DUE_S: u64 = 4_731_436_800 - 30 * 86_400;
+
 #[tokio::test]
 async fn a_node_follows_the_coordinator_that_root_vouches_for_and_comes_back_as_who_it_was() {
     let (lost, new) = (Arc::new(Authority::new()), Arc::new(Authority::new()));
     let body = || says(&recovery(&new.ca));
     let script = vec![body(), Line::Pending, Line::Approved(first), body()];
-    let script = script.into_iter().chain([Line::Approved(later), Line::Approved(later)]);
+    let renewals = (0..3).map(|_| Line::Approved(later));
+    let script = script.into_iter().chain(renewals);
     let coordinator = Coordinator::of(Arc::clone(&new), script.collect()).await;
     let place = left(&lost, &coordinator).await;
     let (renewing, _said) = renewing(&place);
@@ -129,14 +133,15 @@ async fn a_node_follows_the_coordinator_that_root_vouches_for_and_comes_back_as_
     assert_eq!((again.environment.as_str(), again.labels["zone"].as_str()), ("staging", "edge"));
     assert_eq!(again.seal_key, crate::join::keys::seal(&place.state()).unwrap());
     let node = testing::identity().node;
-    held_manifest(&asked.manifest.unwrap(), &node, [&testing::root()]).unwrap();
+    held_manifest(&asked.manifest.unwrap(), &node, &[testing::root()]).unwrap();
 
     let first_root = file(&place, ROOT_FILE);
     renewed(&renewing).await;
     assert_ne!(file(&place, CERTIFICATE_FILE), own);
     assert!(!Joined::load(&place.state()).unwrap().unwrap().is_awaiting());
     assert_eq!(believed(&place), bundle(&[&new, &lost]), "boards that have not followed may call");
-    assert_eq!(shown(), (own, key));
+    let shown_first = shown();
+    assert_eq!(shown_first, (own, key));
     // The root came before the ledger has it: what the ledger holds is trusted after a restart as before.
     assert_eq!(file(&place, ROOT_FILE), first_root);
     let (root, contents) =
@@ -146,6 +151,9 @@ async fn a_node_follows_the_coordinator_that_root_vouches_for_and_comes_back_as_
     acceptance::reread(&manifest, &trust, &testing::identity()).unwrap();
 
     assert_eq!(renewing.recover().await.unwrap(), Asked::Known);
+    renewed(&renewing).await;
+    assert_eq!((shown(), believed(&place)), (shown_first, bundle(&[&new, &lost])), "none was due");
+    renewing.floor.raise(DUE_S);
     renewed(&renewing).await;
     assert_eq!((shown(), believed(&place)), ((None, None), bundle(&[&new, &lost])));
     renewed(&renewing).await;

@@ -78,11 +78,11 @@ impl DataDir {
         Ok(Fleet { id: root.fleet.clone(), root, chain: Chain::default() })
     }
 
-    /// Makes this folder one of a fleet whose folder was lost, as far as its trust roots tell: oldest first, at least one.
+    /// Begins to make this folder one of a fleet whose folder was lost: what is in it before [`DataDir::finish_recovery`] counts for nothing.
     ///
     /// # Errors
     /// Where a fleet is there, or the folder cannot be written.
-    pub fn begin_recovery(&self, roots: &[SignedRoot]) -> Result<Fleet, DataDirError> {
+    pub fn begin_recovery(&self, roots: &[SignedRoot]) -> Result<(), DataDirError> {
         if self.holds_fleet() {
             return Err(DataDirError::Exists(self.path().to_owned()));
         }
@@ -93,12 +93,26 @@ impl DataDir {
         for folder in ["", "keys", "tokens"] {
             self.create_folder(folder)?;
         }
-        let Some(newest) = roots.last() else { return Err(self.why_no_fleet()) };
         let chain = Chain { roots: roots.iter().map(|one| one.envelope.clone()).collect() };
         let bytes = serde_json::to_vec(&chain).expect("envelopes of strings serialise");
         self.write(CHAIN, &bytes)?;
-        self.finish_first(&newest.envelope)?;
-        self.open()
+        Ok(())
+    }
+
+    /// The fleet as far as its trust roots tell (oldest first, at least one), with the next one beside it, which may lack signatures. The director's
+    /// key and the CA are there already: a folder that counts as a fleet has all that it needs.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub fn finish_recovery(
+        &self,
+        next: u64,
+        envelope: &Envelope,
+        roots: &[SignedRoot],
+    ) -> Result<Fleet, DataDirError> {
+        let Some(newest) = roots.last() else { return Err(self.why_no_fleet()) };
+        self.write(&format!("root-{next}.json"), &envelope.to_bytes())?;
+        self.finish_first(&newest.envelope)
     }
 
     /// The first root of a fleet that is not finished.

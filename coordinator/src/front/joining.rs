@@ -69,6 +69,13 @@ impl Issue for Desk {
     }
 }
 
+impl Desk {
+    /// Whether nodes of an earlier epoch may come back with what they hold: then a body may be as large as a manifest.
+    fn takes_back(&self) -> bool {
+        self.data.open().is_ok_and(|fleet| fleet.root.epoch > 1)
+    }
+}
+
 #[derive(Debug)]
 struct Office {
     fleet: Fleet,
@@ -78,12 +85,13 @@ struct Office {
 
 /// What boards may ask over TLS, without a certificate.
 pub fn router(fleet: Fleet, desk: Desk) -> Router {
+    let max_renew = if desk.takes_back() { MAX_RENEW_BYTES } else { MAX_BODY_BYTES };
     let office = Office { fleet, desk, at_once: Semaphore::new(MAX_AT_ONCE) };
     Router::new()
         .route(JOIN_PATH, post(join))
         .route(RECOVERY_PATH, get(recovery))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .route(RENEW_PATH, post(renew).layer(DefaultBodyLimit::max(MAX_RENEW_BYTES)))
+        .route(RENEW_PATH, post(renew).layer(DefaultBodyLimit::max(max_renew)))
         .with_state(Arc::new(office))
 }
 

@@ -78,17 +78,30 @@ pub(super) fn row(member: &MemberShown) -> [String; 9] {
 pub(super) fn hints(nodes: &NodesShown) -> String {
     let heard = nodes.nodes.iter().filter(|node| node.status == "pending");
     let heard = heard.map(|node| (node.name.as_str(), node.id.as_str()));
-    let unheard = nodes.lobby.iter().filter(|member| member.status == "pending");
+    let pending = || nodes.lobby.iter().filter(|member| member.status == "pending");
+    let unheard = pending().filter(|member| member.runs.is_empty());
     let unheard = unheard.map(|member| (member.name.as_str(), member.id.as_str()));
     let mut text = String::new();
     for (name, id) in heard.chain(unheard) {
         text.push_str(&format!("{name} ({id}) waits: `pith node approve {name}` lets it in\n"));
     }
-    for member in nodes.lobby.iter().filter(|member| !member.runs.is_empty()) {
+    // The name is the board's own word; what it runs was signed for its id.
+    for member in pending().filter(|member| !member.runs.is_empty()) {
+        let MemberShown { id, name, .. } = member;
+        text.push_str(&format!(
+            "{name} ({id}) comes back and waits: `pith node approve {id}` lets it in\n"
+        ));
         let run =
             |one: &RunsShown| format!("{} (revision {}) x{}", one.service, one.revision, one.count);
         let runs: Vec<String> = member.runs.iter().map(run).collect();
         text.push_str(&format!("{} was told to run {}\n", member.name, runs.join(", ")));
+    }
+    for absent in &nodes.absent {
+        let name = absent.name.as_ref().map_or("a board", |name| name.as_str());
+        let id = &absent.id;
+        text.push_str(&format!(
+            "{name} ({id}) is known to others and has not come back: they go on with it; `pith node revoke {id}` ends that\n"
+        ));
     }
     for (node, why) in nodes.nodes.iter().filter_map(|node| Some((node, node.conflict.as_ref()?))) {
         text.push_str(&format!(

@@ -207,8 +207,12 @@ impl State {
         let (renew, key) =
             verify_renew(&body.request.to_bytes(), &self.director.fleet).map_err(not_signed)?;
         let renew = renew.into_inner();
-        let comes_again =
-            |known: &&Member| known.standing == Standing::Pending && known.recovered.is_some();
+        // What a token has fixed stays, whatever a board shows beside it.
+        let comes_again = |known: &&Member| {
+            known.standing == Standing::Pending
+                && known.recovered.is_some()
+                && known.token.is_none()
+        };
         let manifest = body.manifest.as_ref();
         let Some(known) = self.members.get(&renew.node).filter(|known| !comes_again(known)) else {
             return self.come_again(renew, key, manifest, at);
@@ -225,7 +229,9 @@ impl State {
         match (known.standing, known.renewal) {
             (Standing::Revoked, _) => Err(revoked()),
             (Standing::Pending, _) => {
-                self.keep_member(member);
+                if self.members.get(&renew.node) != Some(&member) {
+                    self.keep_member(member);
+                }
                 Ok(Answer::Pending)
             }
             (Standing::Admitted, Renewal::No) if is_over => {
@@ -339,9 +345,18 @@ impl State {
     /// # Errors
     /// Where nobody, or more than one, is meant.
     pub fn revoke(&mut self, who: &str, at: At) -> Result<RevokedShown, NotDone> {
-        let id = self.member_named(who)?;
-        let Some(known) = self.members.get(&id) else { return Err(NotDone::NoNode(who.into())) };
-        let mut member = known.clone();
+        let id = match self.member_named(who) {
+            // A board that a coordinator, made anew, was only told of: others still take its calls.
+            Err(NotDone::NoNode(_)) if self.absent().any(|(_, id)| id.as_str() == who) => {
+                who.parse().map_err(|_| NotDone::NoNode(who.into()))?
+            }
+            found => found?,
+        };
+        let mut member = match self.members.get(&id) {
+            Some(known) => known.clone(),
+            None if self.members.len() >= MAX_NODES => return Err(NotDone::FleetFull(MAX_NODES)),
+            None => Member::unknown(id.clone(), at.unix_ms),
+        };
         let is_new = member.standing != Standing::Revoked;
         member.standing = Standing::Revoked;
         member.renewal = Renewal::No;

@@ -10,17 +10,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::fleet::{NodeProgress, NodeState, RolloutState, Stage};
+use protocol::FORMAT;
 use protocol::acceptance::{Accepted, verify_retirement};
-use protocol::envelope::{Envelope, Rejected, Verified};
+use protocol::envelope::{Envelope, Rejected};
+use protocol::file::MAX_REPLICAS;
 use protocol::id::{NodeId, NodeName, ReleaseId, ServiceId, ServiceName};
 use protocol::join::{Answer, RefusalCode, Refused, Renew};
-use protocol::keys::{PublicKey, Root};
+use protocol::keys::PublicKey;
 use protocol::manifest::{Assignment, Candidate, Manifest};
 use protocol::peers::{Elsewhere, Peer, Peers};
 use protocol::recovery::{Again, Recovery, RecoveryBody, held_manifest};
 use protocol::secret::{self, SecretVersions};
 use protocol::spec::Scheduling;
-use protocol::{FORMAT, succession};
 
 use super::deploy::new_service;
 use super::heard::MAX_NODES;
@@ -29,14 +30,16 @@ use super::records::{
     Assigned, AssignedCandidate, Change, Intent, Kind, Member, NodeCopy, NodeRecord, Progress,
     Retired, Revision, SecretRecord, Standing, StoredRelease, VersionRecord,
 };
-use super::shown::RunsShown;
-use super::{At, State};
+use super::shown::{AbsentShown, RunsShown};
+use super::{At, Director, State};
 
 /// Who did what a manifest tells of.
 const BY: &str = "recovery";
 /// No service had as many revisions, tries or restarts.
 const MAX_GIVEN: u64 = 1 << 24;
-/// Manifests of nodes in the lobby, at once: some 10,000 ordinary ones.
+/// Nodes in the lobby that came like that, at once; the others come again. Room is left for those that join by a token.
+const MAX_WAITING: usize = 1024;
+/// Of their manifests; an ordinary one has some thousand.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 
 /// What a revision is made of that a manifest names.
@@ -92,7 +95,9 @@ impl State {
             return Err(refused(RefusalCode::Busy, &text));
         }
         let waiting = self.members.values().filter_map(|member| member.recovered.as_ref());
-        if waiting.map(|one| one.payload.len()).sum::<usize>() > MAX_WAITING_BYTES {
+        let (count, bytes) =
+            waiting.fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.payload.len()));
+        if known.is_none() && (count >= MAX_WAITING || bytes > MAX_WAITING_BYTES) {
             let text = "too many wait already: `pith node approve` or `pith node revoke` some";
             return Err(refused(RefusalCode::Busy, text));
         }
@@ -128,18 +133,12 @@ impl State {
         manifest: &Envelope,
         node: &NodeId,
     ) -> Result<Accepted, Rejected> {
-        let told = held_manifest(manifest, node, &self.roots_known())?;
-        if told.manifest.services.iter().all(is_given) {
+        let told = held_manifest(manifest, node, &self.former)?;
+        let secrets = told.manifest.secrets.iter().all(|copy| copy.version < MAX_GIVEN);
+        if secrets && told.manifest.services.iter().all(is_given) {
             return Ok(told);
         }
         Err(Rejected::BadPayload("numbers that no coordinator ever gave".to_owned()))
-    }
-
-    /// Every trust root that is known, newest first.
-    fn roots_known(&self) -> Vec<Root> {
-        let chain = self.director.chain.roots.iter().rev();
-        let known = chain.filter_map(|one| Some(succession::first(one).ok()?.into_inner()));
-        std::iter::once(self.director.root.clone()).chain(known).collect()
     }
 
     /// What a member was told to run by the coordinator before, for whoever approves it.
@@ -209,22 +208,25 @@ impl State {
     }
 
     fn enter_floors(&mut self, told: &Manifest, at_ms: u64) {
-        let roots = self.roots_known();
-        for envelope in &told.retirements {
-            let fleet = &self.director.fleet;
-            let verified =
-                roots.iter().find_map(|root| verify_retirement(envelope, root, fleet).ok());
-            let Some(retirement) = verified.map(Verified::into_inner) else { continue };
-            let (service, below) = (retirement.service, retirement.below);
+        for (service, below, envelope) in self.floors_of(told) {
             // No release of a counter below it was ever accepted since.
             self.count_release(&service, below.saturating_sub(1));
             let Some(line) = self.lines.get_mut(&service) else { continue };
             if line.floor() < below {
-                let envelope = envelope.clone();
                 line.retired = Some(Retired { below, envelope, cause: None, by: BY.into(), at_ms });
                 self.keep_line(&service);
             }
         }
+    }
+
+    /// Those that a release key of today vouches for: the thief of an old one could raise them for ever.
+    fn floors_of(&self, told: &Manifest) -> Vec<(ServiceName, u64, Envelope)> {
+        let Director { root, fleet, .. } = &self.director;
+        let floor = |envelope: &Envelope| {
+            let retirement = verify_retirement(envelope, root, fleet).ok()?.into_inner();
+            Some((retirement.service, retirement.below, envelope.clone()))
+        };
+        told.retirements.iter().filter_map(floor).collect()
     }
 
     /// Copies for this node alone: nobody here can open one and seal it to another.
@@ -233,8 +235,9 @@ impl State {
         for secret::Copy { name, version, sealed, registry } in told.secrets.iter().cloned() {
             let key = (told.environment.clone(), name);
             let known = self.secrets.entry(key.clone()).or_insert_with(|| SecretRecord::new(&key));
-            known.registry = registry;
-            known.newest = known.newest.max(version);
+            if version >= known.newest {
+                (known.newest, known.registry) = (version, registry);
+            }
             let fresh = || VersionRecord {
                 at_ms,
                 by: BY.to_owned(),
@@ -279,16 +282,45 @@ impl State {
             // Nobody steers it any more; the next deploy takes its place.
             self.enter_revision(&id, &beside, RolloutState::Aborted, None);
         }
-        let beside = assignment.candidate.as_ref().map_or(0, |candidate| candidate.revision);
-        let newest = assignment.revision.max(beside);
+        let of_candidate = assignment.candidate.as_ref().map_or(0, |candidate| candidate.revision);
+        let newest = assignment.revision.max(of_candidate);
+        let stable = self.most_run(&id, &record.id, (assignment.revision, assignment.count));
         if let Some(service) = self.services.get_mut(&id) {
             let kept = &mut service.record;
-            kept.stable = kept.stable.max(Some(assignment.revision));
+            kept.stable = Some(stable);
             kept.next_revision = kept.next_revision.max(newest.saturating_add(1));
             kept.counter = kept.counter.max(counter);
         }
         self.keep_known_count(&id, &record.id, assignment.count);
         self.keep_service(&id);
+    }
+
+    /// The revision that most instances are told to be of, the older where two are even: a rollout that was under way may have been of a
+    /// release that was bad.
+    fn most_run(&mut self, id: &ServiceId, of: &NodeId, (revision, count): (u64, u32)) -> u64 {
+        let mut told: BTreeMap<u64, u32> = BTreeMap::from([(revision, count)]);
+        let others = self
+            .nodes
+            .values()
+            .filter(|node| node.record.id != *of && node.record.environment == id.environment);
+        for one in others.filter_map(|node| node.intent.assigned.get(&id.name)) {
+            let known = told.entry(one.revision).or_default();
+            *known = known.saturating_add(one.count);
+        }
+        let most = told.iter().rev().max_by_key(|(_, count)| **count);
+        let most = most.map_or(revision, |(revision, _)| *revision);
+        let Some(service) = self.services.get_mut(id) else { return most };
+        let mut changed = Vec::new();
+        for entered in service.revisions.values_mut().filter(|one| one.by == BY) {
+            let is_over = entered.number > most;
+            let state = if is_over { RolloutState::Aborted } else { RolloutState::Succeeded };
+            if entered.state != state {
+                entered.state = state;
+                changed.push(entered.number);
+            }
+        }
+        changed.into_iter().for_each(|number| self.keep_revision(id, number));
+        most
     }
 
     /// A service runs as often as is known. Where that is less than its file says the rest may run on boards that are not back: it is an
@@ -352,13 +384,7 @@ impl State {
     }
 
     fn enter_intent(&mut self, id: &NodeId, told: &Manifest) {
-        let floors = told.retirements.iter().filter_map(|envelope| {
-            let roots = self.roots_known();
-            let fleet = &self.director.fleet;
-            let verified =
-                roots.iter().find_map(|root| verify_retirement(envelope, root, fleet).ok());
-            Some(verified?.into_inner().service)
-        });
+        let floors = self.floors_of(told).into_iter().map(|(service, ..)| service);
         let floors: Vec<ServiceName> = floors.collect();
         let assigned =
             told.services.iter().map(|one| (one.service.clone(), self.as_told(one, told)));
@@ -386,11 +412,7 @@ impl State {
     /// What a node is told of the others, and of those that it was told of before and nobody here has heard or revoked yet: they run on, and calls
     /// between boards must not end because one is back sooner than the other.
     pub(super) fn with_absent(&self, mut peers: Peers, absent: &Peers) -> Peers {
-        let is_absent = |id: &NodeId| {
-            let member = self.members.get(id);
-            !self.nodes.contains_key(id)
-                && member.is_none_or(|member| member.standing != Standing::Revoked)
-        };
+        let is_absent = |id: &NodeId| self.is_absent(id);
         let nodes = absent
             .nodes
             .iter()
@@ -412,6 +434,36 @@ impl State {
         let callers = absent.callers.iter().filter(|(id, _)| is_absent(id));
         peers.callers.extend(callers.map(|(id, address)| (id.clone(), *address)));
         peers
+    }
+
+    /// Nodes that others were told of before, and nobody here has heard or revoked: their names then, and ids.
+    pub(super) fn absent(&self) -> impl Iterator<Item = (Option<&NodeName>, &NodeId)> {
+        let told = self.nodes.values().map(|node| &node.intent.absent);
+        let all = told.flat_map(|absent| {
+            let named = absent.nodes.iter().map(|(name, peer)| (Some(name), &peer.id));
+            named.chain(absent.callers.keys().map(|id| (None, id)))
+        });
+        all.filter(|(_, id)| self.is_absent(id))
+    }
+
+    /// Each once, by its name where one is told.
+    pub(super) fn show_absent(&self) -> Vec<AbsentShown> {
+        let mut by_id: BTreeMap<&NodeId, Option<&NodeName>> = BTreeMap::new();
+        for (name, id) in self.absent().filter(|(_, id)| !self.members.contains_key(*id)) {
+            let known = by_id.entry(id).or_default();
+            *known = known.or(name);
+        }
+        let shown = |(id, name): (&NodeId, Option<&NodeName>)| AbsentShown {
+            name: name.cloned(),
+            id: id.clone(),
+        };
+        by_id.into_iter().map(shown).collect()
+    }
+
+    fn is_absent(&self, id: &NodeId) -> bool {
+        let member = self.members.get(id);
+        !self.nodes.contains_key(id)
+            && member.is_none_or(|member| member.standing != Standing::Revoked)
     }
 
     /// A service is deployed here: what nodes that are not back run of it is called no more.
@@ -448,7 +500,8 @@ impl State {
             attempt: assignment.attempt,
             restarts: everywhere,
             secrets: assignment.secrets.clone(),
-            paused: assignment.paused,
+            // No rollout is left that could go on.
+            paused: false,
             candidate,
         };
         (assigned, own)
@@ -457,12 +510,17 @@ impl State {
 
 /// Whether a coordinator that counts from one can have given these numbers: nobody's director may leave none for later.
 fn is_given(assignment: &Assignment) -> bool {
-    let is_given = |revision: u64, attempt: u32, restarts: u32| {
-        revision < MAX_GIVEN && u64::from(attempt.max(restarts)) < MAX_GIVEN
+    let is_given = |revision: u64, attempt: u32, restarts: u32, count: u32| {
+        let counted = u64::from(attempt.max(restarts));
+        revision < MAX_GIVEN && counted < MAX_GIVEN && count <= MAX_REPLICAS
     };
-    let beside = assignment.candidate.as_ref();
-    is_given(assignment.revision, assignment.attempt, assignment.restarts)
-        && beside.is_none_or(|one| is_given(one.revision, one.attempt, one.restarts))
+    let Assignment { revision, attempt, restarts, count, candidate, .. } = assignment;
+    is_given(*revision, *attempt, *restarts, *count)
+        && candidate.as_ref().is_none_or(
+            |Candidate { revision, attempt, restarts, count, .. }| {
+                is_given(*revision, *attempt, *restarts, *count)
+            },
+        )
 }
 
 impl Named<'_> {

@@ -276,6 +276,18 @@ pub struct NodesShown {
     /// Members that have not said hello: the lobby, and those let in or revoked before they did.
     #[serde(default)]
     pub lobby: Vec<MemberShown>,
+    /// Nodes that others were told of by a coordinator that was lost, and that have not come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<AbsentShown>,
+}
+
+/// A node that others were told of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AbsentShown {
+    /// As they were told it; none: only as one that may call them.
+    pub name: Option<NodeName>,
+    /// Its id.
+    pub id: NodeId,
 }
 
 /// A member of the fleet, or one that asks to be.

@@ -15,7 +15,7 @@ use protocol::succession;
 
 use super::requests::Refused;
 use super::shown::{BehindShown, DistrustedShown, RootShown};
-use super::{At, State};
+use super::{At, State, former_roots};
 
 /// A root that was verified, with the director's key that is held here.
 #[derive(Debug)]
@@ -70,6 +70,7 @@ impl State {
         let message = format!("trust root {} in effect", root.version);
         self.director.root = root;
         self.director.chain.roots.push(envelope.clone());
+        self.former = former_roots(&self.director);
         self.effects.root = Some(envelope);
         self.effects.publish_roots.extend(self.nodes.keys().cloned());
         self.publish_addresses();

@@ -243,7 +243,7 @@ impl State {
         nodes.sort_by_key(|node| natural(node.name.as_str()));
         let mut lobby = self.show_unheard(environment);
         lobby.sort_by_key(|member| natural(&member.name));
-        NodesShown { nodes, lobby }
+        NodesShown { nodes, lobby, absent: self.show_absent() }
     }
 
     /// What is deployed in an environment, as the command line needs it to deploy again.

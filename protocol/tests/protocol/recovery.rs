@@ -115,6 +115,11 @@ fn nobody_but_root_brings_a_node_under_another_ca() {
     assert_eq!(refused(accept(&body(&[second()], &other, &new), &fixture::root())), "wrong_fleet");
     let early = Recovery { root_version: 1, ..recovery() };
     assert_eq!(refused(accept(&body(&[second()], &early, &new), &fixture::root())), "root_version");
+    // What `pith fleet reconcile` and then `pith keys rotate director` sign is no recovery either.
+    let raised = Root { version: 2, epoch: 8, ..fixture::root() };
+    let rotated = Root { version: 3, ..second() };
+    let by_steps = body(&[raised, rotated], &Recovery { root_version: 3, ..recovery() }, &new);
+    assert_eq!(accept(&by_steps, &fixture::root()), Err(NotRecovered::SameDirector));
     // Once followed, it is over.
     let again = accept(&body(&[second()], &recovery(), &new), &second());
     assert_eq!(again, Err(NotRecovered::NoNewerRoot { newest: 2, held: 2 }));

@@ -7,7 +7,7 @@ use protocol::id::KeyId;
 use protocol::keys::{PublicKey, RoleName, Root, SecretKey};
 use protocol::succession::SignedRoot;
 
-use super::sign::{Made, settle};
+use super::sign::{Made, says, settle};
 use super::{KeysVerb, root_keys};
 use crate::ca::Ca;
 use crate::cli::session::Session;
@@ -56,13 +56,18 @@ pub(in crate::cli) async fn recover(
     let next = roots::next(root, &change).map_err(CliError::usage)?;
     // Before anything is written.
     let signers = root_keys(session, named, &[root], &mut Passphrases::default())?;
-    let fleet = session.data.begin_recovery(found)?;
+    if !session.is_json() {
+        // Whoever signs sees whose keys they are: the root may have come from a board.
+        eprint!("{}", says(&next));
+    }
+    session.data.begin_recovery(found)?;
     let made = Made { keys: vec![session.data.keep_key(RoleName::Director, &director, None)?] };
-    let _ = Ca::open(&session.data, &fleet.id).map_err(CliError::failed)?;
+    let _ = Ca::open(&session.data, &root.fleet).map_err(CliError::failed)?;
     let mut envelope = Envelope::sign(&next, &[]);
     for key in &signers {
         envelope.sign_too::<Root>(key).map_err(CliError::failed)?;
     }
+    session.data.finish_recovery(next.version, &envelope, found)?;
     settle(session, Some(root), next, envelope, made).await
 }
 

@@ -235,7 +235,7 @@ fn made(keys: &[PathBuf]) -> String {
 }
 
 /// What is about to be signed, for the person who signs it.
-fn says(root: &Root) -> String {
+pub(super) fn says(root: &Root) -> String {
     let mut text =
         format!("trust root {} of fleet {}, epoch {}\n", root.version, root.fleet, root.epoch);
     for (name, role) in &root.roles {

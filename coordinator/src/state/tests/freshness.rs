@@ -90,6 +90,7 @@ fn an_alarm_is_seen_everywhere_with_its_code_and_told_once_when_it_begins_and_en
         let table = crate::render::nodes(&crate::state::shown::NodesShown {
             nodes: nodes.clone(),
             lobby: Vec::new(),
+            absent: Vec::new(),
         });
         assert!(table.contains(&format!("ready, {reason}")), "{table}");
         assert!(table.contains(&format!("node-1: {reason}: it does not come")), "{table}");
