@@ -41,3 +41,4 @@ mod testing;
 pub mod tls;
 pub mod traffic;
 pub mod trust;
+pub mod watchdog;
