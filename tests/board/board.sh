@@ -1,7 +1,7 @@
 # Sourced: an emulated ARM64 board that is booted, asked over ssh, and whose power is cut.
 # shellcheck shell=bash
 #
-#   board_boot [QEMU ARGUMENT...]   boots $BOARD_DISK; NETWORK=cut leaves ssh alone, CLOCK=1970-01-01 sets its clock
+#   board_boot [QEMU ARGUMENT...]   boots $BOARD_DISK; NETWORK=cut leaves ssh alone, CLOCK=1970-01-01 is what its clock chip says (docs/plan/05.md)
 #   on_board COMMAND...             as root
 #   board_cut                       the power goes away
 #
