@@ -55,6 +55,7 @@ use crate::probe::ProbeChanged;
 use crate::registries::Registries;
 use crate::routes::Between;
 use crate::secrets::Vault;
+use crate::watchdog::Watchdog;
 use shell::Shell;
 
 pub use acts::{Act, Surroundings};
@@ -184,6 +185,8 @@ pub struct Parts<E> {
     pub incoming: mpsc::Receiver<Incoming>,
     /// From root of the board.
     pub calls: mpsc::Receiver<Call>,
+    /// Is told of each turn.
+    pub watchdog: Watchdog,
     /// The only clock.
     pub clock: Clock,
 }
@@ -234,13 +237,15 @@ impl Clock {
 ///
 /// Must be called within a `tokio::task::LocalSet`.
 pub async fn run<E: Engine>(parts: Parts<E>, shutdown: impl Future<Output = ()>) {
-    let clock = parts.clock;
+    let (clock, mut watchdog) = (parts.clock, parts.watchdog);
     let (sender, mut events) = mpsc::channel(MAX_EVENTS);
     let (mut shell, mut incoming, mut calls) = Shell::start(parts, sender, (clock.now)());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let now = (clock.now)();
-        let wake = Duration::from_millis(shell.turn(now).since(now));
+        let wake_at = shell.turn(now);
+        watchdog.turned(now);
+        let wake = Duration::from_millis(watchdog.bound(wake_at).since(now));
         // Every arm is cancel-safe: receives take nothing before they are ready, the sleep begins anew with each turn,
         // and the shutdown is pinned outside.
         tokio::select! {

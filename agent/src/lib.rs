@@ -43,3 +43,4 @@ mod testing;
 pub mod tls;
 pub mod traffic;
 pub mod trust;
+pub mod watchdog;

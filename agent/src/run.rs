@@ -30,6 +30,7 @@ use crate::renew::Renewing;
 use crate::routes::Between;
 use crate::secrets::{SecretFiles, Vault};
 use crate::tls::{self, Joined};
+use crate::watchdog::{self, Watchdog};
 use crate::{clock, identity, link, trust};
 
 /// Messages from the broker that the loop has not taken.
@@ -108,6 +109,7 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         outgoing,
         incoming,
         calls,
+        watchdog: Watchdog::of_unit(),
         clock: Clock::system(),
     };
     event_loop::run(parts, shutdown).await;
@@ -218,6 +220,8 @@ pub async fn proxy(
         state_file: config.proxy_state(),
         take_over,
     };
+    let watching = tokio::spawn(watchdog::of_proxy(proxy::Client::new(config.proxy_socket())));
+    let _watching = AbortOnDrop(watching.abort_handle());
     Ok(proxy::run(options, shutdown).await?)
 }
 

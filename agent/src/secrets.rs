@@ -245,8 +245,9 @@ fn write(path: &Path, value: &[u8], (uid, gid): (u32, u32), mode: u32) -> io::Re
     let _ = fs::remove_file(&new);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(value)?;
-    fchown(&file, Some(uid), Some(gid))?;
+    // Nobody else reaches the folder meanwhile; once it is another's, only CAP_FOWNER could change the mode.
     file.set_permissions(Permissions::from_mode(mode))?;
+    fchown(&file, Some(uid), Some(gid))?;
     fs::rename(&new, path)
 }
 

@@ -34,3 +34,4 @@ pub mod serve;
 pub mod state;
 pub mod store;
 pub mod streams;
+pub mod watchdog;

@@ -6,6 +6,7 @@ use crate::backup::nightly;
 use crate::data_dir::DataDir;
 use crate::local::Coordinator;
 use crate::serve::{self, ServeConfig};
+use crate::watchdog;
 
 pub(super) async fn run(session: &Session, args: ServeArgs) -> Result<Exit, CliError> {
     let config = match &args.config {
@@ -25,11 +26,13 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Result<Exit, CliE
         let (fleet, id) = (coordinator.fleet().clone(), coordinator.ca().fleet().clone());
         tokio::spawn(nightly::run(fleet, data.clone(), id))
     });
+    let watching = tokio::spawn(watchdog::run(coordinator.fleet().clone()));
     let ended = tokio::select! {
         // Cancel-safe: both only wait; the loser holds nothing.
         () = asked_to_end => None,
         error = coordinator.failed() => Some(error),
     };
+    watching.abort();
     if let Some(nightly) = nightly {
         nightly.abort();
     }

@@ -152,6 +152,7 @@ impl Board {
             outgoing,
             incoming,
             calls,
+            watchdog: crate::watchdog::Watchdog::default(),
             clock: Clock::system(),
         };
         let (stop, stopped) = oneshot::channel::<()>();

@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# Builds what people install: dist/ with pith-agent and pith, static, as packages for ARM64 and x86-64.
+#
+#   cross/dist.sh                       everything that can be built here; what cannot is said and skipped
+#   cross/dist.sh pith-agent:arm64 ...  these alone
+#
+# Each program is built by cross where it and its images are here, else by cargo-zigbuild with the standard library that the
+# toolchain has for the target, or that it builds from its sources (Debian: rust-web-src). Packages by cargo-deb. Exit 0: what was
+# built is in dist/ and passed tests/board/check-dist.sh; exit 1: nothing could be built, or something built is not as it should be.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tests/setup/rust.sh
+. tests/setup/rust.sh
+
+ALL=(pith-agent:arm64 pith-agent:amd64 pith:arm64 pith:amd64)
+STAGE=dist/.stage
+target_dir=${CARGO_TARGET_DIR:-target}
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+# Times in archives are those of the sources.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.lock)}
+export SOURCE_DATE_EPOCH
+
+say() { echo "dist: $*" >&2; }
+
+triple() {
+  case "$1" in
+    arm64) echo aarch64-unknown-linux-musl ;;
+    amd64) echo x86_64-unknown-linux-musl ;;
+  esac
+}
+
+# The crate and profile of a program.
+crate() { case "$1" in pith-agent) echo agent agent ;; pith) echo coordinator release ;; esac; }
+
+zig() {
+  if [ -n "${CARGO_ZIGBUILD_ZIG_PATH:-}" ]; then echo "$CARGO_ZIGBUILD_ZIG_PATH"; return; fi
+  command -v zig || python3 -c 'import os, ziglang; print(os.path.join(os.path.dirname(ziglang.__file__), "zig"))' 2>/dev/null
+}
+
+# A compiler that can make programs for a target: "RUSTC has" its standard library, or "RUSTC builds" it from its sources.
+compiler_for() {
+  local rustc sysroot
+  for rustc in "$(rustup which rustc 2>/dev/null || command -v rustc)" /usr/bin/rustc; do
+    [ -x "$rustc" ] || continue
+    sysroot=$("$rustc" --print sysroot)
+    if [ -d "$sysroot/lib/rustlib/$1/lib" ]; then echo "$rustc has"; return; fi
+    if [ -e "$sysroot/lib/rustlib/src/rust/library/std/Cargo.toml" ]; then echo "$rustc builds"; return; fi
+  done
+  return 1
+}
+
+# by_cross CRATE PROFILE TRIPLE
+by_cross() {
+  command -v cross >/dev/null 2>&1 && docker version >/dev/null 2>&1 || return 1
+  CROSS_CONFIG=cross/Cross.toml cross build --locked --profile "$2" --target "$3" -p "$1" && return
+  say "cross could not build $1 for $3; trying cargo-zigbuild"
+  return 1
+}
+
+by_zigbuild() {
+  local rustc how more=() bootstrap=()
+  command -v cargo-zigbuild >/dev/null 2>&1 || { say "no cargo-zigbuild (cargo install cargo-zigbuild; it needs zig)"; return 1; }
+  CARGO_ZIGBUILD_ZIG_PATH=$(zig) || { say "no zig, which cargo-zigbuild links with"; return 1; }
+  export CARGO_ZIGBUILD_ZIG_PATH
+  read -r rustc how < <(compiler_for "$3") || { say "no standard library for $3 (rustup target add $3) and no sources of it"; return 1; }
+  # What zig brings takes the place of the objects that rustc carries for musl.
+  if [ "$how" = builds ]; then
+    more=(-Zbuild-std=std,panic_abort)
+    bootstrap=(RUSTC_BOOTSTRAP=1 "RUSTFLAGS=-C link-self-contained=no")
+  fi
+  env "PATH=$(dirname "$rustc"):$PATH" "RUSTC=$rustc" "CARGO=$(dirname "$rustc")/cargo" "${bootstrap[@]}" \
+    "$(command -v cargo-zigbuild)" zigbuild --locked --profile "$2" "${more[@]}" --target "$3" -p "$1"
+}
+
+# The program, in dist/.
+compile() {
+  local program=$1 arch=$2 crate profile target
+  read -r crate profile < <(crate "$program")
+  target=$(triple "$arch")
+  by_cross "$crate" "$profile" "$target" || by_zigbuild "$crate" "$profile" "$target" || return 1
+  install -m755 "$target_dir/$target/$profile/$program" "dist/${program}_${version}_$arch"
+}
+
+# What the command line prints of itself, by a pith that runs here.
+completions() {
+  local pith=""
+  for pith in "dist/pith_${version}_$(dpkg --print-architecture)" "$target_dir/release/pith" target/release/pith target/debug/pith; do
+    if [ -x "$pith" ]; then break; fi
+    pith=""
+  done
+  [ -n "$pith" ] || { say "no pith runs here, which prints the completions: make build"; return 1; }
+  "$pith" completions bash >"$STAGE/pith.bash"
+  "$pith" completions zsh >"$STAGE/_pith"
+  "$pith" completions fish >"$STAGE/pith.fish"
+}
+
+package() {
+  local program=$1 arch=$2 crate
+  read -r crate _ < <(crate "$program")
+  mkdir -p "$STAGE"
+  install -m755 "dist/${program}_${version}_$arch" "$STAGE/$program"
+  if [ "$program" = pith ]; then completions; fi
+  cargo deb --quiet --no-build --no-strip --package "$crate" --target "$(triple "$arch")" \
+    --deb-version "$version" --output "dist/${program}_${version}_$arch.deb"
+}
+
+# What is in a program: CycloneDX 1.5, from the very graph that cargo resolves for it.
+bill_of_materials() {
+  local program=$1 arch=$2 crate
+  read -r crate _ < <(crate "$program")
+  cargo tree --locked -p "$crate" -e normal,no-proc-macro --target "$(triple "$arch")" --prefix none --no-dedupe --format '{p}|{l}' |
+    sed -E 's/ \(.*\)\|/|/; s/ \(\*\)//' | LC_ALL=C sort -u | awk -F'[ |]' -v program="$program" -v version="$version" '
+      BEGIN {
+        printf "{\"bomFormat\":\"CycloneDX\",\"specVersion\":\"1.5\",\"version\":1,"
+        printf "\"metadata\":{\"component\":{\"type\":\"application\",\"name\":\"%s\",\"version\":\"%s\"}},\"components\":[", program, version
+      }
+      NF >= 2 {
+        name = $1; v = $2; sub(/^v/, "", v); licence = $0; sub(/^[^|]*\|/, "", licence)
+        printf "%s\n{\"type\":\"library\",\"name\":\"%s\",\"version\":\"%s\",\"purl\":\"pkg:cargo/%s@%s\"", (n++ ? "," : ""), name, v, name, v
+        if (licence != "") printf ",\"licenses\":[{\"expression\":\"%s\"}]", licence
+        printf "}"
+      }
+      END { print "\n]}" }' >"dist/${program}_${version}_$arch.cdx.json"
+}
+
+wanted=("$@")
+[ ${#wanted[@]} -gt 0 ] || wanted=("${ALL[@]}")
+mkdir -p dist
+done_here=() skipped=()
+for one in "${wanted[@]}"; do
+  program=${one%%:*} arch=${one#*:}
+  case " ${ALL[*]} " in *" $one "*) ;; *) say "no such thing: $one (there are: ${ALL[*]})"; exit 2 ;; esac
+  say "building $program for $arch"
+  if compile "$program" "$arch"; then done_here+=("$one"); else skipped+=("$one"); fi
+done
+[ ${#done_here[@]} -gt 0 ] || { say "nothing could be built here"; exit 1; }
+
+for one in "${done_here[@]}"; do
+  program=${one%%:*} arch=${one#*:}
+  bill_of_materials "$program" "$arch"
+  if command -v cargo-deb >/dev/null 2>&1; then
+    package "$program" "$arch"
+  else
+    say "no cargo-deb (cargo install --locked cargo-deb): no package of $program for $arch"
+    skipped+=("$one.deb")
+  fi
+done
+rm -rf "$STAGE"
+(cd dist && find . -maxdepth 1 -type f -name 'pith*' -printf '%f\n' | LC_ALL=C sort | xargs sha256sum >SHA256SUMS)
+tests/board/check-dist.sh dist
+if [ ${#skipped[@]} -gt 0 ]; then say "SKIPPED, as said above: ${skipped[*]}"; fi
