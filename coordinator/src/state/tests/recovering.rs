@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use protocol::FORMAT;
 use protocol::envelope::Envelope;
 use protocol::id::NodeId;
-use protocol::join::{Answer, Renew, RenewBody};
+use protocol::join::{Answer, Join, JoinBody, Offer, Renew, RenewBody};
 use protocol::keys::{Role, RoleName, Root, SecretKey};
 use protocol::manifest::{Assignment, Manifest, Version};
 use protocol::recovery::{Again, accept};
@@ -13,6 +13,7 @@ use protocol::succession::Chain;
 
 use super::super::members::Issue as _;
 use super::super::records::Kept;
+use super::super::requests::NewToken;
 use super::super::shown::ServiceShown;
 use super::super::{Director, State};
 use super::members::{Desk, tls_key};
@@ -226,9 +227,15 @@ fn who_never_comes_back_is_called_until_its_service_is_deployed_or_it_is_revoked
         let mut lost = Lost::of(world);
         lost.comes_back("a");
         assert_eq!(lost.after("a").peers.nodes.len(), 1);
+        let (id, shown) = (lost.node_id("b"), lost.world.state.show_nodes(None, lost.world.at));
+        assert_eq!((shown.absent.len(), &shown.absent[0].id), (1, &id));
+        assert_eq!(shown.absent[0].name.as_ref().map(|name| name.as_str()), Some("b"));
         if revokes {
-            assert!(matches!(lost.asks("b"), Answer::Pending));
-            lost.world.state.revoke("b", lost.world.at).unwrap();
+            // It has never asked here: only its id is known, from what others were told.
+            lost.world.state.revoke(id.as_str(), lost.world.at).unwrap();
+            assert!(matches!(lost.asks("b"), Answer::Refused(_)));
+            assert!(lost.world.state.show_nodes(None, lost.world.at).absent.is_empty());
+            assert!(lost.world.state.revoke(&"0".repeat(32), lost.world.at).is_err());
         } else {
             lost.world.deploy_file(&CALLED.replace("[\"b\"]", "[\"a\"]"), "v2");
         }
@@ -290,6 +297,51 @@ fn a_restart_of_one_node_alone_stays_its_own_whoever_comes_first() {
         let restarts = |lost: &Lost| lost.world.state.services[&id("web")].revisions[&2].restarts;
         assert_eq!(restarts(&lost), 0, "{order:?}");
     }
+}
+
+#[test]
+fn what_most_instances_were_told_to_be_is_what_stands() {
+    let mut world = World::with_nodes(&["a", "b", "c"]);
+    world.deploy("web", "v1").unwrap();
+    world.all_run();
+    // The second is under way on the first node alone.
+    world.deploy_as("v2", "batch = 1").unwrap();
+    assert_eq!([world.assigned("a"), world.assigned("b")], ["web:2x1", "web:1x1"]);
+    let mut lost = Lost::of(world);
+    ["a", "b", "c"].into_iter().for_each(|handle| lost.comes_back(handle));
+    ["a", "b", "c"].into_iter().for_each(|handle| lost.check_told_the_same(handle));
+    let service = &lost.world.state.services[&id("web")];
+    assert_eq!((service.record.stable, service.record.next_revision), (Some(1), 3));
+    assert_eq!(lost.world.revision_state("web", 2).as_str(), "aborted");
+}
+
+#[test]
+fn a_board_that_joined_by_a_token_keeps_what_the_token_fixed() {
+    let mut lost = Lost::of(two_nodes());
+    let offer = Offer::from_random([7; 32]);
+    let staging = Some("staging".parse().unwrap());
+    let wish = NewToken { ttl_ms: 1_000, environment: staging, ..NewToken::default() };
+    lost.world.state.new_token(&wish, &offer, lost.world.at).unwrap();
+    let key = &lost.world.keys["a"];
+    let join = Join {
+        format: FORMAT,
+        fleet: FLEET.parse().unwrap(),
+        node: key.public().node_id(),
+        public_key: key.public().to_base64(),
+        tls_key: tls_key(1),
+        seal_key: key.public().seal_key(),
+        name: "a".parse().unwrap(),
+        environment: None,
+        labels: BTreeMap::new(),
+        token: offer.id.clone(),
+    };
+    let body = JoinBody { secret: offer.secret.clone(), request: Envelope::sign(&join, &[key]) };
+    assert!(matches!(lost.world.state.join(&body, &Desk, lost.world.at), Answer::Pending));
+    for _ in 0..2 {
+        assert!(matches!(lost.asks("a"), Answer::Pending));
+    }
+    let lobby = lost.world.state.show_nodes(None, lost.world.at).lobby;
+    assert_eq!(lobby[0].environment.as_str(), "staging");
 }
 
 #[test]
