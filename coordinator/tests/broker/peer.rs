@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{LastWill, Packet, Publish, SubscribeReasonCode};
+use rumqttc::mqttbytes::v4::{ConnectReturnCode, LastWill, Packet, Publish, SubscribeReasonCode};
 use rumqttc::{
     AckMode, AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, PublishOptions,
 };
@@ -87,8 +87,21 @@ impl Login {
         Ok(Peer { client, incoming, waiting: VecDeque::new(), driver, session_present })
     }
 
+    /// Comes again as a session does where the broker is not available: the embedded one refuses a client so while it still takes down the session
+    /// that the client had a moment ago.
     pub(crate) async fn connect(&self) -> Peer {
-        self.try_connect().await.expect("the broker accepts")
+        const LATER: ConnectReturnCode = ConnectReturnCode::ServiceUnavailable;
+        let coming = async {
+            loop {
+                match self.try_connect().await {
+                    Err(ConnectionError::ConnectionRefused(LATER)) => {
+                        tokio::task::yield_now().await
+                    }
+                    other => break other,
+                }
+            }
+        };
+        timeout(DEADLINE, coming).await.expect("in time").expect("the broker accepts")
     }
 }
 
