@@ -221,10 +221,10 @@ impl State {
         let mut member = known.clone();
         member.key = Some(key);
         member.tls_key = Some(renew.tls_key);
-        if !self.nodes.contains_key(&renew.node) {
+        let shown = manifest.filter(|_| !self.nodes.contains_key(&renew.node));
+        if let Some(shown) = shown.filter(|one| self.told_before(one, &member.id).is_ok()) {
             // Let in by its id before it asked.
-            member.recovered =
-                manifest.filter(|one| self.told_before(one, &member.id).is_ok()).cloned();
+            member.recovered = Some(shown.clone());
         }
         match (known.standing, known.renewal) {
             (Standing::Revoked, _) => Err(revoked()),

@@ -56,8 +56,10 @@ impl State {
         }
         let all = by_environment.into_values().flat_map(|neighbours| peers(&neighbours));
         all.map(|(name, peers)| {
-            let absent = self.node_named(&name).map(|node| &node.intent.absent);
-            let peers = absent.map_or(peers.clone(), |absent| self.with_absent(peers, absent));
+            let peers = match self.node_named(&name) {
+                Some(node) => self.with_absent(peers, &node.intent.absent),
+                None => peers,
+            };
             (name, peers)
         })
         .collect()

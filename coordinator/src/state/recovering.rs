@@ -101,7 +101,8 @@ impl State {
         if is_new {
             tracing::info!(%name, id = %renew.node, "a node of the coordinator before asks to be let in");
             let text = format!(
-                "comes back to a coordinator that was recovered: `pith node approve {name}` lets it in"
+                "comes back to a coordinator that was recovered: `pith node approve {}` lets it in",
+                renew.node
             );
             self.note_member(&renew.node, text, at);
         }

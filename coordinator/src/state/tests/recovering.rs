@@ -356,6 +356,18 @@ fn a_node_that_was_let_in_by_its_id_brings_back_what_it_runs() {
 }
 
 #[test]
+fn a_renewal_without_a_manifest_before_the_first_hello_forgets_nothing() {
+    let mut lost = Lost::of(two_nodes());
+    assert!(matches!(lost.asks("a"), Answer::Pending));
+    lost.world.state.approve("a", lost.world.at).unwrap();
+    assert!(matches!(lost.asks("a"), Answer::Approved(_)));
+    assert!(matches!(lost.asks_with("a", None), Answer::Approved(_)));
+    let seen = lost.before("a").version;
+    let _ = lost.world.says_seen("a", seen, None, 1);
+    lost.check_told_the_same("a");
+}
+
+#[test]
 fn who_cannot_show_that_it_was_of_the_fleet_does_not_come_into_the_lobby() {
     let mut lost = Lost::of(two_nodes());
     let code = |answer: Answer| match answer {
