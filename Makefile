@@ -5,11 +5,12 @@ RUST := . tests/setup/rust.sh
 # One static file, moved anywhere in memory; its relocations packed, a fifth of a megabyte less (GNU ld 2.38, lld 18).
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 
-.PHONY: dist help build demo test lint audit bench sim fuzz fuzz-keep
+.PHONY: board-test dist help build demo test lint audit bench sim fuzz fuzz-keep
 
 help:
 	@echo "make build   pith and pith-agent (static), in target/release"
 	@echo "make dist    pith-agent and pith for ARM64 and x86-64, static, as packages, in dist/; says what cannot be built here"
+	@echo "make board-test  an emulated ARM64 board: install, budgets, clocks, cuts of the power; CASE=name for one; hours in all"
 	@echo "make demo    three nodes on this machine's Docker take a good version under load and refuse a bad one"
 	@echo "make test    everything CI runs: lints, unit tests, end to end on real Docker and brokers"
 	@echo "make lint    formatting and clippy alone"
@@ -26,7 +27,10 @@ build:
 	@ls -l "$${CARGO_TARGET_DIR:-target}"/release/pith "$${CARGO_TARGET_DIR:-target}"/release/pith-agent | awk '{ printf "%s  %.1f MB\n", $$NF, $$5 / 1e6 }'
 
 dist:
-	@cross/dist.sh
+	@$(RUST); . tests/setup/dist.sh; cross/dist.sh
+
+board-test:
+	@tests/board/run.sh $(CASE)
 
 demo:
 	@tests/setup/before-demo.sh

@@ -13,6 +13,8 @@ cd "$(dirname "$0")/.."
 . tests/setup/rust.sh
 
 ALL=(pith-agent:arm64 pith-agent:amd64 pith:arm64 pith:amd64)
+# Not installed by anybody: what the emulated board runs (tests/board/run.sh). It goes to dist/.board.
+FOR_BOARD=(demo-app:arm64)
 STAGE=dist/.stage
 target_dir=${CARGO_TARGET_DIR:-target}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -30,7 +32,7 @@ triple() {
 }
 
 # The crate and profile of a program.
-crate() { case "$1" in pith-agent) echo agent agent ;; pith) echo coordinator release ;; esac; }
+crate() { case "$1" in pith-agent) echo agent agent ;; pith) echo coordinator release ;; demo-app) echo demo-app release ;; esac; }
 
 zig() {
   if [ -n "${CARGO_ZIGBUILD_ZIG_PATH:-}" ]; then echo "$CARGO_ZIGBUILD_ZIG_PATH"; return; fi
@@ -57,18 +59,34 @@ by_cross() {
   return 1
 }
 
+# Where the builder keeps what it compiles must not be read from a program: the same sources give the same bytes in any folder.
+# One flag per line, as CARGO_ENCODED_RUSTFLAGS wants them once joined, so that folders may have spaces.
+renamed() {
+  local sysroot=$1 crates
+  echo "--remap-path-prefix=$PWD=/pith"
+  for crates in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do echo "--remap-path-prefix=${crates%/}=/crates"; done
+  echo "--remap-path-prefix=$sysroot/lib/rustlib/src/rust=/rustc"
+  echo "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+}
+
 by_zigbuild() {
-  local rustc how more=() bootstrap=()
+  local rustc how flags more=() bootstrap=()
   command -v cargo-zigbuild >/dev/null 2>&1 || { say "no cargo-zigbuild (cargo install cargo-zigbuild; it needs zig)"; return 1; }
   CARGO_ZIGBUILD_ZIG_PATH=$(zig) || { say "no zig, which cargo-zigbuild links with"; return 1; }
   export CARGO_ZIGBUILD_ZIG_PATH
   read -r rustc how < <(compiler_for "$3") || { say "no standard library for $3 (rustup target add $3) and no sources of it"; return 1; }
+  # The crates' folder has to be there to be renamed.
+  "$(dirname "$rustc")/cargo" fetch --locked --quiet
+  flags=$(renamed "$("$rustc" --print sysroot)")
   # What zig brings takes the place of the objects that rustc carries for musl.
   if [ "$how" = builds ]; then
     more=(-Zbuild-std=std,panic_abort)
-    bootstrap=(RUSTC_BOOTSTRAP=1 "RUSTFLAGS=-C link-self-contained=no")
+    bootstrap=(RUSTC_BOOTSTRAP=1)
+    flags+=$'\n-Clink-self-contained=no'
   fi
+  # C sources, of ring and of SQLite, name themselves too.
   env "PATH=$(dirname "$rustc"):$PATH" "RUSTC=$rustc" "CARGO=$(dirname "$rustc")/cargo" "${bootstrap[@]}" \
+    "CARGO_ENCODED_RUSTFLAGS=${flags//$'\n'/$'\x1f'}" "CFLAGS=-ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo" \
     "$(command -v cargo-zigbuild)" zigbuild --locked --profile "$2" "${more[@]}" --target "$3" -p "$1"
 }
 
@@ -78,7 +96,10 @@ compile() {
   read -r crate profile < <(crate "$program")
   target=$(triple "$arch")
   by_cross "$crate" "$profile" "$target" || by_zigbuild "$crate" "$profile" "$target" || return 1
-  install -m755 "$target_dir/$target/$profile/$program" "dist/${program}_${version}_$arch"
+  case "$program" in
+    demo-app) install -D -m755 "$target_dir/$target/$profile/$program" "dist/.board/$program" ;;
+    *) install -m755 "$target_dir/$target/$profile/$program" "dist/${program}_${version}_$arch" ;;
+  esac
 }
 
 # What the command line prints of itself, by a pith that runs here.
@@ -129,7 +150,7 @@ mkdir -p dist
 done_here=() skipped=()
 for one in "${wanted[@]}"; do
   program=${one%%:*} arch=${one#*:}
-  case " ${ALL[*]} " in *" $one "*) ;; *) say "no such thing: $one (there are: ${ALL[*]})"; exit 2 ;; esac
+  case " ${ALL[*]} ${FOR_BOARD[*]} " in *" $one "*) ;; *) say "no such thing: $one (there are: ${ALL[*]})"; exit 2 ;; esac
   say "building $program for $arch"
   if compile "$program" "$arch"; then done_here+=("$one"); else skipped+=("$one"); fi
 done
@@ -137,6 +158,7 @@ done
 
 for one in "${done_here[@]}"; do
   program=${one%%:*} arch=${one#*:}
+  case " ${FOR_BOARD[*]} " in *" $one "*) continue ;; esac
   bill_of_materials "$program" "$arch"
   if command -v cargo-deb >/dev/null 2>&1; then
     package "$program" "$arch"

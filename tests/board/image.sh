@@ -6,15 +6,17 @@
 #   tests/board/image.sh --missing  prints the Debian packages that this machine lacks for it, one per line
 #
 # The folder, ${XDG_CACHE_HOME:-~/.cache}/pith-board/RECIPE, holds board.ext4 (never written to again: a run boots an
-# overlay), vmlinuz, initrd and id_ed25519, the key that opens the board's root. Raise RECIPE when what is installed changes.
+# overlay), vmlinuz, initrd and id_ed25519, the key that opens the board's root and `person`, who may sudo. Raise RECIPE when what is installed changes.
 set -euo pipefail
 
-RECIPE=bookworm-1
+RECIPE=bookworm-2
 DISK_MB=4096
 PACKAGES=systemd,systemd-sysv,dbus,udev,linux-image-cloud-arm64,docker.io,iptables,nftables,iproute2,ca-certificates,openssh-server,procps
+PACKAGES+=,apparmor,sudo,systemd-timesyncd
 TOOLS=(mmdebstrap:mmdebstrap arch-test:arch-test qemu-aarch64-static:qemu-user-static update-binfmts:binfmt-support mkfs.ext4:e2fsprogs ssh-keygen:openssh-client)
 
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+here=$(cd "$(dirname "$0")" && pwd)
 folder=${XDG_CACHE_HOME:-$HOME/.cache}/pith-board/$RECIPE
 
 missing() {
@@ -42,7 +44,12 @@ make_disk() {
     --customize-hook='mkdir -m700 -p "$1/root/.ssh"' \
     --customize-hook="copy-in $work/id_ed25519.pub /root/.ssh" \
     --customize-hook='mv "$1/root/.ssh/id_ed25519.pub" "$1/root/.ssh/authorized_keys"; chown -R 0:0 "$1/root/.ssh"' \
-    --customize-hook='chroot "$1" systemctl enable systemd-networkd ssh docker' \
+    --customize-hook='chroot "$1" useradd --create-home --shell /bin/bash person' \
+    --customize-hook='echo "person ALL=(ALL) NOPASSWD: ALL" >"$1/etc/sudoers.d/person"' \
+    --customize-hook='mkdir -m700 "$1/home/person/.ssh"; cp "$1/root/.ssh/authorized_keys" "$1/home/person/.ssh/"' \
+    --customize-hook='chroot "$1" chown -R person:person /home/person/.ssh' \
+    --customize-hook="copy-in $here/board-clock.service /etc/systemd/system" \
+    --customize-hook='chroot "$1" systemctl enable systemd-networkd ssh docker board-clock' \
     --customize-hook='chroot "$1" systemctl mask apt-daily.timer apt-daily-upgrade.timer' \
     bookworm "$work/rootfs.tar"
   tar -C "$work/root" --numeric-owner -xpf "$work/rootfs.tar"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing for one purpose, and nothing that is there already.
 #
-#   tests/setup/packages.sh demo|test|bench     install what is missing (root), or say the command to run (not root)
+#   tests/setup/packages.sh demo|test|bench|board|dist     install what is missing (root), or say the command to run (not root)
 #   tests/setup/packages.sh --list PURPOSE      only print what is missing, one per line
 #
 # A program found in PATH counts as there, whoever installed it. No service that a package brings is started on purpose; on
@@ -13,9 +13,14 @@ DEMO=(cc:gcc make:make git:git docker:docker.io dockerd:docker.io iptables:iptab
 TEST=("${DEMO[@]}" mosquitto:mosquitto mosquitto_pub:mosquitto-clients docker-registry:docker-registry skopeo:skopeo
   systemd-analyze:systemd htpasswd:apache2-utils nft:nftables ip:iproute2 strace:strace sqlite3:sqlite3 nsenter:util-linux curl:curl)
 BENCH=("${TEST[@]}" haproxy:haproxy nginx:nginx wrk:wrk)
+# The emulated board: its disk is made by mmdebstrap, and programs for ARM64 run meanwhile through qemu-user.
+BOARD=("${DEMO[@]}" qemu-system-aarch64:qemu-system-arm qemu-img:qemu-utils qemu-aarch64-static:qemu-user-static update-binfmts:binfmt-support
+  mmdebstrap:mmdebstrap arch-test:arch-test mkfs.ext4:e2fsprogs ssh-keygen:openssh-client socat:socat)
+# A compiler of Debian's that brings the sources of the standard library, where rustup cannot add a target.
+DIST=(cc:gcc git:git /usr/bin/rustc:rustc-web /usr/bin/cargo:cargo-web /usr/lib/rustlib/src:rust-web-src)
 
 usage() {
-  echo "usage: packages.sh [--list] demo|test|bench" >&2
+  echo "usage: packages.sh [--list] demo|test|bench|board|dist" >&2
   exit 2
 }
 
@@ -32,6 +37,8 @@ case "${1:-}" in
   demo) wanted=("${DEMO[@]}") ;;
   test) wanted=("${TEST[@]}") ;;
   bench) wanted=("${BENCH[@]}") ;;
+  board) wanted=("${BOARD[@]}") ;;
+  dist) wanted=("${DIST[@]}") ;;
   *) usage ;;
 esac
 

@@ -4,6 +4,7 @@
 //! Nothing here reaches into a crate of the product; what cannot be seen from outside is not asserted here.
 
 pub mod bench;
+pub mod board;
 pub mod boards;
 pub mod by_hand;
 pub mod client;

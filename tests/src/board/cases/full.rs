@@ -1,0 +1,53 @@
+//! No byte is left on the board's disk, and then there is room again.
+
+use std::time::Duration;
+
+use crate::board::SERVICE_PORT;
+use crate::board::lab::{self, PATIENCE, Parts, SERVICE, web};
+use crate::board::results::{Results, Row};
+use crate::http;
+use crate::wait::until_true;
+
+/// Of a rollout that cannot begin.
+const A_WHILE: Duration = Duration::from_secs(30);
+
+pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
+    let (mut board, mut coordinator) = lab::serving(parts, "full");
+    board.must("fallocate -l $(($(stat -f -c '%a*%S' /))) /root/full || true; dd if=/dev/zero of=/root/more bs=64k 2>/dev/null || true");
+    assert_eq!(board.said("df --output=avail / | tail -n 1 | tr -d ' '"), "0");
+    let outcome = coordinator.deploy(&web("v2"), &["--timeout", "30s"]);
+    assert_ne!(outcome.code, 0, "nothing can be written: {outcome:?}");
+    std::thread::sleep(A_WHILE);
+    answers(&board);
+    assert_eq!(board.said("systemctl is-active pith-agent pith-proxy"), "active\nactive");
+
+    // Worse: the power goes while it is full.
+    board.cut();
+    coordinator.kill();
+    board.boot();
+    answers(&board);
+
+    coordinator.start();
+    board.must("rm -f /root/full /root/more; sync");
+    coordinator.wait_ready();
+    let _ = coordinator.rollout_end(SERVICE);
+    let _ = coordinator.deploy(&web("v2"), &["--timeout", "5m"]).expect_code(0);
+    let why = format!("exit {}, {}", outcome.code, first_line(&outcome.stderr, &outcome.stdout));
+    vec![
+        Row::held("a deploy with no byte free", why),
+        Row::held("what ran answers, also after a cut and a boot with no byte free", "yes"),
+        Row::held("a deploy once there is room", "succeeded"),
+    ]
+}
+
+fn answers(board: &crate::board::Board) {
+    until_true("it answers", PATIENCE, || {
+        http::get(board.address(SERVICE_PORT), "/").is_ok_and(|(status, _)| status == 200)
+    });
+}
+
+/// For the table: one cell.
+fn first_line(stderr: &str, stdout: &str) -> String {
+    let last = stderr.lines().chain(stdout.lines()).map(str::trim).find(|line| !line.is_empty());
+    last.unwrap_or("said nothing").replace('|', "/")
+}
