@@ -63,10 +63,11 @@ by_cross() {
 # One flag per line, as CARGO_ENCODED_RUSTFLAGS wants them once joined, so that folders may have spaces.
 renamed() {
   local sysroot=$1 crates
+  # The last that fits counts.
   echo "--remap-path-prefix=$PWD=/pith"
+  echo "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
   for crates in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do echo "--remap-path-prefix=${crates%/}=/crates"; done
   echo "--remap-path-prefix=$sysroot/lib/rustlib/src/rust=/rustc"
-  echo "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 }
 
 by_zigbuild() {
@@ -80,7 +81,8 @@ by_zigbuild() {
   flags=$(renamed "$("$rustc" --print sysroot)")
   # What zig brings takes the place of the objects that rustc carries for musl.
   if [ "$how" = builds ]; then
-    more=(-Zbuild-std=std,panic_abort)
+    # Without its own backtraces, which a stripped program cannot print anyway.
+    more=(-Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size)
     bootstrap=(RUSTC_BOOTSTRAP=1)
     flags+=$'\n-Clink-self-contained=no'
   fi

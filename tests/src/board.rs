@@ -14,7 +14,7 @@ mod ssh;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use crate::fleet::Outcome;
@@ -86,7 +86,7 @@ impl Board {
             .args(["create", "-q", "-f", "qcow2", "-F", format, "-b"])
             .args([below, &disk])
             .status();
-        assert!(made.is_ok_and(|status| status.success()), "no disk over {}", below.display());
+        assert!(made.as_ref().is_ok_and(ExitStatus::success), "qemu-img: {made:?}: no disk over {}", below.display());
         Self {
             image: image.clone(),
             folder: folder.to_owned(),
