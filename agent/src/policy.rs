@@ -29,6 +29,8 @@ const DEVICES: &str = "/dev";
 pub struct PolicyFile {
     path: PathBuf,
     owner: u32,
+    /// Where the board's `/dev` is seen: the agent's own is a private one under its unit.
+    devices_at: PathBuf,
 }
 
 /// Why a file counts as absent.
@@ -110,13 +112,19 @@ impl PolicyFile {
     /// The file at a path; it and its folder must be root's.
     #[must_use]
     pub fn at(path: PathBuf) -> Self {
-        Self { path, owner: ROOT }
+        Self { path, owner: ROOT, devices_at: DEVICES.into() }
+    }
+
+    /// The same, with the board's `/dev` seen in another folder.
+    #[must_use]
+    pub fn with_devices_at(self, devices_at: PathBuf) -> Self {
+        Self { devices_at, ..self }
     }
 
     /// A file that counts where it is this user's.
     #[cfg(test)]
     pub(crate) fn of_user(path: PathBuf, owner: u32) -> Self {
-        Self { path, owner }
+        Self { path, owner, devices_at: DEVICES.into() }
     }
 
     /// What is in force now; the text is read only where the file is not as it was at `before`.
@@ -133,7 +141,7 @@ impl PolicyFile {
                 }
             },
         };
-        state.devices = present_devices(&state.policy);
+        state.devices = self.present_devices(&state.policy);
         Looked { state, stamp }
     }
 
@@ -181,17 +189,54 @@ impl PolicyFile {
             }
         }
         for device in &asked.devices {
-            let real = resolve("the device", &device.path)?;
-            let kind = std::fs::metadata(&real).map(|metadata| metadata.file_type());
-            let is_device =
-                kind.is_ok_and(|k| k.is_char_device() || k.is_block_device() || k.is_dir());
-            if !is_device || !is_below(&text(&real), DEVICES) {
-                let message =
-                    format!("{} leads to {}, which is no device", device.path, text(&real));
-                return Err(NotAdmitted::Denied(message));
-            }
+            self.admit_device(&device.path)?;
         }
         Ok(Admitted(asked))
+    }
+
+    fn admit_device(&self, device: &str) -> Result<(), NotAdmitted> {
+        let missing = |error: std::io::Error| NotAdmitted::Missing {
+            what: "the device",
+            path: device.to_owned(),
+            problem: error.to_string(),
+        };
+        let real = std::fs::canonicalize(self.seen(device)).map_err(missing)?;
+        let top = std::fs::canonicalize(&self.devices_at).map_err(missing)?;
+        let kind = std::fs::metadata(&real).map(|metadata| metadata.file_type());
+        let is_device =
+            kind.is_ok_and(|k| k.is_char_device() || k.is_block_device() || k.is_dir());
+        if !is_device || !is_below(&text(&real), &text(&top)) {
+            let message = format!("{device} leads to {}, which is no device", text(&real));
+            return Err(NotAdmitted::Denied(message));
+        }
+        Ok(())
+    }
+
+    /// Where a path below `/dev` is looked at.
+    fn seen(&self, device: &str) -> PathBuf {
+        match Path::new(device).strip_prefix(DEVICES) {
+            Ok(below) => self.devices_at.join(below),
+            Err(_) => device.into(),
+        }
+    }
+
+    /// Devices that are there and that the policy allows to anyone.
+    fn present_devices(&self, policy: &NodePolicy) -> BTreeSet<String> {
+        let mut present = BTreeSet::new();
+        for pattern in policy.device_patterns() {
+            let Some((folder, name)) = pattern.rsplit_once('/') else { continue };
+            if !name.contains('*') {
+                if self.seen(pattern).exists() {
+                    present.insert(pattern.to_owned());
+                }
+                continue;
+            }
+            let entries = std::fs::read_dir(self.seen(folder)).into_iter().flatten().flatten();
+            let paths =
+                entries.map(|entry| format!("{folder}/{}", entry.file_name().to_string_lossy()));
+            present.extend(paths.filter(|path| is_like(path, pattern)));
+        }
+        present
     }
 
     fn check(&self, path: &Path, metadata: &std::fs::Metadata) -> Result<(), PolicyError> {
@@ -246,24 +291,6 @@ fn leads_out(service: &ServiceName, policy: &NodePolicy, path: &str, real: &Path
 
 fn text(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// Devices that are there and that the policy allows to anyone.
-fn present_devices(policy: &NodePolicy) -> BTreeSet<String> {
-    let mut present = BTreeSet::new();
-    for pattern in policy.device_patterns() {
-        let Some((folder, name)) = pattern.rsplit_once('/') else { continue };
-        if !name.contains('*') {
-            if Path::new(pattern).exists() {
-                present.insert(pattern.to_owned());
-            }
-            continue;
-        }
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let paths = entries.map(|entry| text(&entry.path()));
-        present.extend(paths.filter(|path| is_like(path, pattern)));
-    }
-    present
 }
 
 /// Messages of a file are drawings of several lines; what a node says of itself is one.

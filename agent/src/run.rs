@@ -137,9 +137,17 @@ fn executor(
         environment: node.environment.clone(),
         hosts_file: absolute(config.state_dir.join(HOSTS_FILE))?,
         pool: config.pool(),
-        policy: PolicyFile::at(absolute(config.policy.clone())?),
+        policy: policy(absolute(config.policy.clone())?),
         secrets: SecretFiles::at(absolute(config.secrets_dir())?, vault),
     })
+}
+
+/// Under its unit the agent has a `/dev` of its own; the board's is seen where the unit says.
+fn policy(path: PathBuf) -> PolicyFile {
+    match std::env::var_os("PITH_DEVICES") {
+        Some(folder) => PolicyFile::at(path).with_devices_at(folder.into()),
+        None => PolicyFile::at(path),
+    }
 }
 
 /// Questions of root's, until what is beside them is dropped. A board on which root cannot ask runs on like any other.

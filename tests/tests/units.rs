@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use tests::fleet::binaries;
 use tests::skip::has;
 
-/// Unit, and its greatest exposure in tenths (`systemd-analyze security`). The agent's last tenth is what it is for: below
-/// 2.1 either secrets would not belong to the container's user, or devices and host paths in private folders were not found.
+/// Unit, and its greatest exposure in tenths (`systemd-analyze security`).
 const EXPOSURE_TENTHS: [(&str, u32); 3] =
-    [("pith-agent", 21), ("pith-proxy", 20), ("pith-coordinator", 15)];
+    [("pith-agent", 20), ("pith-proxy", 20), ("pith-coordinator", 15)];
 /// Of the tests here, so that words come often.
 const WATCHDOG: Duration = Duration::from_millis(900);
 const PATIENCE: Duration = Duration::from_secs(30);

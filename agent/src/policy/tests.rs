@@ -167,3 +167,20 @@ fn a_device_is_admitted_where_it_is_one() {
     let missing = board.admit(device("/dev/none"));
     assert!(matches!(missing, Err(NotAdmitted::Missing { what: "the device", .. })));
 }
+
+#[test]
+fn a_device_is_looked_for_where_the_boards_devices_are_seen() {
+    let board = Board::new();
+    board.write("devices = [\"/dev/null\", \"/dev/zer*\"]\n");
+    let seen_at = |folder: &str| board.file().with_devices_at(folder.into());
+    let admits = |file: &PolicyFile| file.admit(&"web".parse().unwrap(), device("/dev/zero"));
+    let elsewhere = seen_at("/proc/self/root/dev");
+    assert!(elsewhere.look(None).state.devices.contains("/dev/zero"));
+    assert!(admits(&elsewhere).is_ok());
+    std::fs::create_dir(board.path("none")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", board.path("none/zero")).unwrap();
+    let without = seen_at(&board.path("none"));
+    assert!(without.look(None).state.devices.contains("/dev/zero"), "by its name it may be one");
+    denied(admits(&without));
+    assert!(!without.look(None).state.devices.contains("/dev/null"));
+}

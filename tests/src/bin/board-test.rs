@@ -26,7 +26,6 @@ fn main() -> ExitCode {
 }
 
 fn run(parts: &Parts, cases: &[Case]) -> ExitCode {
-    std::fs::create_dir_all(&parts.folder).expect("a folder can be made");
     let mut results = Results::open(&parts.folder, &parts.package_id());
     for case in cases {
         eprintln!("board-test: {}: {}", case.name, case.what);
@@ -59,11 +58,13 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<(Parts, Vec<Case
         }
     }
     let needed = |path: Option<PathBuf>, option: &str| path.ok_or(format!("{option} is missing"));
+    // A disk names the one below it, from wherever it lies.
+    let there = |path: PathBuf| path.canonicalize().map_err(|e| format!("{}: {e}", path.display()));
     let parts = Parts {
-        image: Image::new(needed(image, "--image")?),
-        package: needed(package, "--package")?,
-        demo: needed(demo, "--demo")?,
-        folder: needed(folder, "--folder")?,
+        image: Image::new(there(needed(image, "--image")?)?),
+        package: there(needed(package, "--package")?)?,
+        demo: there(needed(demo, "--demo")?)?,
+        folder: there(needed(folder, "--folder")?)?,
     };
     let cases = if cases.is_empty() { ALL.to_vec() } else { cases };
     Ok((parts, cases))
