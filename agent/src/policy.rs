@@ -203,8 +203,7 @@ impl PolicyFile {
         let real = std::fs::canonicalize(self.seen(device)).map_err(missing)?;
         let top = std::fs::canonicalize(&self.devices_at).map_err(missing)?;
         let kind = std::fs::metadata(&real).map(|metadata| metadata.file_type());
-        let is_device =
-            kind.is_ok_and(|k| k.is_char_device() || k.is_block_device() || k.is_dir());
+        let is_device = kind.is_ok_and(|k| k.is_char_device() || k.is_block_device() || k.is_dir());
         if !is_device || !is_below(&text(&real), &text(&top)) {
             let message = format!("{device} leads to {}, which is no device", text(&real));
             return Err(NotAdmitted::Denied(message));

@@ -19,6 +19,7 @@ mod logs;
 mod node;
 mod operator;
 mod plan;
+mod printed;
 mod promote;
 mod ps;
 mod release;
@@ -39,7 +40,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::id::{EnvironmentName, ServiceName};
 use protocol::units::Millis;
 
@@ -180,6 +181,11 @@ enum Verb {
     Completions {
         /// For which shell.
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one per verb, into a folder.
+    Man {
+        /// Made where it is missing.
+        folder: PathBuf,
     },
     /// Runs a program that dies with its parent.
     #[command(hide = true)]
@@ -484,11 +490,8 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Scale(args) => scale::run(&session, args).await,
         Verb::Rm(args) => rm::run(&session, args).await,
         Verb::Events(args) => events::run(&session, args).await,
-        Verb::Completions { shell } => {
-            let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "pith", &mut std::io::stdout());
-            Ok(Exit::Done)
-        }
+        Verb::Completions { shell } => Ok(printed::completions(shell)),
+        Verb::Man { folder } => printed::manual(&folder),
         Verb::RunChild { parent, command } => Err(run_child::run(parent, &command)),
     }
 }

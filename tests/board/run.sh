@@ -29,5 +29,6 @@ folder=${CARGO_TARGET_DIR:-target}/board
 mkdir -p "$folder"
 tests/board/demo-image.sh dist/.board/demo-app "$folder/demo.tar"
 docker load --quiet --input "$folder/demo.tar"
+cargo build --locked --release --quiet -p powerloss
 cargo run --locked --release --quiet -p tests --bin board-test -- \
   --image "$image" --package "$PITH_PACKAGE" --demo "$folder/demo.tar" --folder "$folder" "$@"

@@ -15,7 +15,8 @@ TEST=("${DEMO[@]}" mosquitto:mosquitto mosquitto_pub:mosquitto-clients docker-re
 BENCH=("${TEST[@]}" haproxy:haproxy nginx:nginx wrk:wrk)
 # The emulated board: its disk is made by mmdebstrap, and programs for ARM64 run meanwhile through qemu-user.
 BOARD=("${DEMO[@]}" qemu-system-aarch64:qemu-system-arm qemu-img:qemu-utils qemu-aarch64-static:qemu-user-static update-binfmts:binfmt-support
-  mmdebstrap:mmdebstrap arch-test:arch-test mkfs.ext4:e2fsprogs ssh-keygen:openssh-client socat:socat)
+  mmdebstrap:mmdebstrap arch-test:arch-test ssh-keygen:openssh-client socat:socat
+  qemu-storage-daemon:qemu-system-common mkfs.ext4:e2fsprogs losetup:mount)
 # A compiler of Debian's that brings the sources of the standard library, where rustup cannot add a target.
 DIST=(cc:gcc git:git /usr/bin/rustc:rustc-web /usr/bin/cargo:cargo-web /usr/lib/rustlib/src:rust-web-src)
 

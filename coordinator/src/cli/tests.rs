@@ -75,6 +75,7 @@ fn the_contract_used_by_scripts_parses() {
         "release retire web --below 3 --cause leak -o json",
         "events --follow",
         "completions bash",
+        "man /tmp/man",
     ] {
         let _ = check(line);
     }

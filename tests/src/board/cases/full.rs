@@ -32,7 +32,7 @@ pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
     coordinator.wait_ready();
     let _ = coordinator.rollout_end(SERVICE);
     let _ = coordinator.deploy(&web("v2"), &["--timeout", "5m"]).expect_code(0);
-    let why = format!("exit {}, {}", outcome.code, first_line(&outcome.stderr, &outcome.stdout));
+    let why = format!("exit {}, {}", outcome.code, last_line(&outcome.stderr, &outcome.stdout));
     vec![
         Row::held("a deploy with no byte free", why),
         Row::held("what ran answers, also after a cut and a boot with no byte free", "yes"),
@@ -47,7 +47,7 @@ fn answers(board: &crate::board::Board) {
 }
 
 /// For the table: one cell.
-fn first_line(stderr: &str, stdout: &str) -> String {
-    let last = stderr.lines().chain(stdout.lines()).map(str::trim).find(|line| !line.is_empty());
+fn last_line(stderr: &str, stdout: &str) -> String {
+    let last = stdout.lines().chain(stderr.lines()).map(str::trim).rfind(|line| !line.is_empty());
     last.unwrap_or("said nothing").replace('|', "/")
 }
