@@ -129,10 +129,13 @@ impl Lab<'_> {
         self.verdict.states += 1;
         match found {
             None if due > 0 => self.verdict.unreadable += 1,
-            Some(generation) if generation < due => self.verdict.lost += 1,
+            Some(generation) if generation < due => {
+                self.verdict.lost += 1;
+                eprintln!("powerloss: after {entries} entries: {generation} of {due}");
+            }
             None | Some(_) => {}
         }
-        if self.verdict.states % 1000 == 0 {
+        if self.verdict.states.is_multiple_of(1000) {
             eprintln!("powerloss: {}", self.verdict);
         }
     }
