@@ -1,8 +1,7 @@
 //! The disk as it may be after a cut of the power, and what is read from it then.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -107,23 +106,26 @@ struct Lab<'a> {
 impl Lab<'_> {
     /// Mounts a state after so many entries, as a board does when it boots, and reads.
     fn look(&mut self, disk: &[u8], entries: usize) {
-        let (image, folder) = (self.folder.join("crash.img"), self.folder.join("crash"));
+        // A file of its own for each: a loop device that is still being let go of may hold what another one said.
+        let image =
+            self.folder.join(format!("crash-{}.img", self.verdict.states + self.verdict.unmounted));
+        let folder = self.folder.join("crash");
         let _ = fs::create_dir(&folder);
-        let file =
-            File::options().create(true).truncate(false).write(true).open(&image).expect("a file");
-        file.write_all_at(disk, 0).expect("it is written");
-        drop(file);
-        let (image, mounted) = (image.display().to_string(), folder.display().to_string());
+        fs::write(&image, disk).expect("it is written");
+        let mounted = folder.display().to_string();
         let mount = Command::new("mount")
-            .args(["-o", "loop", &image, &mounted])
+            .args(["-o", "loop"])
+            .args([&image, &folder])
             .stderr(Stdio::null())
             .status();
         if !mount.is_ok_and(|status| status.success()) {
             self.verdict.unmounted += 1;
+            let _ = fs::remove_file(&image);
             return;
         }
         let found = (self.read)(&folder);
         let _ = said("umount", &[&mounted]);
+        let _ = fs::remove_file(&image);
         let before = self.acknowledged.partition_point(|a| a.entries <= entries);
         let due = before.checked_sub(1).map_or(0, |k| self.acknowledged[k].generation);
         self.verdict.states += 1;
