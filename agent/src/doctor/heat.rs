@@ -99,11 +99,15 @@ fn heat(facts: &Facts) -> Finding {
     };
     let name = facts.text(&format!("{zone}/type")).unwrap_or("?");
     let trip = |kinds: &[&str]| {
-        let trips = facts.below(&format!("{zone}/")).filter_map(|(path, text)| {
-            let point = path.strip_suffix("_temp").filter(|path| path.contains("/trip_point_"))?;
-            let kind = facts.text(&format!("{point}_type"))?;
-            kinds.contains(&kind).then(|| text.trim().parse::<i64>().ok())?
-        });
+        let trips = facts
+            .below(zone)
+            .filter(|(path, _)| path[zone.len()..].starts_with('/'))
+            .filter_map(|(path, text)| {
+                let point =
+                    path.strip_suffix("_temp").filter(|path| path.contains("/trip_point_"))?;
+                let kind = facts.text(&format!("{point}_type"))?;
+                kinds.contains(&kind).then(|| text.trim().parse::<i64>().ok())?
+            });
         trips.filter(|milli| *milli > 0).min()
     };
     let (hot, critical) = (trip(&["passive", "hot"]).unwrap_or(HOT_MILLI), trip(&["critical"]));

@@ -162,7 +162,7 @@ fn volume(what: &'static str, path: String) -> Option<Volume> {
 }
 
 /// All files that are wanted, below `root`.
-fn files(root: &Path) -> BTreeMap<String, Result<String, Unread>> {
+pub(super) fn files(root: &Path) -> BTreeMap<String, Result<String, Unread>> {
     let mut found = BTreeMap::new();
     for pattern in FILES.into_iter().flatten() {
         let parts: Vec<&str> = pattern.trim_start_matches('/').split('/').collect();
@@ -253,3 +253,6 @@ fn reader<R: std::io::Read + Send + 'static>(from: R) -> Box<dyn FnOnce() -> Str
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
+
+#[cfg(test)]
+mod tests;

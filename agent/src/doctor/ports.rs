@@ -69,7 +69,9 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let printed = match facts.programs.get(SS_TCP) {
         Some(Ran::Printed(text)) => text,
         Some(Ran::Missing) | None => {
-            return vec![unknown(PORTS, "`ss` is not installed").mend("`apt-get install iproute2`")];
+            return vec![
+                unknown(PORTS, "`ss` is not installed").mend("`apt-get install iproute2`"),
+            ];
         }
         Some(Ran::Failed(why)) => return vec![unknown(PORTS, why)],
     };
