@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -119,6 +120,47 @@ fn on_board(fleet: &Fleet, revision: usize) -> Value {
     fleet.json(&["rollout", "history", "web"])["revisions"][revision - 1]["on_board"].clone()
 }
 
+/// The same board in a network of its own, with real rules that keep the service's port closed: found with the rule. What the rules
+/// let in is well.
+fn check_firewall(fleet: &Fleet, port: u16) {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
+    if !is_root || !skip::has("nft") || !skip::has("unshare") {
+        return;
+    }
+    let config = std::fs::read_to_string(fleet.data().join("nodes/node-1/agent.toml")).unwrap();
+    // As a board listens.
+    let config = config.replace("listen = [\"127.0.0.1\"]", "listen = [\"0.0.0.0\"]");
+    let config = fleet.file("board.toml", &config);
+    let examine = |rule: &str| {
+        let rules = format!(
+            "table inet filter {{ chain input {{ type filter hook input priority 0; policy \
+                accept; iif lo accept; {rule} }} }}"
+        );
+        let rules = fleet.file("rules.nft", &rules);
+        let agent = binaries().join("pith-agent");
+        let line =
+            format!("nft -f {rules} && exec {} doctor -o json --config {config}", agent.display());
+        let output = Command::new("unshare").args(["-n", "sh", "-c", &line]).output().unwrap();
+        document(&Outcome::of(&output))
+    };
+    let closed = examine(&format!("tcp dport {port} drop"));
+    let (severity, finding) = found(&closed, "firewall-ports")[0];
+    let seen = finding["seen"].as_str().unwrap();
+    assert!(
+        severity == "problem"
+            && seen.contains(&format!("inet filter input: tcp dport {port} drop")),
+        "{finding}"
+    );
+    assert!(
+        finding["mend"].as_str().unwrap().contains(&format!("tcp dport {port} accept")),
+        "{finding}"
+    );
+    assert_eq!(found(&closed, "firewall-services")[0].0, "ok", "{closed}");
+    let open = examine(&format!("tcp dport {port} accept; tcp dport 8080 drop"));
+    assert_eq!(found(&open, "firewall-ports")[0].0, "ok", "{open}");
+    assert_eq!(found(&open, "firewall-services")[0].0, "problem", "{open}");
+}
+
 #[test]
 fn an_image_to_go_back_to_that_somebody_removed_is_found_from_afar() {
     if !["docker", "docker-registry", "skopeo", "curl"].into_iter().all(skip::has) {
@@ -129,7 +171,8 @@ fn an_image_to_go_back_to_that_somebody_removed_is_found_from_afar() {
         ["v1", "v2"].map(|tag| registry.push(&format!("pith-demo:{tag}"), &format!("web:{tag}")));
     let gone = format!("{}@{}", registry.image("web"), registry.digest("web:v1"));
     let fleet = Fleet::start(1);
-    let web = Service::new("web", free_port());
+    let port = free_port();
+    let web = Service::new("web", port);
     for image in &images {
         let _ = fleet.deploy(&web.clone().image(image)).expect_code(0);
     }
@@ -171,6 +214,8 @@ fn an_image_to_go_back_to_that_somebody_removed_is_found_from_afar() {
     until_true("it is back", SOON, || {
         found(&document(&examine()), "kept-images")[0].0 == "ok" && on_board(&fleet, 1) == all
     });
+
+    check_firewall(&fleet, port);
 
     let nobody = fleet.pith(&["node", "doctor", "nobody"]).expect_code(2);
     assert!(nobody.stderr.contains("pith node ls"), "{nobody:?}");

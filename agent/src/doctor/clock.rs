@@ -50,7 +50,10 @@ fn clock(facts: &Facts) -> Finding {
             .because("the agent goes by the signed time; logs and dockerd go by the clock")
             .mend(mend),
         _ => problem(CLOCK, seen)
-            .because("dockerd takes the certificates of registries for not valid yet: pulls fail; the agent itself goes by the signed time")
+            .because(
+                "dockerd takes the certificates of registries for not valid yet: pulls fail; \
+                the agent itself goes by the signed time",
+            )
             .mend(mend),
     }
 }
@@ -70,7 +73,9 @@ fn sync(facts: &Facts) -> Finding {
     };
     const WHY: &str =
         "it drifts, or starts in the past after a power cut, until pulls and logs are wrong";
-    const SERVERS: &str = "`timedatectl timesync-status`; where no server is reached, `NTP=ADDRESS` in /etc/systemd/timesyncd.conf, then `systemctl restart systemd-timesyncd`";
+    const SERVERS: &str = "`timedatectl timesync-status`; where no server is reached, \
+        `NTP=ADDRESS` in /etc/systemd/timesyncd.conf, then `systemctl restart \
+        systemd-timesyncd`";
     match (says("NTPSynchronized"), says("NTP")) {
         (Some(true), _) => ok(SYNC, format!("synchronised, by {by}")),
         (Some(false), Some(false)) if daemon.is_none() => {
@@ -110,8 +115,10 @@ fn rtc(facts: &Facts) -> Finding {
     let found = facts.below("/sys/class/rtc/").next();
     match found {
         Some((_, name)) => ok(RTC, name.trim()),
-        None => note(RTC, "none: the clock stands still without power")
-            .because("after a power cut it says an old time until it is synchronised; what runs starts all the same"),
+        None => note(RTC, "none: the clock stands still without power").because(
+            "after a power cut it says an old time until it is synchronised; what runs \
+                starts all the same",
+        ),
     }
 }
 
@@ -131,7 +138,8 @@ mod tests {
     use super::*;
     use protocol::doctor::Severity::{self, Note, Ok as Well, Problem, Unknown, Warning};
 
-    const SYNCED: &str = "Timezone=Etc/UTC\nLocalRTC=no\nCanNTP=yes\nNTP=yes\nNTPSynchronized=yes\nTimeUSec=Wed 2026-11-25 22:46:07 UTC\n";
+    const SYNCED: &str = "Timezone=Etc/UTC\nLocalRTC=no\nCanNTP=yes\nNTP=yes\nNTPSynchronized=yes\nTimeUSec=Wed \
+        2026-11-25 22:46:07 UTC\n";
 
     fn saying(from: &str, to: &str) -> Tree {
         Tree::new().prints(TIMEDATECTL, &SYNCED.replace(from, to))

@@ -53,7 +53,8 @@ fn space(volume: &Volume) -> Finding {
         for_people(*free_bytes),
         for_people(*total_bytes)
     );
-    const MEND: &str = "`docker system df` and `du -xh / | sort -h | tail -20` say what takes it; the agent removes by itself what no service needs";
+    const MEND: &str = "`docker system df` and `du -xh / | sort -h | tail -20` say what takes it; \
+        the agent removes by itself what no service needs";
     if used >= FULL_PERCENT || *free_bytes < LEAST_FREE_BYTES {
         problem(SPACE, seen)
             .because("images cannot be pulled and the ledger cannot be written: nothing moves")
@@ -61,7 +62,10 @@ fn space(volume: &Volume) -> Finding {
     } else if used >= NEARLY_FULL_PERCENT {
         warning(SPACE, seen).because("the next release may find no room").mend(MEND)
     } else if used >= TIGHT_PERCENT {
-        note(SPACE, seen).because("images that nothing needs are removed from 70 % on: an undo to an old revision then pulls again")
+        note(SPACE, seen).because(
+            "images that nothing needs are removed from 70 % on: an undo to \
+            an old revision then pulls again",
+        )
     } else {
         ok(SPACE, seen)
     }
@@ -94,8 +98,14 @@ fn writable(facts: &Facts) -> Option<Finding> {
     }
     Some(
         problem(WRITABLE, ill.join(", "))
-            .because("nothing can be written: no manifest is accepted, no image pulled; a kernel does it to a card that fails")
-            .mend("`dmesg | grep -i 'mmc\\|ext4\\|remount'` says why; save what is on the card and replace it, or `mount -o remount,rw /` where it was done on purpose"),
+            .because(
+                "nothing can be written: no manifest is accepted, no image pulled; a kernel \
+                does it to a card that fails",
+            )
+            .mend(
+                "`dmesg | grep -i 'mmc\\|ext4\\|remount'` says why; save what is on the card \
+                and replace it, or `mount -o remount,rw /` where it was done on purpose",
+            ),
     )
 }
 
@@ -136,7 +146,8 @@ fn card(facts: &Facts, device: &str, kind: &str) -> Finding {
     let Some(worst) = worst else {
         return unknown(WEAR, &format!("{called} does not tell its life time"));
     };
-    const MEND: &str = "replace it: a new board or card, `pith node token`, `pith-agent join`; until then deploy little";
+    const MEND: &str = "replace it: a new board or card, `pith node token`, `pith-agent join`; \
+        until then deploy little";
     let seen = match worst {
         11.. => format!("{called}: past its rated life"),
         tenths => format!("{called}: {} to {} % of its life used", (tenths - 1) * 10, tenths * 10),
@@ -165,13 +176,20 @@ fn swap(facts: &Facts) -> Finding {
     });
     match (names.as_slice(), on_card.as_slice()) {
         ([], _) if memory_kib.is_some_and(|kib| kib < SMALL_KIB) => note(SWAP, "none")
-            .because("on a board of this size compressed swap in memory leaves room for one instance more")
+            .because(
+                "on a board of this size compressed swap in memory leaves room for one \
+                instance more",
+            )
             .mend("`apt-get install zram-tools`"),
         ([], _) => ok(SWAP, "none"),
         (_, []) => ok(SWAP, format!("{} (compressed, in memory)", names.join(", "))),
         (_, [..]) => warning(SWAP, on_card.join(", "))
             .because("swap on a card wears it out and makes the board wait for it")
-            .mend(format!("`swapoff {}` and its line in /etc/fstab (Raspberry Pi OS: `systemctl disable --now dphys-swapfile`); `apt-get install zram-tools`", on_card.join(" "))),
+            .mend(format!(
+                "`swapoff {}` and its line in /etc/fstab (Raspberry Pi OS: `systemctl \
+                disable --now dphys-swapfile`); `apt-get install zram-tools`",
+                on_card.join(" ")
+            )),
     }
 }
 

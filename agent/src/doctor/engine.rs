@@ -51,7 +51,10 @@ fn not_there(away: &EngineAway) -> Finding {
         return unknown(ENGINE, &away.message).mend(AS_ROOT);
     }
     problem(ENGINE, &away.message)
-        .because("containers that run go on if live-restore is on; nothing is started, healed or replaced")
+        .because(
+            "containers that run go on if live-restore is on; nothing is started, healed or \
+            replaced",
+        )
         .mend("`systemctl enable --now docker`; `journalctl -u docker -n 50` says why it ended")
 }
 
@@ -96,10 +99,16 @@ fn limits(survey: &Survey) -> Finding {
         [] => ok(LIMITS, "memory, swap, cpu and processes are enforced"),
         ["swap"] => note(LIMITS, seen)
             .because("what is limited in memory may still swap without bounds")
-            .mend("add `swapaccount=1` to the kernel's boot arguments and `reboot`; without swap there is nothing to mend"),
+            .mend(
+                "add `swapaccount=1` to the kernel's boot arguments and `reboot`; without swap \
+                there is nothing to mend",
+            ),
         [..] => problem(LIMITS, seen)
             .because("`[resources] limits` of a service say it, and nobody holds it to them")
-            .mend("see memory-cgroup; for cpu a kernel with CONFIG_CFS_BANDWIDTH, for processes CONFIG_CGROUP_PIDS"),
+            .mend(
+                "see memory-cgroup; for cpu a kernel with CONFIG_CFS_BANDWIDTH, for processes \
+                CONFIG_CGROUP_PIDS",
+            ),
     }
 }
 
@@ -114,7 +123,10 @@ fn live_restore(survey: &Survey) -> Finding {
     }
     warning(LIVE_RESTORE, "off")
         .because("a restart of dockerd, as by an upgrade, stops every container")
-        .mend(format!("`\"live-restore\": true` in {DAEMON_JSON}, then `systemctl reload docker`: no container is touched"))
+        .mend(format!(
+            "`\"live-restore\": true` in {DAEMON_JSON}, then `systemctl reload docker`: \
+            no container is touched"
+        ))
 }
 
 fn daemon_json(file: Result<&str, Unread>) -> Finding {
@@ -169,7 +181,8 @@ fn logs(survey: &Survey, settings: &Value, file: Result<&str, Unread>) -> Findin
     finding
         .because("their logs grow until the disk is full; those of services rotate at 10 MB")
         .mend(format!(
-            "`\"log-driver\": \"local\"` in {DAEMON_JSON}, then `systemctl restart docker`; it counts for containers that are made after it"
+            "`\"log-driver\": \"local\"` in {DAEMON_JSON}, then `systemctl restart docker`; \
+                it counts for containers that are made after it"
         ))
 }
 
@@ -203,8 +216,14 @@ fn warnings(survey: &Survey) -> Option<Finding> {
     Some(match of_forwarding {
         true => Finding { severity: protocol::doctor::Severity::Problem, ..finding }
             .because("containers reach nothing outside of the board")
-            .mend("`sysctl -w net.ipv4.ip_forward=1`, and the same line in /etc/sysctl.d/90-forward.conf"),
-        false => finding.mend("`docker info` says them; what they mean is in Docker's own documentation"),
+            .mend(
+                "`sysctl -w net.ipv4.ip_forward=1`, and the same line in \
+                /etc/sysctl.d/90-forward.conf",
+            ),
+        false => finding.mend(
+            "`docker info` says them; what they mean is in Docker's own \
+            documentation",
+        ),
     })
 }
 

@@ -25,6 +25,8 @@ pub struct Subject {
     pub agent_socket: PathBuf,
     /// Where the proxies of other nodes come in; 0: nowhere.
     pub fleet_port: u16,
+    /// Whether services listen for other machines unless they narrow it.
+    pub listens_outside: bool,
     /// Where the networks of services are cut from.
     pub pool: Ipv4Net,
 }
@@ -128,6 +130,7 @@ impl Subject {
             root_file: config.root_file(),
             agent_socket: config.agent_socket(),
             fleet_port: config.fleet_port,
+            listens_outside: config.listen.iter().any(|address| !address.is_loopback()),
             pool: config.pool(),
         }
     }

@@ -128,11 +128,15 @@ fn inside(facts: &Facts, chains: &Chains) -> Option<Finding> {
         let packet = Packet { interface: Some(interface.clone()), source: Some(pool), port: *port };
         let (Fate::Stopped(rule) | Fate::Perhaps(rule)) = fate(chains, &packet) else { continue };
         let seen = format!(
-            "containers do not reach {service} by its name (port {port} of its network's address): {rule}"
+            "containers do not reach {service} by its name (port {port} of its network's \
+                address): {rule}"
         );
         return Some(
             problem(INSIDE, seen)
-                .because("`depends_on` and `uses` lead to nothing: services find each other through the proxy on this board")
+                .because(
+                    "`depends_on` and `uses` lead to nothing: services find each other \
+                    through the proxy on this board",
+                )
                 .mend(let_pool_in(keeper(chains, &packet), &pool.to_string())),
         );
     }
@@ -175,10 +179,12 @@ fn let_port_in(keeper: Keeper, port: u16) -> String {
             format!("`firewall-cmd --permanent --add-port={port}/tcp` and `firewall-cmd --reload`")
         }
         Keeper::Nft => format!(
-            "`tcp dport {port} accept` in the chain, above what drops, in /etc/nftables.conf; then `nft -f /etc/nftables.conf`"
+            "`tcp dport {port} accept` in the chain, above what drops, in /etc/nftables.conf; \
+                then `nft -f /etc/nftables.conf`"
         ),
         Keeper::Iptables => format!(
-            "`iptables -I INPUT -p tcp --dport {port} -j ACCEPT`, and the same for ip6tables; `netfilter-persistent save` keeps it"
+            "`iptables -I INPUT -p tcp --dport {port} -j ACCEPT`, and the same for ip6tables; \
+                `netfilter-persistent save` keeps it"
         ),
     }
 }
@@ -187,10 +193,12 @@ fn let_pool_in(keeper: Keeper, pool: &str) -> String {
     match keeper {
         Keeper::Ufw => format!("`ufw allow from {pool}`"),
         Keeper::Firewalld => format!(
-            "`firewall-cmd --permanent --zone=trusted --add-source={pool}` and `firewall-cmd --reload`"
+            "`firewall-cmd --permanent --zone=trusted --add-source={pool}` and `firewall-cmd \
+                --reload`"
         ),
         Keeper::Nft => format!(
-            "`ip saddr {pool} accept` in the chain, above what drops, in /etc/nftables.conf; then `nft -f /etc/nftables.conf`"
+            "`ip saddr {pool} accept` in the chain, above what drops, in /etc/nftables.conf; \
+                then `nft -f /etc/nftables.conf`"
         ),
         Keeper::Iptables => {
             format!("`iptables -I INPUT -s {pool} -j ACCEPT`; `netfilter-persistent save` keeps it")

@@ -50,11 +50,15 @@ fn power(facts: &Facts) -> Finding {
         set.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
     };
     let (now, before) = (told(0), told(SINCE_START));
-    const MEND: &str = "a supply that gives 5.1 V at 3 A over a short cable; without under-voltage: a heat sink or a fan";
+    const MEND: &str = "a supply that gives 5.1 V at 3 A over a short cable; without \
+        under-voltage: a heat sink or a fan";
     match (now.as_str(), before.as_str()) {
         ("", "") => ok(POWER, "no under-voltage and no throttling since the start"),
         ("", before) => warning(POWER, format!("since the start: {before} (0x{bits:x})"))
-            .because("probes and rollouts are slower than the board is, and a card may lose what it writes")
+            .because(
+                "probes and rollouts are slower than the board is, and a card may lose what \
+                it writes",
+            )
             .mend(MEND),
         (now, _) => problem(POWER, format!("now: {now} (0x{bits:x})"))
             .because("the board runs slower than it is, and may lose what it writes")
@@ -81,7 +85,10 @@ fn frequency(facts: &Facts) -> Finding {
         ([], Some(able)) => ok(FREQUENCY, format!("up to {}", megahertz(able))),
         ([..], Some(_)) => note(FREQUENCY, lowered.join(", "))
             .because("somebody, or the heat, keeps the processor below what it can")
-            .mend("see temperature; where it was set on purpose: /etc/default/cpufrequtils, or `cpupower frequency-set -u`"),
+            .mend(
+                "see temperature; where it was set on purpose: /etc/default/cpufrequtils, or \
+                `cpupower frequency-set -u`",
+            ),
     }
 }
 

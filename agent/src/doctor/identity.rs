@@ -43,7 +43,10 @@ fn agent(facts: &Facts) -> Finding {
         (true, _) => ok(AGENT, "answers"),
         (false, true) => problem(AGENT, format!("nobody answers on {socket}"))
             .because("what runs goes on, and nothing new comes, is healed or is reported")
-            .mend("`systemctl enable --now pith-proxy pith-agent`; `journalctl -u pith-agent` says why it ended"),
+            .mend(
+                "`systemctl enable --now pith-proxy pith-agent`; `journalctl -u pith-agent` \
+                says why it ended",
+            ),
         (false, false) => unknown(AGENT, &format!("{socket} is root's")).mend(AS_ROOT),
     }
 }
@@ -57,12 +60,14 @@ fn identity(facts: &Facts) -> Finding {
     let here = here(facts);
     match recorded.same(&here) {
         Same::Yes => ok(IDENTITY, format!("made on this board ({})", here.name())),
-        Same::NotTold => unknown(IDENTITY, "this board has no serial number and no interface of hardware"),
+        Same::NotTold => unknown(IDENTITY, "this board has no serial number and no interface of \
+            hardware"),
         Same::No => warning(
             IDENTITY,
             format!("made on {}, and this is {}", recorded.name(), here.name()),
         )
-        .because("if the other one still runs, two boards take turns under one name, and neither keeps what it is told")
+        .because("if the other one still runs, two boards take turns under one name, and neither \
+            keeps what it is told")
         .mend(format!(
             "if the other is gone for good: `rm {0}/{1}` and `systemctl restart pith-agent`; if it runs: here `systemctl stop pith-agent pith-proxy`, \
              `rm -r {0}`, and join with a token of its own",

@@ -40,7 +40,7 @@ fn kept(facts: &Facts) -> Vec<Finding> {
     if gone.is_empty() {
         let back = facts.kept.iter().filter(|(kept, _)| kept.role == Role::LastGood).count();
         let seen = format!(
-            "all {} are here; {back} services can go back without a network",
+            "all {} are here, {back} of them to go back to without a network",
             facts.kept.len()
         );
         return vec![ok(KEPT, seen)];
@@ -136,7 +136,7 @@ mod tests {
             kept(Role::Running, "127.0.0.1:5000/web:v2", Some(true)),
             kept(Role::LastGood, "127.0.0.1:5000/web:v1", Some(true)),
         ];
-        check_findings(&check(&facts), &[(KEPT, Well, "1 services can go back", "")]);
+        check_findings(&check(&facts), &[(KEPT, Well, "1 of them to go back to", "")]);
         facts.kept[1].1 = Some(false);
         let found = check(&facts);
         check_findings(
@@ -144,7 +144,8 @@ mod tests {
             &[(
                 KEPT,
                 Problem,
-                "web: the image of its last-good release (revision 6, 127.0.0.1:5000/web:v1) is gone",
+                "web: the image of its last-good release (revision 6, 127.0.0.1:5000/web:v1) is \
+                    gone",
                 "docker pull 127.0.0.1:5000/web@sha256:",
             )],
         );

@@ -107,7 +107,8 @@ fn boot_argument(facts: &Facts) -> String {
             "`sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{ENABLE} /' {GRUB}`, `update-grub` and `reboot`"
         ),
         Err(Unread::Missing | Unread::Denied | Unread::Broken) => format!(
-            "add `{ENABLE}` to the kernel's boot arguments (none of {}, {}, {EXTLINUX}, {GRUB} is here) and `reboot`",
+            "add `{ENABLE}` to the kernel's boot arguments (none of {}, {}, {EXTLINUX}, \
+                {GRUB} is here) and `reboot`",
             FIRMWARE_LINES.join(", "),
             ARMBIAN_FILES.join(", "),
         ),
@@ -117,9 +118,12 @@ fn boot_argument(facts: &Facts) -> String {
 fn version(facts: &Facts) -> Finding {
     match (facts.file(CONTROLLERS), facts.file(CGROUPS)) {
         (Ok(_), _) => ok(VERSION, "v2"),
-        (Err(_), Ok(_)) => note(VERSION, "v1")
-            .because("works; runc and systemd are about to drop it")
-            .mend("boot with `systemd.unified_cgroup_hierarchy=1`, or a newer release of the distribution"),
+        (Err(_), Ok(_)) => {
+            note(VERSION, "v1").because("works; runc and systemd are about to drop it").mend(
+                "boot with `systemd.unified_cgroup_hierarchy=1`, or a newer release of the \
+                distribution",
+            )
+        }
         (Err(_), Err(_)) => unknown(VERSION, "neither /sys/fs/cgroup nor /proc/cgroups says"),
     }
 }
@@ -142,7 +146,10 @@ fn kernel(facts: &Facts) -> Finding {
         problem(KERNEL, release).because("Docker needs 3.10 or newer").mend(MEND)
     } else if version < GOOD_KERNEL {
         warning(KERNEL, release)
-            .because("limits and the freezer of cgroup v2 need 5.2, and nobody mends holes in older ones")
+            .because(
+                "limits and the freezer of cgroup v2 need 5.2, and nobody mends holes in \
+                older ones",
+            )
             .mend(MEND)
     } else {
         ok(KERNEL, release)

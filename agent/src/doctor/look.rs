@@ -196,10 +196,16 @@ fn expand(root: &Path, at: String, parts: &[&str], paths: &mut Vec<String>) {
 }
 
 fn read(path: &Path) -> Result<String, Unread> {
-    let kind = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Unread::Missing,
-        std::io::ErrorKind::PermissionDenied => Unread::Denied,
-        _ => Unread::Broken,
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    let kind = |error: std::io::Error| {
+        let kind = error.kind();
+        if [NotFound, NotADirectory].contains(&kind) {
+            Unread::Missing
+        } else if kind == PermissionDenied {
+            Unread::Denied
+        } else {
+            Unread::Broken
+        }
     };
     let file = std::fs::File::open(path).map_err(kind)?;
     let mut bytes = Vec::new();

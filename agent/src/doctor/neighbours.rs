@@ -69,9 +69,14 @@ fn updaters(facts: &Facts) -> Vec<Finding> {
     let Ok(survey) = &facts.engine else { return Vec::new() };
     let is_updater = |image: &str| UPDATERS.iter().any(|one| image.contains(one));
     let found = survey.neighbours.iter().filter(|one| is_updater(&one.image)).map(|one| {
-        let mend = format!("`docker rm -f {}`; what is to be left alone needs the label com.centurylinklabs.watchtower.enable=false", one.name);
+        let mend = format!(
+            "`docker rm -f {}`; what is to be left alone needs the label \
+            com.centurylinklabs.watchtower.enable=false",
+            one.name
+        );
         let seen = format!("container {} ({})", one.name, one.image);
-        let why = "it stops and replaces containers of services behind the agent's back, and removes the images to go back to";
+        let why = "it stops and replaces containers of services behind the agent's back, and \
+            removes the images to go back to";
         match one.runs {
             true => problem(UPDATER, format!("{seen} runs")).because(why).mend(mend),
             false => note(UPDATER, format!("{seen} does not run")).because(why).mend(mend),
@@ -82,7 +87,8 @@ fn updaters(facts: &Facts) -> Vec<Finding> {
 }
 
 fn pruners(facts: &Facts) -> Vec<Finding> {
-    const WHY: &str = "it removes stopped containers and images that a service would go back to: going back then needs the registry and a network";
+    const WHY: &str = "it removes stopped containers and images that a service would go back to: \
+        going back then needs the registry and a network";
     let mut found = Vec::new();
     if let Ok(survey) = &facts.engine {
         for one in survey
@@ -135,7 +141,8 @@ fn stop(facts: &Facts, path: &str) -> String {
     let unit = name.strip_suffix(".service").unwrap_or(name);
     if facts.files.contains_key(&path.replace(".service", ".timer")) && name.ends_with(".service") {
         return format!(
-            "`systemctl disable --now {unit}.timer`; the agent removes what nothing needs by itself, from a disk of 70 % on"
+            "`systemctl disable --now {unit}.timer`; the agent removes what nothing needs by \
+                itself, from a disk of 70 % on"
         );
     }
     if name.ends_with(".service") {
@@ -146,7 +153,8 @@ fn stop(facts: &Facts, path: &str) -> String {
         None => format!("in {path}"),
     };
     format!(
-        "take the line out {edit}; the agent removes what nothing needs by itself, from a disk of 70 % on"
+        "take the line out {edit}; the agent removes what nothing needs by itself, from a \
+            disk of 70 % on"
     )
 }
 
@@ -172,7 +180,8 @@ fn kubernetes(facts: &Facts) -> Finding {
     }
     let names: Vec<&str> = runs.into_iter().collect();
     let seen = format!("{} runs here", names.join(", "));
-    let mend = "`/usr/local/bin/k3s-killall.sh` and `systemctl disable k3s k3s-agent` (kubeadm: `systemctl disable --now kubelet`)";
+    let mend = "`/usr/local/bin/k3s-killall.sh` and `systemctl disable k3s k3s-agent` (kubeadm: \
+        `systemctl disable --now kubelet`)";
     let taken = listened(facts)
         .into_iter()
         .filter(|(port, _)| KUBERNETES_PORTS.contains(port) || NODE_PORTS.contains(port));

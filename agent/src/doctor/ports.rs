@@ -1,6 +1,6 @@
 //! The ports that services listen on, and who has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use protocol::doctor::Finding;
@@ -25,8 +25,12 @@ pub(super) fn listened(facts: &Facts) -> BTreeMap<u16, ServiceName> {
 
 /// Ports of running services that are open to other machines, and the fleet port.
 pub(super) fn open_to_others(facts: &Facts) -> BTreeMap<u16, String> {
-    let is_inside = |address: Option<IpAddr>| address.is_some_and(|address| address.is_loopback());
-    let outside = of_services(facts).filter(|(_, _, address)| !is_inside(*address));
+    let listens_outside = facts.subject.listens_outside;
+    let is_outside = |address: Option<IpAddr>| match address {
+        Some(address) => !address.is_loopback(),
+        None => listens_outside,
+    };
+    let outside = of_services(facts).filter(|(_, _, address)| is_outside(*address));
     let mut open: BTreeMap<u16, String> =
         outside.map(|(port, service, _)| (port, service.to_string())).collect();
     if facts.subject.fleet_port != 0 && !open.is_empty() {
@@ -75,41 +79,54 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
         }
         Some(Ran::Failed(why)) => return vec![unknown(PORTS, why)],
     };
-    let taken: Vec<Finding> =
-        printed.lines().filter_map(|line| taken(facts, &wanted, line)).collect();
-    if !taken.is_empty() {
-        return taken;
+    let (mut found, mut not_told) = (Vec::new(), BTreeSet::new());
+    for (address, port, holder) in printed.lines().filter_map(listening) {
+        let Some(service) = wanted.get(&port) else { continue };
+        match holder {
+            // A service's address inside its network is the proxy's too.
+            Some((OURS, _)) => {}
+            Some(holder) => found.push(taken(service, (address, port), holder)),
+            None => drop(not_told.insert(port.to_string())),
+        }
     }
-    let ports: Vec<String> = wanted.keys().map(u16::to_string).collect();
-    vec![ok(PORTS, format!("{}: nobody else has them", ports.join(", ")))]
+    let not_told: Vec<String> = not_told.into_iter().collect();
+    if !not_told.is_empty() {
+        let who = unknown(PORTS, &format!("whose processes have {}", not_told.join(", ")));
+        found.push(if facts.as_root { who } else { who.mend(AS_ROOT) });
+    }
+    if found.is_empty() {
+        let ports: Vec<String> = wanted.keys().map(u16::to_string).collect();
+        found.push(ok(PORTS, format!("{}: nobody else has them", ports.join(", "))));
+    }
+    found
 }
 
-/// `LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))`; without its end where the process is another user's.
-fn taken(facts: &Facts, wanted: &BTreeMap<u16, ServiceName>, line: &str) -> Option<Finding> {
+/// A process and its id.
+type Holder<'a> = (&'a str, &'a str);
+
+/// Address, port and the first process with its id of `LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))`; without its end
+/// where the process is another user's.
+fn listening(line: &str) -> Option<(&str, u16, Option<Holder<'_>>)> {
     let mut words = line.split_whitespace();
-    let address = words.nth(3)?;
-    let (address, port) = address.rsplit_once(':')?;
-    let service = wanted.get(&port.parse().ok()?)?;
-    let user = words.find(|word| word.starts_with("users:"));
-    let who = user.and_then(|user| user.split('"').nth(1));
-    match who {
-        // A service's own address inside a network is the proxy's too; whatever the kernel calls its threads, the process is ours.
-        Some(OURS) => None,
-        Some(who) => {
-            let pid = user.and_then(|user| user.split("pid=").nth(1)).unwrap_or_default();
-            let pid: String = pid.chars().take_while(char::is_ascii_digit).collect();
-            Some(
-                problem(PORTS, format!("{service} listens on {port}, and {who} (process {pid}) has {address}:{port}"))
-                    .because("the port of the service is not open, or only on some addresses")
-                    .mend(format!("stop it (`systemctl status {pid}` names its unit), or give the service another `listen`")),
-            )
-        }
-        None if facts.as_root => None,
-        None => Some(
-            unknown(PORTS, &format!("who has {address}:{port}, on which {service} listens"))
-                .mend(AS_ROOT),
-        ),
-    }
+    let (address, port) = words.nth(3)?.rsplit_once(':')?;
+    let users = words.find(|word| word.starts_with("users:"));
+    let holder = users.and_then(|users| {
+        let pid = users.split("pid=").nth(1)?;
+        let end = pid.find(|c: char| !c.is_ascii_digit()).unwrap_or(pid.len());
+        Some((users.split('"').nth(1)?, &pid[..end]))
+    });
+    Some((address, port.parse().ok()?, holder))
+}
+
+fn taken(service: &ServiceName, (address, port): (&str, u16), (who, pid): Holder<'_>) -> Finding {
+    let seen =
+        format!("{service} listens on {port}, and {who} (process {pid}) has {address}:{port}");
+    problem(PORTS, seen)
+        .because("the port of the service is not open, or only on some addresses")
+        .mend(format!(
+            "stop it (`systemctl status {pid}` names its unit), or give the service \
+            another `listen`"
+        ))
 }
 
 #[cfg(test)]
@@ -152,10 +169,11 @@ mod tests {
 
     #[test]
     fn whose_port_it_is_may_be_root_s_to_see() {
-        let tree = Tree::new().prints(SS_TCP, "LISTEN 0 511 0.0.0.0:80 0.0.0.0:*\n");
+        let both = "LISTEN 0 511 0.0.0.0:80 0.0.0.0:*\nLISTEN 0 511 [::]:80 [::]:*\n";
+        let tree = Tree::new().prints(SS_TCP, both);
         let mut facts = with(tree.facts(), 80);
         facts.as_root = false;
-        check_findings(&check(&facts), &[(PORTS, Unknown, "who has 0.0.0.0:80", "sudo")]);
+        check_findings(&check(&facts), &[(PORTS, Unknown, "whose processes have 80", "sudo")]);
     }
 
     #[test]

@@ -76,6 +76,7 @@ pub(super) fn subject(dir: &Path) -> Subject {
         root_file: dir.join("state/root.json"),
         agent_socket: dir.join("run/agent.sock"),
         fleet_port: 7484,
+        listens_outside: true,
         pool: "10.213.0.0/16".parse().unwrap(),
     }
 }

@@ -70,12 +70,9 @@ fn rules(expressions: &[Value], table: &str, sets: &Sets) -> Vec<Rule> {
         let to = || string(value, "target").to_owned();
         match kind.as_str() {
             "match" => {
-                texts.push(format!(
-                    "{} {} {}",
-                    left(&value["left"]),
-                    operator(value),
-                    plain(&value["right"])
-                ));
+                texts.push(left(&value["left"]));
+                texts.extend(operator(value).map(str::to_owned));
+                texts.push(plain(&value["right"]));
                 tests.push(matched(value, table, sets));
             }
             "vmap" => {
@@ -83,7 +80,7 @@ fn rules(expressions: &[Value], table: &str, sets: &Sets) -> Vec<Rule> {
                 let entries =
                     entries.iter().filter_map(Value::as_array).filter(|pair| pair.len() == 2);
                 for pair in entries {
-                    let test = compare(&value["key"], std::slice::from_ref(&pair[0]), table, sets);
+                    let test = compare(&value["key"], std::slice::from_ref(&pair[0]));
                     let mut tests: Vec<Test> = tests.clone();
                     tests.push(test);
                     let text = format!(
@@ -131,16 +128,14 @@ fn simple(verdict: &Value) -> Option<Verdict> {
     }
 }
 
-fn operator(of: &Value) -> &str {
-    match string(of, "op") {
-        "==" | "in" => "",
-        other => other,
-    }
+/// None: what nft does not write.
+fn operator(of: &Value) -> Option<&str> {
+    Some(string(of, "op")).filter(|op| !["==", "in"].contains(op))
 }
 
 fn matched(of: &Value, table: &str, sets: &Sets) -> Test {
     let values = elements(&of["right"], table, sets);
-    let test = compare(&of["left"], &values, table, sets);
+    let test = compare(&of["left"], &values);
     match string(of, "op") {
         "==" | "in" => test,
         "!=" => Test::Not(Box::new(test)),
@@ -156,7 +151,9 @@ fn elements(right: &Value, table: &str, sets: &Sets) -> Vec<Value> {
             return sets.get(&key).cloned().unwrap_or_default();
         }
         Value::Array(values) => return values.clone(),
-        value => value,
+        Value::String(_) | Value::Object(_) | Value::Number(_) | Value::Bool(_) | Value::Null => {
+            right
+        }
     };
     match value.get("set").and_then(Value::as_array) {
         Some(values) => values.clone(),
@@ -164,7 +161,7 @@ fn elements(right: &Value, table: &str, sets: &Sets) -> Vec<Value> {
     }
 }
 
-fn compare(left: &Value, values: &[Value], _table: &str, _sets: &Sets) -> Test {
+fn compare(left: &Value, values: &[Value]) -> Test {
     let values: Vec<&Value> =
         values.iter().map(|v| v.get("elem").map_or(v, |elem| &elem["val"])).collect();
     let words = || -> Vec<String> { values.iter().map(|value| plain(value)).collect() };

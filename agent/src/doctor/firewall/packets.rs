@@ -156,7 +156,7 @@ impl Walk<'_> {
                 (Answer::Perhaps, Verdict::Drop) => {}
                 (Answer::Yes, Verdict::Jump(other)) => match self.through(other, depth + 1) {
                     Way::On => {}
-                    way => return way,
+                    way @ (Way::Accepted | Way::Stopped(_)) => return way,
                 },
                 (Answer::Yes, Verdict::Goto(other)) => return self.through(other, depth + 1),
                 (Answer::Perhaps, Verdict::Jump(other) | Verdict::Goto(other)) => {

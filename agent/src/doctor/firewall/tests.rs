@@ -117,7 +117,8 @@ fn a_port_that_is_closed_is_named_with_its_rule_and_with_what_its_keeper_is_told
 
 #[test]
 fn open_boards_are_ok_and_boards_that_are_open_to_some_are_noted() {
-    const DOCKER: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\nCOMMIT\n";
+    const DOCKER: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:DOCKER-USER - \
+        [0:0]\n-A FORWARD -j DOCKER-USER\nCOMMIT\n";
     let facts = serving(&Tree::new().prints(IPTABLES, DOCKER), 18080);
     check_findings(
         &check(&facts),

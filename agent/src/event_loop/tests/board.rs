@@ -156,6 +156,7 @@ impl Board {
                 root_file: self.dir.path().join("root.json"),
                 agent_socket: self.dir.path().join("agent.sock"),
                 fleet_port: 0,
+                listens_outside: false,
                 pool: "10.215.0.0/16".parse().unwrap(),
             },
             outgoing,
