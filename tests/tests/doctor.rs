@@ -134,7 +134,7 @@ fn check_firewall(fleet: &Fleet, port: u16) {
     let examine = |rule: &str| {
         let rules = format!(
             "table inet filter {{ chain input {{ type filter hook input priority 0; policy \
-                accept; iif lo accept; {rule} }} }}"
+                accept; iif lo accept; {rule}; }} }}"
         );
         let rules = fleet.file("rules.nft", &rules);
         let agent = binaries().join("pith-agent");

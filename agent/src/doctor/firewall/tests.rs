@@ -3,6 +3,7 @@
 use super::super::testing::{Tree, check_findings};
 use super::*;
 use crate::ledger::{KeptHere, Role};
+use proptest::prelude::*;
 use protocol::doctor::Severity::{Note, Ok as Well, Problem, Unknown};
 use protocol::spec::Listen;
 
@@ -144,4 +145,23 @@ fn rules_that_only_root_may_see_are_said_to_be_unknown() {
     facts.as_root = false;
     check_findings(&check(&facts), &[(OUTSIDE, Unknown, "ufw is on", "sudo")]);
     check_findings(&check(&serving(&Tree::new(), 1)), &[(OUTSIDE, Unknown, "neither", "apt-get")]);
+}
+
+proptest! {
+    /// Whatever a program prints, or however much of it: it is read or not, and judged.
+    #[test]
+    fn what_is_cut_or_made_up_harms_nobody(
+        which in 0..4_usize,
+        at in 0..30_000_usize,
+        len in 0..200_usize,
+        junk in "[-A-Za-z0-9 :!@{}\\[\\]\",./]{0,40}",
+    ) {
+        let text = [NATIVE, PLAIN, OF_UFW, FIREWALLD][which];
+        let (from, to) = (at.min(text.len()), (at + len).min(text.len()));
+        prop_assume!(text.is_char_boundary(from) && text.is_char_boundary(to));
+        let text = format!("{}{junk}{}", &text[..from], &text[to..]);
+        for chains in [nft::read(&text, false), Some(iptables::read(&text))].into_iter().flatten() {
+            let _ = (fate(&chains, &port(80)), keeper(&chains, &port(80)));
+        }
+    }
 }

@@ -1,3 +1,5 @@
+//! Boots of real boards, and whether the mends that are told do what they say.
+
 use super::super::testing::{Tree, check_findings};
 use super::*;
 use protocol::doctor::Severity::{Note, Ok as Well, Problem, Unknown, Warning};

@@ -1,3 +1,5 @@
+//! Trees of files, real programs, and an engine in memory.
+
 use super::super::testing::{Bare, Tree, subject};
 use super::*;
 use crate::engine::fake::{Daemon, FakeDocker, FakeEngine};
