@@ -145,9 +145,9 @@ impl Examination {
     /// As people read it: a row per check, the mends below it, and how many there are of each kind.
     #[must_use]
     pub fn to_text(&self, colour: Colour) -> String {
-        let by = if self.as_root { "root" } else { "the agent's user" };
+        let by = if self.as_root { "as root" } else { "not as root" };
         let mut text =
-            format!("{}  agent {}  seen by {by}\n", self.board, printable(&self.agent_version));
+            format!("{}  agent {}  seen {by}\n", self.board, printable(&self.agent_version));
         let ids = self.findings.iter().map(|finding| finding.id.chars().count());
         let width = ids.max().unwrap_or(0).max("CHECK".len());
         text.push_str(&format!("{:9} {:width$}  SEEN\n", "SEVERITY", "CHECK"));
@@ -223,7 +223,7 @@ mod tests {
     fn the_worst_comes_first_with_its_mend_and_the_kinds_are_counted() {
         assert_eq!(
             examination().to_text(Colour::Off),
-            "opi-2  agent 0.1.0  seen by the agent's user\n\
+            "opi-2  agent 0.1.0  seen not as root\n\
              SEVERITY  CHECK           SEEN\n\
              problem   memory-cgroup   off\n                          \
              why:  no memory limit holds\n                          \
