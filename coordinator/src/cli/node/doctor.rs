@@ -31,10 +31,12 @@ pub(super) async fn run(session: &Session, client: &Client, who: &str) -> Result
                 }
             }
             Some(StreamShown::Output { .. } | StreamShown::Alive) => {}
-            Some(StreamShown::End { node, end }) => match ended(&node, &end) {
-                Exit::Done => {}
-                other => return Ok(other),
-            },
+            Some(StreamShown::End { node, end }) => {
+                let exit = ended(&node, &end);
+                if exit != Exit::Done {
+                    return Ok(exit);
+                }
+            }
             Some(StreamShown::Away { node, why }) => {
                 return Err(CliError::failed(format_args!(
                     "{node}: {why}; `sudo pith-agent doctor` on the board needs no coordinator (an agent older than this \
@@ -52,7 +54,10 @@ pub(super) async fn run(session: &Session, client: &Client, who: &str) -> Result
         .map_err(|error| CliError::failed(format_args!("{who}: not an examination: {error}")))?;
     let nodes = client.nodes(None).await?.nodes;
     let node = nodes.iter().find(|node| node.name.as_str() == who || node.id.as_str() == who);
-    let found = node.map_or_else(|| found.clone(), |node| known(found.clone(), node));
+    let found = match node {
+        Some(node) => known(found, node),
+        None => found,
+    };
     let has_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let colour = if has_colour { Colour::On } else { Colour::Off };
     session.print(&found, |found| found.to_text(colour));
