@@ -71,6 +71,9 @@ pith-agent logs SERVICE [-n LINES] [-f]         the last lines of its instances;
 pith-agent hold SERVICE [--reason TEXT]         leave it at what runs now, whatever the coordinator says
 pith-agent undo SERVICE [--reason TEXT]         back to the release before, and hold it there
 pith-agent release SERVICE                      what the coordinator says counts again
+pith-agent doctor [-o json]                     what is odd about this board, and the command that mends it: kernel, Docker,
+                                                clock, disk, heat, firewall …; exit code 1 where there is a problem.
+                                                Also before `join`
 pith-agent root                                 the trust roots that this board holds, as JSON: what `pith fleet recover --root FILE`
                                                 needs where the coordinator's folder is lost
 

@@ -10,6 +10,7 @@ mod error;
 pub mod fake;
 pub mod identity;
 pub mod pull;
+mod survey;
 mod written;
 
 use std::net::Ipv4Addr;
@@ -22,6 +23,7 @@ pub use container::{Container, ContainerSpec, ContainerState, Mount};
 pub use error::{EngineError, PullError};
 pub use identity::{Identity, Ours};
 pub use pull::{Pull, PullUpdate};
+pub use survey::{Neighbour, Survey};
 pub use written::{Source, Written, Wrote};
 
 use crate::network::Ipv4Net;
@@ -32,6 +34,9 @@ use protocol::registries::RegistryLogin;
 pub trait Engine: Clone + 'static {
     /// What it is and what it can do.
     async fn info(&self) -> Result<EngineInfo, EngineError>;
+
+    /// The same, with what it warns of and who else uses it.
+    async fn survey(&self) -> Result<Survey, EngineError>;
 
     /// All containers of ours, in any state, by name. One that carries our labels in a form we cannot read is left out
     /// (and logged).

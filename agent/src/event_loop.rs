@@ -43,6 +43,7 @@ use protocol::topic::Up;
 use proxy::{Applied, Client, ClientError, Snapshot};
 use tokio::sync::mpsc;
 
+use crate::doctor::Subject;
 use crate::engine::{Engine, EngineError, EngineEvent, PullUpdate};
 use crate::execute::{Done, Executor, StepError};
 use crate::ledger::{Contents, Ledger, LedgerError};
@@ -183,6 +184,8 @@ pub struct Parts<E> {
     pub outgoing: mpsc::Sender<Outgoing>,
     /// From the broker.
     pub incoming: mpsc::Receiver<Incoming>,
+    /// What a doctor looks at.
+    pub subject: Subject,
     /// From root of the board.
     pub calls: mpsc::Receiver<Call>,
     /// Is told of each turn.

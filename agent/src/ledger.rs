@@ -13,7 +13,7 @@ use std::sync::Arc;
 use nix::fcntl::{Flock, FlockArg};
 use planner::Now;
 
-pub use contents::{Contents, Hold, Pulled};
+pub use contents::{Contents, Hold, KeptHere, Pulled, Role};
 use slots::{Slots, Whole};
 
 /// Why the ledger cannot be used.

@@ -1,9 +1,10 @@
-//! What root asks of its own board: `pith-agent ps`, `logs`, `undo`, `hold`, `release` and `root`, without coordinator, broker
+//! What root asks of its own board: `pith-agent ps`, `logs`, `undo`, `hold`, `release`, `doctor` and `root`, without coordinator, broker
 //! or network. One JSON line each way over a unix socket in `runtime_dir`.
 //!
 //! ```text
 //! pith-agent hold web -> client -> agent.sock (0600, SO_PEERCRED) -> socket -> event_loop (decides, ledger) -> answer
 //! pith-agent logs web -> logs -> Docker, by the labels of this fleet and node; so is `ps` where no agent answers
+//! pith-agent doctor -> doctor -> files, programs, Docker
 //! pith-agent root -> roots -> the trust root's file and the ledger, read beside the agent
 //! ```
 

@@ -9,14 +9,19 @@ use protocol::acceptance::NodeIdentity;
 use protocol::id::{ServiceName, Template};
 use protocol::manifest::{Assignment, HookRun, Version};
 use protocol::reason::Reason;
+use protocol::release::Pin;
 use protocol::report::{
     CandidateReport, Detail, EngineState, HeldReport, HookOutcome, HookReport, InstanceReport,
     InstanceState, Phase, Report, ServiceReport,
 };
 
+use crate::engine::ImageFacts;
 use crate::event_loop::told;
 use crate::ledger::Hold;
 use crate::observe::memory::Memory;
+
+/// Images that a report names; each is 20 bytes of it.
+const MAX_IMAGES: usize = 128;
 
 /// Everything that a report is made from.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +52,8 @@ pub struct Sources<'a> {
     pub obstacle: Option<&'a Obstacle>,
     /// What is wrong with the node as a whole.
     pub alarms: &'a [Detail],
+    /// Images that are on the node; none: not looked for yet.
+    pub images: Option<&'a BTreeMap<Pin, Option<ImageFacts>>>,
 }
 
 /// Why nothing moves, whatever the service.
@@ -76,7 +83,15 @@ pub fn build(sources: Sources<'_>, sequence: u64, now: Now) -> Report {
         refused: sources.refused.clone(),
         engine: sources.engine,
         alarms: sources.alarms.to_vec(),
+        images: sources.images.map(here),
     }
+}
+
+/// Those that are here, at most [`MAX_IMAGES`].
+fn here(images: &BTreeMap<Pin, Option<ImageFacts>>) -> Vec<String> {
+    let here = images.iter().filter(|(_, image)| image.is_some()).map(|(pin, _)| pin.short());
+    let here: BTreeSet<&str> = here.take(MAX_IMAGES).collect();
+    here.into_iter().map(str::to_owned).collect()
 }
 
 /// What was decided of a service that runs elsewhere, and has no more here than a network, is no news of this node.

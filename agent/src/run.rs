@@ -31,7 +31,7 @@ use crate::routes::Between;
 use crate::secrets::{SecretFiles, Vault};
 use crate::tls::{self, Joined};
 use crate::watchdog::{self, Watchdog};
-use crate::{clock, identity, link, trust};
+use crate::{clock, doctor, identity, link, trust};
 
 /// Messages from the broker that the loop has not taken.
 const MAX_INCOMING: usize = 16;
@@ -53,6 +53,7 @@ pub async fn agent(config: Config, shutdown: impl Future<Output = ()>) -> anyhow
 async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let ledger = Ledger::open(&config.state_dir, &clock::boot_id(), clock::now())?;
     let key = identity::load_or_create(&config.state_dir)?;
+    doctor::record(&config.state_dir);
     let vault = Vault::new(crate::join::keys::opening(&config.state_dir)?);
     let joined = Joined::load(&config.state_dir)?;
     if joined.is_none() && config.broker.is_none() {
@@ -106,6 +107,7 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         registries: registries.unwrap_or_default(),
         settings,
         keeper,
+        subject: doctor::Subject::of(&config),
         outgoing,
         incoming,
         calls,

@@ -73,6 +73,17 @@ pub async fn run<E: Engine>(
     end
 }
 
+/// Tells a document that is known whole, as something that the agent itself writes.
+pub async fn tell_whole(
+    by: &str,
+    bytes: &[u8],
+    allowed: watch::Receiver<u64>,
+    mut tell: impl AsyncFnMut(Streamed),
+) {
+    let mut parts = Parts { allowed, told: 0, next_at: Instant::now(), waiting: BTreeMap::new() };
+    parts.tell(&(by.to_owned(), Channel::Stdout), bytes, &mut tell).await;
+}
+
 /// None: all is read, and nothing may come. An error: what waits is to be told.
 async fn next_of(
     written: &mut Readings,

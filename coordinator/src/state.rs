@@ -26,6 +26,7 @@ mod freshness;
 pub mod heard;
 mod manifests;
 pub mod members;
+mod on_board;
 mod operators;
 mod orders;
 mod peers;

@@ -34,6 +34,8 @@ pub const MAX_STREAMS: usize = 4;
 pub const LEASE_S: u64 = 20;
 /// How often a stream is kept.
 pub const KEEP_EVERY_S: u64 = 8;
+/// Who writes an examination of the board: no container is called so.
+pub const DOCTOR: &str = "doctor";
 /// Lines of a log that may be asked for.
 pub const MAX_LINES: u32 = 100_000;
 /// Words of a command line, and bytes of them together.
@@ -69,6 +71,8 @@ pub enum Act {
     Logs(Logs),
     /// Run a command inside an instance, once.
     Exec(Exec),
+    /// Look at the board itself; the output is one [`crate::doctor::Examination`]. An agent older than this act does not understand it.
+    Doctor,
     /// Somebody still listens to a stream.
     Keep {
         /// Which.
@@ -153,7 +157,7 @@ pub enum What {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
-    /// The container's name.
+    /// The container's name; [`DOCTOR`] for what the agent itself says.
     pub instance: String,
     /// On which of the two.
     pub channel: Channel,

@@ -10,6 +10,7 @@
 
 pub mod acceptance;
 pub mod command;
+pub mod doctor;
 pub mod envelope;
 pub mod file;
 pub mod hello;

@@ -68,6 +68,19 @@ pub enum Pin {
     ImageId(Digest),
 }
 
+impl Pin {
+    /// The first digits of it, for telling the images of one fleet apart where nothing is decided by it.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        let (Self::Digest(digest) | Self::ImageId(digest)) = self;
+        let hex = digest.as_str().rsplit(':').next().unwrap_or_default();
+        hex.get(..SHORT_DIGITS).unwrap_or(hex)
+    }
+}
+
+/// Hexadecimal digits of [`Pin::short`].
+const SHORT_DIGITS: usize = 16;
+
 impl Image {
     /// What Docker is asked for: `name@digest` for a pinned one, else the image id.
     #[must_use]

@@ -36,6 +36,10 @@ pub struct Report {
     /// What is wrong with the node as a whole and stops nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<Detail>,
+    /// Which images of releases are on the node, of those it needs or has pulled: [`crate::release::Pin::short`], ascending. None: it has not
+    /// looked yet, or the agent is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Vec<String>>,
 }
 
 /// Whether the container engine answers.

@@ -1,4 +1,4 @@
-//! The verbs that root of a board asks its own agent: `ps`, `logs`, `hold`, `undo`, `release`, `root`.
+//! The verbs that root of a board asks its own agent: `ps`, `logs`, `hold`, `undo`, `release`, `root`, `doctor`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -27,9 +27,11 @@ pub enum Verb {
     Release(Change),
     /// The trust roots that the board holds, with what proves them.
     Root,
+    /// What is odd about the board.
+    Doctor,
 }
 
-const VERBS: [&str; 6] = ["ps", "logs", "hold", "undo", "release", "root"];
+const VERBS: [&str; 7] = ["ps", "logs", "hold", "undo", "release", "root", "doctor"];
 
 pub(super) fn is_verb(word: &str) -> bool {
     VERBS.contains(&word)
@@ -45,7 +47,7 @@ pub(super) fn parse(
     let (mut service, mut reason, mut json) = (None, None, false);
     let (mut lines, mut follow) = (None, false);
     let takes_reason = matches!(word, "hold" | "undo");
-    let takes_service = !matches!(word, "ps" | "root");
+    let takes_service = !matches!(word, "ps" | "root" | "doctor");
     while let Some(argument) = arguments.next() {
         let unknown = || UsageError::Unknown(argument.to_string_lossy().escape_debug().to_string());
         let text = argument.to_str().ok_or_else(unknown)?;
@@ -90,6 +92,7 @@ pub(super) fn parse(
         "undo" => Verb::Undo(Change { service: of("undo")?, reason }),
         "release" => Verb::Release(Change { service: of("release")?, reason }),
         "root" => Verb::Root,
+        "doctor" => Verb::Doctor,
         _ => Verb::Ps,
     };
     Ok(Command::Local { config, verb, json })
@@ -124,6 +127,7 @@ mod tests {
         assert_eq!(check("undo web"), Ok(Verb::Undo(change(None))));
         assert_eq!(check("release web --config a.toml"), Ok(Verb::Release(change(None))));
         assert_eq!(check("root"), Ok(Verb::Root));
+        assert_eq!(check("doctor"), Ok(Verb::Doctor));
         let line = "ps -o json --config b.toml".split_whitespace().map(OsString::from);
         let command = Command::Local { config: "b.toml".into(), verb: Verb::Ps, json: true };
         assert_eq!(cli::parse(line), Ok(command));
@@ -135,6 +139,7 @@ mod tests {
         assert!(matches!(check("undo We_b"), Err(UsageError::NotAService(..))));
         assert_eq!(check("ps web"), Err(UsageError::Unknown("web".into())));
         assert_eq!(check("root web"), Err(UsageError::Unknown("web".into())));
+        assert_eq!(check("doctor --quiet"), Err(UsageError::Unknown("--quiet".into())));
         assert_eq!(check("release web -f"), Err(UsageError::Unknown("-f".into())));
         assert_eq!(
             check("hold web --reason"),

@@ -12,6 +12,7 @@ mod networks;
 mod observe;
 mod pull;
 mod stats;
+mod survey;
 mod written;
 
 use std::cell::OnceCell;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use bollard::Docker as Client;
 use bollard::errors::Error as ClientError;
+use bollard::models::{SystemInfo, SystemVersion};
 use bollard::query_parameters as query;
 use http::header::HeaderValue;
 use protocol::id::ServiceName;
@@ -33,7 +35,7 @@ use super::identity::Ours;
 use super::pull::Pull;
 use super::{
     Engine, EngineInfo, Events, ExecOutcome, ImageFacts, Network, NetworkSpec, Placement, Signal,
-    Source, Written, Wrote,
+    Source, Survey, Written, Wrote,
 };
 use crate::network::Ipv4Net;
 use protocol::registries::RegistryLogin;
@@ -133,33 +135,42 @@ fn gone_is_done(result: Result<(), EngineError>) -> Result<(), EngineError> {
     }
 }
 
+/// What the agent needs to know of an engine.
+fn info(version: SystemVersion, info: SystemInfo) -> EngineInfo {
+    let architecture = observe::architecture(&version.arch.unwrap_or_default()).to_owned();
+    let cores = info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let security = info.security_options.unwrap_or_default();
+    let is_desktop = info.operating_system.as_deref().is_some_and(|s| s.contains("Desktop"));
+    let placement = match security.iter().any(|option| option.starts_with("name=rootless")) {
+        true => Placement::Rootless,
+        false if is_desktop => Placement::Desktop,
+        false => Placement::Host,
+    };
+    EngineInfo {
+        version: version.version.unwrap_or_default(),
+        api: version.api_version.unwrap_or_default(),
+        architecture,
+        os: version.os.unwrap_or_default(),
+        root_dir: info.docker_root_dir.unwrap_or_default(),
+        cores,
+        memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+        placement,
+        limits_memory: info.memory_limit.unwrap_or(false),
+        limits_cpu: info.cpu_cfs_quota.unwrap_or(false),
+        live_restore: info.live_restore_enabled.unwrap_or(false),
+    }
+}
+
 impl Engine for Docker {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
         let client = self.client()?;
         let version = within(QUERY_DEADLINE_MS, client.version()).await?;
-        let info = within(QUERY_DEADLINE_MS, client.info()).await?;
-        let architecture = observe::architecture(&version.arch.unwrap_or_default()).to_owned();
-        let cores = info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-        let security = info.security_options.unwrap_or_default();
-        let is_desktop = info.operating_system.as_deref().is_some_and(|s| s.contains("Desktop"));
-        let placement = match security.iter().any(|option| option.starts_with("name=rootless")) {
-            true => Placement::Rootless,
-            false if is_desktop => Placement::Desktop,
-            false => Placement::Host,
-        };
-        Ok(EngineInfo {
-            version: version.version.unwrap_or_default(),
-            api: version.api_version.unwrap_or_default(),
-            architecture,
-            os: version.os.unwrap_or_default(),
-            root_dir: info.docker_root_dir.unwrap_or_default(),
-            cores,
-            memory_bytes: info.mem_total.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
-            placement,
-            limits_memory: info.memory_limit.unwrap_or(false),
-            limits_cpu: info.cpu_cfs_quota.unwrap_or(false),
-            live_restore: info.live_restore_enabled.unwrap_or(false),
-        })
+        let seen = within(QUERY_DEADLINE_MS, client.info()).await?;
+        Ok(info(version, seen))
+    }
+
+    async fn survey(&self) -> Result<Survey, EngineError> {
+        survey::survey(self.client()?).await
     }
 
     async fn containers(&self, ours: &Ours) -> Result<Vec<Container>, EngineError> {

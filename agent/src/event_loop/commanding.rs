@@ -38,6 +38,11 @@ pub enum Stream {
         /// So many outputs may be told before any is taken.
         window: u64,
     },
+    /// Examine the board, and say what is found.
+    Examine {
+        /// So many outputs may be told before any is taken.
+        window: u64,
+    },
     /// So many outputs may be told in all.
     Allow(u64),
     /// Read this too.
@@ -91,7 +96,7 @@ impl Agent {
             let at = self.freshness.may_ask_at(now);
             self.voice.greet_by(at);
         }
-        let is_of_a_stream = matches!(command.act, Asked::Logs(_) | Asked::Exec(_));
+        let is_of_a_stream = matches!(command.act, Asked::Logs(_) | Asked::Exec(_) | Asked::Doctor);
         if is_of_a_stream && refused != Refused::Replayed {
             let (code, message) = (refused.code().to_owned(), refused.to_string());
             self.say_part(&command.id, 0, What::End(End::Refused { code, message }));
@@ -102,6 +107,7 @@ impl Agent {
         match &command.act {
             Asked::Logs(logs) => self.begin_logs(&command.id, logs, now),
             Asked::Exec(exec) => self.begin_exec(&command.id, exec, now),
+            Asked::Doctor => self.begin_examination(&command.id, now),
             Asked::Keep { stream, taken } => {
                 if self.commands.keep(stream, now) {
                     let allowed = taken.saturating_add(WINDOW);
@@ -149,6 +155,16 @@ impl Agent {
         Ok(())
     }
 
+    /// What is looked at does not need the engine: that it is away is one of the things that are found.
+    fn begin_examination(&mut self, id: &CommandId, now: Now) -> Result<(), Refused> {
+        info!(stream = %id, "the board is examined");
+        self.commands.begin(id.clone(), now)?;
+        // The report says which images are here: it is to be as new as what is found.
+        self.gathering.want(Scope { images: true, ..Scope::NOTHING }, now);
+        self.begin_stream(id, Stream::Examine { window: WINDOW });
+        Ok(())
+    }
+
     fn seen_containers(&self) -> Result<&[Container], Refused> {
         let is_here = self.gathering.away_since.is_none();
         let containers = self.facts.containers.as_deref().filter(|_| is_here);
@@ -156,10 +172,13 @@ impl Agent {
     }
 
     fn begin_stream(&mut self, id: &CommandId, begin: Stream) {
-        if let Stream::Begin { sources, .. } = &begin {
-            let instances = sources.iter().map(|(instance, ..)| instance.clone()).collect();
-            self.say_next(id, What::Begun { instances });
-        }
+        let instances = match &begin {
+            Stream::Begin { sources, .. } => {
+                sources.iter().map(|(instance, ..)| instance.clone()).collect()
+            }
+            Stream::Examine { .. } | Stream::Allow(_) | Stream::Join(_) | Stream::End => Vec::new(),
+        };
+        self.say_next(id, What::Begun { instances });
         self.acts.push(Act::Stream(id.clone(), begin));
     }
 

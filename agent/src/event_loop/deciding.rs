@@ -9,7 +9,7 @@ use planner::Now;
 use planner::node::{Decision, History, LedgerChange, Probed, Step, Verdict, decide};
 use protocol::id::{ReleaseId, ServiceName, Template};
 use protocol::manifest::HookRun;
-use protocol::release::Image;
+use protocol::release::{Image, Pin};
 use proxy::{Applied, ClientError, Fleet, Route, Snapshot, Table};
 use tracing::{debug, info, warn};
 
@@ -41,6 +41,22 @@ impl Agent {
         let kept = self.histories.values().flat_map(History::kept).chain(held);
         let ids: BTreeSet<_> = assigned.chain(kept.map(|k| &k.release)).collect();
         ids.into_iter().filter_map(|id| wanted.releases.get(id)).map(|r| r.image.clone()).collect()
+    }
+
+    /// The same, with those that were pulled and stay while there is room: an undo to an old revision finds them.
+    pub(super) fn known_images(&self) -> Vec<Image> {
+        let mut images = self.needed_images();
+        let pulled = self.writing.images_pulled().iter().cloned();
+        let here = self.facts.images.iter().filter(|(_, image)| image.is_some());
+        // What no registry gave is asked for by its id alone.
+        let local = here.filter(|(pin, _)| matches!(pin, Pin::ImageId(_)));
+        let local = local.map(|(pin, _)| Image { reference: String::new(), pin: pin.clone() });
+        for image in pulled.chain(local) {
+            if images.iter().all(|known| known.pin != image.pin) {
+                images.push(image);
+            }
+        }
+        images
     }
 
     /// After a gathering: notes what happened since the last one and says whom to probe.

@@ -12,6 +12,8 @@ use crate::probe::Counting;
 
 /// Hints may be lost: everything is looked at this often.
 const FULL_INTERVAL_MS: u64 = 15_000;
+/// Images hardly change but by what this agent does.
+const IMAGES_INTERVAL_MS: u64 = 300_000;
 /// Between two looks at an engine that does not answer.
 const AWAY_PAUSE_MS: u64 = 500;
 
@@ -33,6 +35,7 @@ pub(super) struct Gathering {
     /// When the one with containers began.
     pub(super) fresh_at: Option<Now>,
     full_at: Now,
+    images_at: Now,
     /// When the engine answered last, whatever was asked.
     answered_at: Now,
     /// Since when the engine has not answered.
@@ -54,6 +57,7 @@ impl Gathering {
             images_number: 0,
             fresh_at: None,
             full_at: now.plus(FULL_INTERVAL_MS),
+            images_at: now.plus(IMAGES_INTERVAL_MS),
             answered_at: now,
             away_since: None,
             back_at: None,
@@ -91,13 +95,18 @@ impl Gathering {
         }
         if now >= self.full_at {
             self.full_at = now.plus(FULL_INTERVAL_MS);
-            self.want(Scope::USUAL, now);
+            // Somebody may have removed what is kept to go back to.
+            let images = now >= self.images_at;
+            self.want(Scope { images, ..Scope::USUAL }, now);
         }
         if self.wanted.is_nothing() || now < self.at {
             return None;
         }
         self.is_under_way = true;
         self.begun += 1;
+        if self.wanted.images {
+            self.images_at = now.plus(IMAGES_INTERVAL_MS);
+        }
         Some(std::mem::take(&mut self.wanted))
     }
 }
@@ -106,7 +115,7 @@ impl Agent {
     pub(super) fn begin_gathering(&mut self, now: Now) {
         let Some(scope) = self.gathering.take(now) else { return };
         let number = self.gathering.begun;
-        let (images, policy) = (self.needed_images(), self.policy.clone());
+        let (images, policy) = (self.known_images(), self.policy.clone());
         self.acts.push(Act::Gather { scope, number, began: now, images, policy });
     }
 

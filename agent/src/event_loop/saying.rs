@@ -255,6 +255,7 @@ impl Agent {
             },
             obstacle: obstacle.as_ref(),
             alarms: &alarms,
+            images: (self.gathering.images_number > 0).then_some(&self.facts.images),
         };
         report::build(sources, self.voice.sequence + 1, now)
     }

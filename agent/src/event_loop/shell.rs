@@ -29,6 +29,7 @@ use super::commanding::Streamed;
 use super::measuring::MemoryPercents;
 use super::writing::{Job, Write};
 use super::{Beginning, Event, Parts};
+use crate::doctor::Subject;
 use crate::engine::pull::AbortOnDrop;
 use crate::engine::{Engine, PullUpdate};
 use crate::execute::{Executor, Task};
@@ -98,6 +99,8 @@ struct Outside<E: Engine> {
     /// The number of each change that is to be recorded and is not durable yet.
     records: BTreeMap<ServiceName, u64>,
     calls: Calls,
+    subject: Subject,
+    unix_ms: fn() -> u64,
     _watching: [AbortOnDrop; 2],
 }
 
@@ -144,6 +147,8 @@ impl<E: Engine> Shell<E> {
             streams: BTreeMap::new(),
             records: BTreeMap::new(),
             calls: Calls::new(floor),
+            subject: parts.subject,
+            unix_ms: parts.clock.unix_ms,
             _watching: watching,
         };
         (Self { agent: Agent::new(beginning, now), outside }, parts.incoming, parts.calls)

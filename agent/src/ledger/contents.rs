@@ -3,6 +3,8 @@
 //! Owns the form on disk. Must not touch a file, and must not decide anything: changes come from the planner, and so does
 //! what each of them does to a service's history.
 
+mod here;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use planner::Now;
@@ -18,6 +20,8 @@ use protocol::retirement::{self, Floors};
 use protocol::secret::{self, SecretVersions};
 use protocol::succession::Chain;
 use serde::{Deserialize, Serialize};
+
+pub use here::{KeptHere, Role};
 
 /// All that a node must not forget, as JSON on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

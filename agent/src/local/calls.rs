@@ -23,6 +23,11 @@ impl Calls {
         Self { last: 0, waiting: BTreeMap::new(), floor }
     }
 
+    /// The newest time that somebody signed, seconds since 1970.
+    pub(crate) fn floor_s(&self) -> u64 {
+        self.floor.unix_s()
+    }
+
     /// Remembers who asks.
     pub(crate) fn take(&mut self, call: Call, unix_ms: u64) -> Asked {
         self.waiting.retain(|_, answer| !answer.is_closed());

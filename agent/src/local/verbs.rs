@@ -1,6 +1,10 @@
 //! Does what root asked: asks the agent, or Docker, prints, and gives the exit code.
 
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
 use protocol::command::Logs;
+use protocol::doctor::Colour;
 use tokio::task::LocalSet;
 
 use super::client::{self, AskError};
@@ -8,6 +12,8 @@ use super::logs::Here;
 use super::{Answer, Request, Wish, render, roots};
 use crate::cli::Verb;
 use crate::config::Config;
+use crate::doctor::{self, Subject};
+use crate::engine::docker::Docker;
 
 /// As everywhere: it failed, it was refused, and nobody answers.
 const FAILED: u8 = 1;
@@ -23,6 +29,7 @@ pub async fn run(verb: Verb, config: &Config, json: bool) -> u8 {
         Verb::Undo(change) => change_hold(config, Wish::Undo(change), json),
         Verb::Release(change) => change_hold(config, Wish::Release(change), json),
         Verb::Root => root(config),
+        Verb::Doctor => examine(config, json).await,
     }
 }
 
@@ -35,6 +42,20 @@ fn root(config: &Config) -> u8 {
         }
         Err(error) => failed(&error.to_string(), FAILED),
     }
+}
+
+/// Looks by itself, so that it needs no agent.
+async fn examine(config: &Config, json: bool) -> u8 {
+    let docker = Docker::at(&config.docker);
+    let board = (PathBuf::from("/"), doctor::Installed);
+    let at = (crate::clock::unix_ms() / 1_000, 0);
+    let found = doctor::examine(Subject::of(config), &docker, at, board).await;
+    let has_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colour = if has_colour { Colour::On } else { Colour::Off };
+    let text = if json { pretty(&found) } else { found.to_text(colour) };
+    // `pith-agent doctor | head` has what it wanted.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    u8::from(found.has_problem())
 }
 
 async fn ps(config: &Config, json: bool) -> u8 {

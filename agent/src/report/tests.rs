@@ -110,6 +110,7 @@ impl Said {
             refused: &BTreeMap::new(),
             engine: EngineState::Ready,
             alarms: &[],
+            images: None,
             obstacle,
         };
         build(sources, 1, now)
@@ -156,4 +157,19 @@ fn what_keeps_the_node_from_moving_is_said_of_every_service() {
     let report = said.report(Some(&obstacle), Now(1_000));
     assert_eq!(report.services[0].detail.as_ref().unwrap().message, "docker is away");
     assert_eq!(said.report(None, Now(1_000)).services[0].detail, None);
+}
+
+#[test]
+fn images_that_are_here_are_named_and_those_that_are_not_are_left_out() {
+    let facts = ImageFacts {
+        id: String::new(),
+        architecture: String::new(),
+        os: String::new(),
+        healthcheck: false,
+        size_bytes: 1,
+        user: String::new(),
+    };
+    let images =
+        BTreeMap::from([(testing::pin("web:v1"), Some(facts)), (testing::pin("web:v2"), None)]);
+    assert_eq!(here(&images), [testing::pin("web:v1").short()]);
 }

@@ -72,7 +72,7 @@ const fn change(
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 48] = [
+pub(super) static ROUTES: [Route; 49] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
@@ -91,6 +91,7 @@ pub(super) static ROUTES: [Route; 48] = [
     see("/v1/rollouts/{env}/{service}/diff", "rollout diff", || get(read::difference)),
     see("/v1/removals/{env}/{service}", "removal", || get(read::removal)),
     see("/v1/services/{env}/{service}/logs", "logs", || get(streams::logs)),
+    see("/v1/nodes/{who}/doctor", "node doctor", || get(streams::doctor)),
     see("/v1/events", "events", || get(read::events)),
     Route { max_bytes: LARGE, ..see("/v1/plans", "plan", || post(read::plan)) },
     see("/v1/secrets/{env}", "secret ls", || get(secrets::show)),

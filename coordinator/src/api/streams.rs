@@ -1,4 +1,4 @@
-//! Answers without a length: what instances write, and what commands in them write, one JSON document per line.
+//! Answers without a length: what instances write, what commands in them write, and what a board finds of itself, one JSON document per line.
 //!
 //! ```text
 //! request -> nodes to ask -> per node: a signed command, its parts as they come -> lines -> client
@@ -109,6 +109,15 @@ pub(super) async fn exec(
     };
     let listening = Listening { api, peer, least: Role::Operator };
     Ok(answer(&listening, vec![target], &Act::Exec(exec)))
+}
+
+pub(super) async fn doctor(
+    Shared(api): Shared<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    UrlPath(who): UrlPath<String>,
+) -> Answer {
+    let target = api.fleet.ask(move |state, _| state.whom_to_examine(&who)).await??;
+    Ok(answer(&Listening { api, peer, least: Role::Viewer }, vec![target], &Act::Doctor))
 }
 
 /// Who listens, and what they must be for as long as they do.

@@ -216,6 +216,15 @@ pub(super) struct MoveArgs {
 pub(super) enum NodeVerb {
     /// List nodes, with those that ask to join.
     Ls,
+    /// Show what is odd about a board and the line that mends it: kernel, Docker, clock, disk, heat, images.
+    ///
+    /// The agent looks for itself, as the user that it runs as; what only root sees is said to be unknown, and `sudo pith-agent
+    /// doctor` on the board says it. Exit code 1 where there is a problem.
+    Doctor {
+        /// Its name or id.
+        #[arg(value_name = "NAME|ID")]
+        who: String,
+    },
     /// Make a token: one line to paste on a board, good for one node.
     Token(TokenArgs),
     /// Let a node in: out of the lobby, or back in after its certificate is over.

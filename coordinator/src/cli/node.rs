@@ -1,4 +1,6 @@
-//! `pith node ls | token | approve | revoke`
+//! `pith node ls | doctor | token | approve | revoke`
+
+mod doctor;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +17,7 @@ pub(super) async fn run(session: &Session, verb: NodeVerb) -> Result<Exit, CliEr
             let nodes = client.nodes(session.named_environment()).await?;
             session.print(&nodes, render::nodes);
         }
+        NodeVerb::Doctor { who } => return doctor::run(session, &client, &who).await,
         NodeVerb::Token(args) => token(session, &client, args).await?,
         NodeVerb::Approve { who: Some(who), .. } => {
             let member = client.approve(&who).await?;

@@ -53,6 +53,7 @@ fn the_contract_used_by_scripts_parses() {
         "node ls --env staging",
         "node token --ttl 2h --labels zone=edge,rack=2 --env staging --approve --address 10.0.0.2:8883",
         "node approve opi-1",
+        "node doctor opi-1 -o json",
         "node revoke 00000000000000000000000000000001",
         "operator invite anna --role deployer --ttl 2h --address 10.0.0.2:8883",
         "operator ls -o json",

@@ -39,6 +39,14 @@ impl Client {
         self.lines(Method::GET, &path, None).await
     }
 
+    /// What is odd about a board, as it is told: one document in pieces.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn doctor(&self, node: &str) -> Result<Lines, ClientError> {
+        self.lines(Method::GET, &format!("nodes/{}/doctor", super::named(node)?), None).await
+    }
+
     /// Runs a command inside an instance.
     ///
     /// # Errors

@@ -10,7 +10,8 @@ use crate::state::records::Failure;
 use crate::state::records::Kind;
 use crate::state::requests::Accepted;
 use crate::state::shown::{
-    DifferenceShown, HistoryShown, NodeProgressShown, RetiredShown, RevisionInFull, RolloutShown,
+    DifferenceShown, HistoryShown, NodeProgressShown, OnBoard, RetiredShown, RevisionInFull,
+    RolloutShown,
 };
 
 /// The first line of a deploy or undo.
@@ -257,12 +258,31 @@ pub fn difference(shown: &DifferenceShown) -> String {
     text
 }
 
+/// `6/6`; `4/5, 1 silent`.
+fn on_board(OnBoard { here, of, silent }: OnBoard) -> String {
+    match (of, silent) {
+        (0, _) => "-".to_owned(),
+        (_, 0) => format!("{here}/{of}"),
+        (_, silent) => format!("{here}/{of}, {silent} silent"),
+    }
+}
+
 /// `pith rollout history`
 #[must_use]
 pub fn history(history: &HistoryShown) -> String {
     let mut rows = vec![
-        ["REVISION", "RELEASE", "STATE", "STARTED", "TOOK", "IMAGE", "BY", "CHANGE-CAUSE"]
-            .map(str::to_owned),
+        [
+            "REVISION",
+            "RELEASE",
+            "STATE",
+            "STARTED",
+            "TOOK",
+            "IMAGE",
+            "ON BOARD",
+            "BY",
+            "CHANGE-CAUSE",
+        ]
+        .map(str::to_owned),
     ];
     for revision in &history.revisions {
         let current = if history.current == Some(revision.revision) { "*" } else { "" };
@@ -285,6 +305,7 @@ pub fn history(history: &HistoryShown) -> String {
             clock(revision.started_ms),
             took.map_or("-".to_owned(), |ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100)),
             revision.image.clone(),
+            on_board(revision.on_board),
             revision.by.clone(),
             cause,
         ]);

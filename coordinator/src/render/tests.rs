@@ -9,8 +9,8 @@ use super::*;
 use crate::state::records::{Failure, Kind};
 use crate::state::requests::Accepted;
 use crate::state::shown::{
-    ChangeShown, HistoryShown, NodePlanShown, NodeProgressShown, NodeReconciled, PullShown,
-    ReconcileShown, Reconciling, RetiredShown, RevisionShown, RolloutShown, RunShown,
+    ChangeShown, HistoryShown, NodePlanShown, NodeProgressShown, NodeReconciled, OnBoard,
+    PullShown, ReconcileShown, Reconciling, RetiredShown, RevisionShown, RolloutShown, RunShown,
     ServiceOnNode, ServiceReconciled,
 };
 
@@ -171,6 +171,11 @@ fn history_marks_the_revision_that_stands_and_the_reason_of_a_rollback() {
         ended_ms: None,
         reason,
         message: String::new(),
+        on_board: OnBoard {
+            here: 1,
+            of: usize::try_from(number).unwrap(),
+            silent: usize::from(number < 3),
+        },
     };
     let shown = HistoryShown {
         service: service().name,
@@ -183,9 +188,9 @@ fn history_marks_the_revision_that_stands_and_the_reason_of_a_rollback() {
     };
     assert_eq!(
         history(&shown),
-        "REVISION  RELEASE    STATE                     STARTED               TOOK  IMAGE        BY    CHANGE-CAUSE\n\
-         2         2 retired  rolled_back [crash_loop]  1970-01-01T00:00:00Z  -     r.io/web:v2  anna\n\
-         3*        3          succeeded                 1970-01-01T00:00:00Z  -     r.io/web:v3  anna  undo to revision 1\n"
+        "REVISION  RELEASE    STATE                     STARTED               TOOK  IMAGE        ON BOARD       BY    CHANGE-CAUSE\n\
+         2         2 retired  rolled_back [crash_loop]  1970-01-01T00:00:00Z  -     r.io/web:v2  1/2, 1 silent  anna\n\
+         3*        3          succeeded                 1970-01-01T00:00:00Z  -     r.io/web:v3  1/3            anna  undo to revision 1\n"
     );
 }
 

@@ -88,6 +88,22 @@ impl State {
         }
     }
 
+    /// One node, by its name or id.
+    ///
+    /// # Errors
+    /// Where there is none that was let in and has said hello.
+    pub fn whom_to_examine(&self, who: &str) -> Result<Target, Refused> {
+        let is_it = |node: &&super::Node| {
+            let record = &node.record;
+            let is_named = record.name.as_str() == who || record.id.as_str() == who;
+            is_named && self.is_admitted(&record.id)
+        };
+        let node = self.nodes.values().find(is_it);
+        let node = node.ok_or_else(|| Refused::NoNode(who.to_owned()))?;
+        let (id, name) = (node.record.id.clone(), node.record.name.clone());
+        Ok(Target { id, name, online: node.record.online })
+    }
+
     /// Signs a command that a stream answers; false: there are too many streams already.
     pub fn command(&mut self, node: &NodeId, id: &CommandId, act: Act, at: At) -> bool {
         if self.commands.len() >= MAX_STREAMS {

@@ -157,6 +157,20 @@ pub struct RevisionShown {
     pub reason: Option<Reason>,
     /// The same for a person.
     pub message: String,
+    /// Where its image is still: going back to it there needs no network.
+    #[serde(default)]
+    pub on_board: OnBoard,
+}
+
+/// On how many of the nodes that a revision was for its image still is, as they report it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OnBoard {
+    /// On so many.
+    pub here: usize,
+    /// Of so many that say which images they have.
+    pub of: usize,
+    /// So many more do not say, or were not heard yet.
+    pub silent: usize,
 }
 
 /// `pith rollout history --revision N`.

@@ -173,6 +173,7 @@ impl State {
             ended_ms: revision.ended_ms,
             reason: revision.reason,
             message: revision.message.clone(),
+            on_board: self.on_board(revision),
         };
         Ok(HistoryShown {
             service: id.name.clone(),

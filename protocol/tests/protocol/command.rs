@@ -58,6 +58,7 @@ fn every_command_is_written_and_accepted_as_ever() {
     let acts = [
         ("command-logs", Act::Logs(logs)),
         ("command-exec", exec()),
+        ("command-doctor", Act::Doctor),
         ("command-keep", Act::Keep { stream: stream(), taken: 3 }),
         ("command-end", Act::End { stream: stream() }),
     ];

@@ -129,6 +129,15 @@ fn a_report_of_a_held_service_is_written_and_read_as_ever() {
 }
 
 #[test]
+fn a_report_of_the_images_on_a_node_is_written_and_read_as_ever() {
+    let (key, pin) = (fixture::node_key(), &fixture::release().image.pin);
+    let report = Report { images: Some(vec![pin.short().to_owned()]), ..fixture::report() };
+    let bytes = check_signed("report-images", &report, &key);
+    let read = acceptance::verify_node_message::<Report>(&bytes, &fixture::fleet(), &key.public());
+    assert_eq!(read.expect("it verifies").into_inner(), report);
+}
+
+#[test]
 fn a_hello_that_names_the_trust_root_is_written_and_read_as_ever() {
     let hello = protocol::hello::Hello { root_version: Some(2), ..fixture::hello() };
     let bytes = check_signed("hello-with-root", &hello, &fixture::node_key());

@@ -6,6 +6,7 @@ use std::str;
 use coordinator::resolve::reference::Reference;
 use coordinator::serve::ServeConfig;
 use mqtt::BrokerAddress;
+use protocol::doctor::{Colour, Examination};
 use protocol::file::{FileError, check_together, parse, parse_policy};
 use protocol::join::Token;
 use protocol::policy::NodePolicy;
@@ -71,6 +72,15 @@ pub(crate) fn files(bytes: &[u8]) {
                     image.name().parse::<Reference>().is_ok(),
                     "{:?} of {text:?}",
                     image.name()
+                );
+            }
+        }
+        "examination" => {
+            if let Ok(found) = serde_json::from_str::<Examination>(text) {
+                let shown = found.to_text(Colour::Off);
+                assert!(
+                    !shown.contains(|c: char| c.is_control() && c != '\n'),
+                    "it steers no terminal"
                 );
             }
         }

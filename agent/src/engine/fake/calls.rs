@@ -8,7 +8,9 @@ use super::{ARCHITECTURE, Call, Daemon, FakeDocker, KILLED_CODE, Kept, Life, Pul
 use crate::engine::container::{Container, ContainerSpec, ContainerState};
 use crate::engine::error::{EngineError, PullError};
 use crate::engine::identity::Ours;
-use crate::engine::{Action, EngineInfo, ImageFacts, Network, NetworkSpec, Placement, Signal};
+use crate::engine::{
+    Action, EngineInfo, ImageFacts, Network, NetworkSpec, Placement, Signal, Survey,
+};
 
 /// What the engine does; see [`super::super::Engine`].
 impl FakeDocker {
@@ -30,6 +32,22 @@ impl FakeDocker {
             limits_memory: true,
             limits_cpu: true,
             live_restore: true,
+        })
+    }
+
+    /// See [`super::super::Engine::survey`]: nobody else uses it.
+    ///
+    /// # Errors
+    /// As [`FakeDocker::info`].
+    pub fn survey(&mut self) -> Result<Survey, EngineError> {
+        Ok(Survey {
+            info: self.info()?,
+            limits_swap: true,
+            limits_pids: true,
+            log_driver: "json-file".to_owned(),
+            is_swarm: false,
+            warnings: Vec::new(),
+            neighbours: Vec::new(),
         })
     }
 

@@ -16,7 +16,7 @@ use crate::engine::identity::Ours;
 use crate::engine::pull::{Pull, PullUpdate};
 use crate::engine::{
     Engine, EngineEvent, EngineInfo, Events, ExecOutcome, ImageFacts, MAX_QUEUED_EVENTS, Network,
-    NetworkSpec, Signal, Source, Written, Wrote,
+    NetworkSpec, Signal, Source, Survey, Written, Wrote,
 };
 use crate::network::Ipv4Net;
 use protocol::registries::RegistryLogin;
@@ -72,6 +72,10 @@ impl FakeEngine {
 impl Engine for FakeEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
         self.with(FakeDocker::info)
+    }
+
+    async fn survey(&self) -> Result<Survey, EngineError> {
+        self.with(FakeDocker::survey)
     }
 
     async fn containers(&self, ours: &Ours) -> Result<Vec<Container>, EngineError> {

@@ -1,8 +1,9 @@
 //! The tasks that tell what a command asked for, each until it ends or is told to.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
-use protocol::command::{End, Refused};
+use protocol::command::{DOCTOR, End, Refused};
 use protocol::id::{CommandId, ServiceName};
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
@@ -14,7 +15,7 @@ use crate::engine::pull::AbortOnDrop;
 use crate::event_loop::Event;
 use crate::event_loop::commanding::{Stream, Streamed};
 use crate::execute::Executor;
-use crate::streaming;
+use crate::{doctor, streaming};
 
 /// A stream under way; dropping it ends it.
 #[derive(Debug)]
@@ -49,6 +50,12 @@ impl<E: Engine> Outside<E> {
                 let _task = AbortOnDrop(task.abort_handle());
                 self.streams.insert(id, Telling { allowed, more, _task });
             }
+            Stream::Examine { window } => {
+                let (allowed, may) = watch::channel(window);
+                let task = tokio::task::spawn_local(self.examination(id.clone(), may));
+                let _task = AbortOnDrop(task.abort_handle());
+                self.streams.insert(id, Telling { allowed, more: None, _task });
+            }
             Stream::Allow(allowed) => {
                 if let Some(telling) = self.streams.get(&id) {
                     telling.allowed.send_if_modified(|before| {
@@ -68,6 +75,30 @@ impl<E: Engine> Outside<E> {
                 }
             }
             Stream::End => drop(self.streams.remove(&id)),
+        }
+    }
+}
+
+impl<E: Engine> Outside<E> {
+    /// Looks at the board as the agent's user, and tells what is found.
+    fn examination(
+        &self,
+        id: CommandId,
+        may: watch::Receiver<u64>,
+    ) -> impl Future<Output = ()> + use<E> {
+        let (told, executor) = (self.told.clone(), Rc::clone(&self.executor));
+        let (subject, at) = (self.subject.clone(), (self.unix_ms)() / 1_000);
+        let floor_s = self.calls.floor_s();
+        async move {
+            let board = (PathBuf::from("/"), doctor::Installed);
+            let found = doctor::examine(subject, &executor.engine, (at, floor_s), board).await;
+            let bytes = serde_json::to_vec(&found).expect("plain data serialises");
+            let say = async |streamed| {
+                tell(&told, Told::Event(Event::Stream(id.clone(), streamed))).await;
+            };
+            streaming::tell_whole(DOCTOR, &bytes, may, say).await;
+            tell(&told, Told::Event(Event::Stream(id.clone(), Streamed::Ended(End::Finished))))
+                .await;
         }
     }
 }

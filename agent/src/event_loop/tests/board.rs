@@ -149,6 +149,16 @@ impl Board {
                 ..settings()
             },
             keeper: crate::moving::Keeper::of(self.dir.path(), None),
+            subject: crate::doctor::Subject {
+                name: "board".parse().unwrap(),
+                environment: testing::identity().environment,
+                state_dir: self.dir.path().to_owned(),
+                root_file: self.dir.path().join("root.json"),
+                agent_socket: self.dir.path().join("agent.sock"),
+                fleet_port: 0,
+                listens_outside: false,
+                pool: "10.215.0.0/16".parse().unwrap(),
+            },
             outgoing,
             incoming,
             calls,

@@ -94,3 +94,13 @@ fn a_stale_command_of_the_director_makes_the_node_say_hello_and_not_more_often_t
     line.hear(by_director(&command(&line, 1, exec())));
     assert_eq!(answers(&line).last().map(String::as_str), Some("command_exec_not_allowed"));
 }
+
+#[test]
+fn a_board_is_examined_also_where_the_engine_does_not_answer() {
+    let mut line = Line::new();
+    line.hear(by_director(&command(&line, 1, Asked::Doctor)));
+    let begun = What::Begun { instances: Vec::new() };
+    assert_eq!(line.parts.iter().map(|part| &part.what).collect::<Vec<_>>(), [&begun]);
+    line.hear(by_director(&command(&line, 1, Asked::Doctor)));
+    assert_eq!((line.parts.len(), line.events.len()), (1, 1), "once");
+}

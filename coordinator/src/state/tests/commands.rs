@@ -176,3 +176,37 @@ fn a_restart_on_one_node_raises_its_count_alone_and_stays_with_later_revisions()
     world.runs("node-2");
     assert_eq!(counts(&world), [0, 1], "what was raised is never lowered");
 }
+
+#[test]
+fn a_board_is_examined_by_its_name_or_id_whatever_runs_there() {
+    let mut world = World::with_nodes(&["node-1", "node-2"]);
+    let node = world.node_id("node-2");
+    for who in ["node-2", node.as_str()] {
+        let target = world.state.whom_to_examine(who).unwrap();
+        assert_eq!((target.id, target.online), (node.clone(), true));
+    }
+    assert!(
+        world.state.whom_to_examine("nobody").unwrap_err().to_string().contains("pith node ls")
+    );
+    let _ = said(&mut world, &node);
+    let at = world.at;
+    assert!(world.state.command(&node, &stream(), Act::Doctor, at));
+    assert_eq!(said(&mut world, &node)[0].act, Act::Doctor);
+}
+
+#[test]
+fn the_history_says_on_how_many_of_its_nodes_an_image_still_is() {
+    let mut world = World::with_nodes(&["node-1", "node-2", "node-3"]);
+    world.deploy("web", "v1").unwrap();
+    world.all_run();
+    let release = world.state.show_history(&id("web")).unwrap().revisions[0].release.clone();
+    let pin = world.state.releases[&release].release.image.pin.short().to_owned();
+    for (node, images) in [("node-1", vec![pin.clone(), "0".repeat(16)]), ("node-2", Vec::new())] {
+        let mut report = world.report(node, protocol::report::Phase::Running);
+        report.images = Some(images);
+        world.says_report(node, &report);
+    }
+    let shown = world.state.show_history(&id("web")).unwrap();
+    let on_board = shown.revisions[0].on_board;
+    assert_eq!((on_board.here, on_board.of, on_board.silent), (1, 2, 1));
+}

@@ -292,10 +292,8 @@ impl World {
 
     pub(super) fn report(&mut self, handle: &str, phase: Phase) -> Report {
         self.sequence += 1;
-        let services = match self.state.manifest(&self.node_id(handle)) {
-            Some(_) => self.manifest(handle).services,
-            None => Vec::new(),
-        };
+        let has_manifest = self.state.manifest(&self.node_id(handle)).is_some();
+        let services = if has_manifest { self.manifest(handle).services } else { Vec::new() };
         Report {
             format: FORMAT,
             fleet: FLEET.parse().unwrap(),
@@ -308,6 +306,7 @@ impl World {
             refused: BTreeMap::new(),
             engine: EngineState::Ready,
             alarms: Vec::new(),
+            images: None,
         }
     }
 

@@ -1,0 +1,123 @@
+//! `pith node doctor`: what a board finds of itself, and what the coordinator knows of it that the board cannot.
+
+use std::io::IsTerminal as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use protocol::command::DOCTOR;
+use protocol::doctor::{Colour, Examination, Finding, MAX_EXAMINATION_BYTES, Severity};
+
+use super::super::logs::ended;
+use super::super::session::Session;
+use super::super::{CliError, Exit};
+use crate::client::Client;
+use crate::state::shown::{NodeShown, StreamShown};
+
+pub(super) async fn run(session: &Session, client: &Client, who: &str) -> Result<Exit, CliError> {
+    let mut lines = client.doctor(who).await?;
+    let mut document = Vec::new();
+    loop {
+        let next = tokio::select! {
+            // Cancel-safe: what was not read yet is not wanted after Ctrl-C.
+            next = lines.next() => next?,
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+        };
+        match next {
+            None => break,
+            Some(StreamShown::Output { instance, bytes, .. }) if instance == DOCTOR => {
+                document.extend(BASE64.decode(bytes).unwrap_or_default());
+                if document.len() > MAX_EXAMINATION_BYTES {
+                    return Err(CliError::failed("the board says more than anybody reads"));
+                }
+            }
+            Some(StreamShown::Output { .. } | StreamShown::Alive) => {}
+            Some(StreamShown::End { node, end }) => {
+                let exit = ended(&node, &end);
+                if exit != Exit::Done {
+                    return Ok(exit);
+                }
+            }
+            Some(StreamShown::Away { node, why }) => {
+                return Err(CliError::failed(format_args!(
+                    "{node}: {why}; `sudo pith-agent doctor` on the board needs no coordinator (an agent older than this \
+                     coordinator does not know `doctor`)"
+                )));
+            }
+            Some(StreamShown::Lost { node, parts }) => {
+                return Err(CliError::failed(format_args!(
+                    "{node}: {parts} parts of its answer were lost on their way; ask again"
+                )));
+            }
+        }
+    }
+    let found: Examination = serde_json::from_slice(&document)
+        .map_err(|error| CliError::failed(format_args!("{who}: not an examination: {error}")))?;
+    let nodes = client.nodes(None).await?.nodes;
+    let node = nodes.iter().find(|node| node.name.as_str() == who || node.id.as_str() == who);
+    let found = match node {
+        Some(node) => known(found, node),
+        None => found,
+    };
+    let has_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colour = if has_colour { Colour::On } else { Colour::Off };
+    session.print(&found, |found| found.to_text(colour));
+    Ok(if found.has_problem() { Exit::Failed } else { Exit::Done })
+}
+
+/// With what only the coordinator sees.
+fn known(mut found: Examination, node: &NodeShown) -> Examination {
+    let name = &node.name;
+    found = found.with(match node.cloned {
+        true => Finding::new("identity-clone", Severity::Problem, "two boards speak under this identity")
+            .because("they take turns: neither keeps what it is told")
+            .mend(format!(
+                "on the copy: `systemctl stop pith-agent pith-proxy`, `rm -r /var/lib/pith`, then join with a token of its own; where it is not known \
+                 which is the copy: `pith node revoke {name}`, and both join anew"
+            )),
+        false => Finding::new("identity-clone", Severity::Ok, "one board speaks under this identity"),
+    });
+    if let Some(conflict) = &node.conflict {
+        let finding = Finding::new("conflict", Severity::Problem, conflict)
+            .because("nothing is signed for it: it runs on and is told nothing")
+            .mend("`pith fleet reconcile` shows what would change");
+        found = found.with(finding);
+    }
+    for alarm in &node.alarms {
+        let finding = Finding::new(
+            "node-alarm",
+            Severity::Warning,
+            format!("{}: {}", alarm.reason, alarm.message),
+        )
+        .because("the node's own alarm: it stops nothing and ends by itself")
+        .mend("`pith events` says since when");
+        found = found.with(finding);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_is_what_only_the_coordinator_sees() {
+        let nothing = Examination {
+            board: "opi-2".parse().unwrap(),
+            agent_version: "0.1.0".to_owned(),
+            as_root: false,
+            findings: Vec::new(),
+        };
+        let node = serde_json::json!({
+            "id": "0".repeat(32), "name": "opi-2", "environment": "default", "status": "ready", "labels": {},
+            "address": "10.0.0.7", "agent_version": "0.1.0", "heard_ms": 0, "generation": 0, "refused": {},
+            "capacity": { "architecture": "arm64", "cores": 4, "memory_bytes": 1 },
+            "seen": { "epoch": 1, "generation": 1 }, "services": [], "held": {}, "alarms": [], "cloned": false,
+        });
+        let mut node: NodeShown = serde_json::from_value(node).unwrap();
+        assert!(!known(nothing.clone(), &node).has_problem());
+        node.cloned = true;
+        let found = known(nothing, &node);
+        assert_eq!(found.findings[0].id, "identity-clone");
+        assert!(found.has_problem() && found.findings[0].mend.is_some());
+    }
+}
