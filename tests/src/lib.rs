@@ -10,6 +10,7 @@ pub mod client;
 pub mod demo;
 pub mod docker;
 pub mod fleet;
+pub mod guest;
 pub mod http;
 pub mod inside;
 pub mod mosquitto;

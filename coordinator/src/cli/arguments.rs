@@ -1,5 +1,7 @@
 //! What can be written of logs and commands, keys, nodes, brokers, backups, operators and the audit log.
 
+mod installing;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -9,6 +11,7 @@ use protocol::units::Millis;
 
 use super::WaitArgs;
 use crate::role::Role;
+pub(super) use installing::{BoardArgs, InstallArgs};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SecretVerb {
@@ -216,6 +219,11 @@ pub(super) struct MoveArgs {
 pub(super) enum NodeVerb {
     /// List nodes, with those that ask to join.
     Ls,
+    /// Make a board a node over ssh: package, token, policy, units.
+    ///
+    /// Looks at the board first and says what it found; then does what is missing, says what is so already, and waits until the
+    /// coordinator sees the node ready. Run again it goes on where it stopped, and changes nothing where all is as it should be.
+    Install(Box<InstallArgs>),
     /// Make a token: one line to paste on a board, good for one node.
     Token(TokenArgs),
     /// Let a node in: out of the lobby, or back in after its certificate is over.

@@ -87,6 +87,12 @@ impl CliError {
         Self { exit: Exit::Refused, message: error.to_string() }
     }
 
+    /// No coordinator, from wherever it was asked for.
+    #[must_use]
+    pub fn unreachable(error: impl fmt::Display) -> Self {
+        Self { exit: Exit::Unreachable, message: error.to_string() }
+    }
+
     /// Writes it to stderr. What says `error:` by itself, with place and carets, is left as it is.
     pub fn print(&self) {
         let prefix = if self.message.starts_with("error:") { "" } else { "error: " };

@@ -1,9 +1,9 @@
-//! `pith node ls | token | approve | revoke`
+//! `pith node ls | install | token | approve | revoke`
 
 use std::collections::BTreeMap;
 
 use super::session::Session;
-use super::{CliError, Exit, NodeVerb, TokenArgs};
+use super::{CliError, Exit, NodeVerb, TokenArgs, install};
 use crate::client::Client;
 use crate::render;
 use crate::state::requests::NewToken;
@@ -15,6 +15,7 @@ pub(super) async fn run(session: &Session, verb: NodeVerb) -> Result<Exit, CliEr
             let nodes = client.nodes(session.named_environment()).await?;
             session.print(&nodes, render::nodes);
         }
+        NodeVerb::Install(args) => return install::run(session, &client, *args).await,
         NodeVerb::Token(args) => token(session, &client, args).await?,
         NodeVerb::Approve { who: Some(who), .. } => {
             let member = client.approve(&who).await?;
@@ -61,7 +62,7 @@ async fn token(session: &Session, client: &Client, args: TokenArgs) -> Result<()
     Ok(())
 }
 
-fn labels(given: &[String]) -> Result<BTreeMap<String, String>, CliError> {
+pub(super) fn labels(given: &[String]) -> Result<BTreeMap<String, String>, CliError> {
     let label = |text: &String| {
         let (key, value) = text
             .split_once('=')
