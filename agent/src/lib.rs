@@ -33,6 +33,7 @@ pub mod recovery;
 pub mod registries;
 pub mod renew;
 pub mod report;
+pub mod resolve;
 pub mod routes;
 pub mod run;
 pub mod sampler;

