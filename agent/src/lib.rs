@@ -44,4 +44,5 @@ mod testing;
 pub mod tls;
 pub mod traffic;
 pub mod trust;
+pub mod uninstall;
 pub mod watchdog;

@@ -67,7 +67,10 @@ impl Names {
         match asked {
             Ok(found) => {
                 if known.len() < MAX_NAMES {
-                    known.insert(host.to_owned(), (found.clone(), now + found.good_for.min(MAX_TTL)));
+                    known.insert(
+                        host.to_owned(),
+                        (found.clone(), now + found.good_for.min(MAX_TTL)),
+                    );
                 }
                 Ok(found)
             }
@@ -127,7 +130,8 @@ mod tests {
     fn only_names_under_local_are_asked_for_here() {
         assert_eq!(local_name("opi.local:8883"), Some(("opi.local", 8883)));
         assert_eq!(local_name("OPI.Local.:1"), Some(("OPI.Local.", 1)));
-        for at in ["opi.local", "10.0.0.2:8883", "[fe80::1]:8883", "local.example:1", "opi.local:x"] {
+        for at in ["opi.local", "10.0.0.2:8883", "[fe80::1]:8883", "local.example:1", "opi.local:x"]
+        {
             assert_eq!(local_name(at), None, "{at}");
         }
     }

@@ -22,8 +22,8 @@ pub mod tls;
 
 pub use bytes::Bytes;
 pub use config::{
-    BrokerAddress, Config, Credentials, InvalidBrokerAddress, Presence, Resolve, Resolver, Resolving,
-    needs_multicast_dns,
+    BrokerAddress, Config, Credentials, InvalidBrokerAddress, Presence, Resolve, Resolver,
+    Resolving, needs_multicast_dns,
 };
 pub use event::{DownReason, Event, Refusal};
 pub use session::{Closed, Handle, PublishError, Session, Stats};

@@ -26,7 +26,9 @@ impl Cable {
             ip(&["-n", end, "link", "set", "lo", "up"]);
         }
         let [a, b] = &cable.ends;
-        ip(&["link", "add", "eth0", "netns", a, "type", "veth", "peer", "name", "eth0", "netns", b]);
+        ip(&[
+            "link", "add", "eth0", "netns", a, "type", "veth", "peer", "name", "eth0", "netns", b,
+        ]);
         for (end, address) in cable.ends.iter().zip(["10.77.0.1/24", "10.77.0.2/24"]) {
             ip(&["-n", end, "address", "add", address, "dev", "eth0"]);
             ip(&["-n", end, "link", "set", "eth0", "up"]);

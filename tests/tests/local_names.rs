@@ -26,7 +26,8 @@ impl World {
     fn start() -> Self {
         let mut boards = Boards::start();
         boards.kill_coordinator();
-        fs::write(boards.path("coordinator.toml"), "[broker]\nlisten = \"0.0.0.0:8883\"\n").unwrap();
+        fs::write(boards.path("coordinator.toml"), "[broker]\nlisten = \"0.0.0.0:8883\"\n")
+            .unwrap();
         let world = Self { boards, cable: Cable::lay(), running: Vec::new() };
         let avahi = "[server]\nhost-name=coord\nenable-dbus=no\nallow-interfaces=eth0\n[publish]\npublish-workstation=no\n";
         fs::write(world.boards.path("avahi.conf"), avahi).unwrap();
@@ -55,7 +56,8 @@ impl World {
 
     fn join(&self, k: u8) -> (Option<i32>, String) {
         let token = self.boards.token(&["--approve", "--address", NAME]);
-        let output = self.cable.on(BOARD, &self.boards.agent(k, &["join", &token])).output().unwrap();
+        let output =
+            self.cable.on(BOARD, &self.boards.agent(k, &["join", &token])).output().unwrap();
         let said = [&output.stdout[..], &output.stderr[..]].concat();
         (output.status.code(), String::from_utf8_lossy(&said).into_owned())
     }
@@ -67,11 +69,13 @@ fn can_lay_cables() -> bool {
         eprintln!("SKIPPED: a cable of its own needs root");
         assert!(!skip::in_ci(), "CI runs as root");
     }
-    is_root && ["docker", "ip", "unshare", "/usr/sbin/avahi-daemon"].iter().all(|one| skip::has(one))
+    is_root
+        && ["docker", "ip", "unshare", "/usr/sbin/avahi-daemon"].iter().all(|one| skip::has(one))
 }
 
 #[test]
-fn a_board_joins_and_comes_back_to_a_coordinator_whose_name_is_under_local_and_whose_address_changes() {
+fn a_board_joins_and_comes_back_to_a_coordinator_whose_name_is_under_local_and_whose_address_changes()
+ {
     if !can_lay_cables() {
         return;
     }
@@ -80,7 +84,10 @@ fn a_board_joins_and_comes_back_to_a_coordinator_whose_name_is_under_local_and_w
     world.boards.install(1);
     let (code, said) = world.join(1);
     assert_eq!(code, Some(6), "{said}");
-    assert!(said.contains("nobody answers for it by multicast DNS") && said.contains("avahi-daemon"), "{said}");
+    assert!(
+        said.contains("nobody answers for it by multicast DNS") && said.contains("avahi-daemon"),
+        "{said}"
+    );
 
     let responding = world.respond();
     until_true("the board joins", SOON, || world.join(1).1.contains("joined fleet"));

@@ -12,6 +12,7 @@ mod networks;
 mod observe;
 mod pull;
 mod stats;
+mod volumes;
 mod written;
 
 use std::cell::OnceCell;

@@ -41,7 +41,8 @@ pub(super) async fn ask(name: &str) -> io::Result<Found> {
     let question = message::question(id, name).map_err(invalid)?;
     let networks = networks();
     if networks.is_empty() {
-        let text = format!("{name}: this machine is in no network that multicast DNS could be asked in");
+        let text =
+            format!("{name}: this machine is in no network that multicast DNS could be asked in");
         return Err(io::Error::new(io::ErrorKind::NetworkUnreachable, text));
     }
     let mut asking = JoinSet::new();
@@ -60,7 +61,10 @@ pub(super) async fn ask(name: &str) -> io::Result<Found> {
         let Some(answered) = next else { break };
         let Ok(Ok((interface, answers))) = answered else { continue };
         for Answer { address, ttl_s } in answers {
-            found.entry((address, interface)).and_modify(|known| *known = ttl_s.min(*known)).or_insert(ttl_s);
+            found
+                .entry((address, interface))
+                .and_modify(|known| *known = ttl_s.min(*known))
+                .or_insert(ttl_s);
         }
         if !found.is_empty() {
             until = until.or(Some(Instant::now() + MORE));
@@ -119,11 +123,7 @@ fn networks() -> Vec<Network> {
 }
 
 /// From the texts of `/proc/net/route` and `/proc/net/if_inet6`; `own` is this machine's address towards another.
-fn listed(
-    routes: &str,
-    addresses: &str,
-    own: impl Fn(Ipv4Addr) -> Option<IpAddr>,
-) -> Vec<Network> {
+fn listed(routes: &str, addresses: &str, own: impl Fn(Ipv4Addr) -> Option<IpAddr>) -> Vec<Network> {
     let v6: BTreeMap<&str, u32> = addresses.lines().filter_map(interface_of).collect();
     let is_outside = |name: &str| name != "lo" && !INSIDE.iter().any(|head| name.starts_with(head));
     let of_v4 = routes.lines().skip(1).filter_map(|line| {
@@ -136,11 +136,17 @@ fn listed(
     });
     let of_v6 = v6.iter().filter(|(name, _)| is_outside(name)).map(|(_, interface)| {
         let at = |address, port| SocketAddr::from(SocketAddrV6::new(address, port, 0, *interface));
-        Network { from: at(Ipv6Addr::UNSPECIFIED, 0), to: at(GROUP_V6, PORT), interface: *interface }
+        Network {
+            from: at(Ipv6Addr::UNSPECIFIED, 0),
+            to: at(GROUP_V6, PORT),
+            interface: *interface,
+        }
     });
     let mut found: Vec<Network> = Vec::new();
     for network in of_v4.chain(of_v6) {
-        let is_new = found.iter().all(|known| (known.from, known.interface) != (network.from, network.interface));
+        let is_new = found
+            .iter()
+            .all(|known| (known.from, known.interface) != (network.from, network.interface));
         if is_new && found.len() < MAX_NETWORKS {
             found.push(network);
         }
@@ -153,7 +159,8 @@ fn connected(line: &str) -> Option<Ipv4Addr> {
     let mut fields = line.split_whitespace().skip(1);
     let (destination, gateway) = (hex_address(fields.next()?)?, hex_address(fields.next()?)?);
     let mask = hex_address(fields.nth(4)?)?;
-    let is_cable = gateway.is_unspecified() && !mask.is_unspecified() && mask != Ipv4Addr::BROADCAST;
+    let is_cable =
+        gateway.is_unspecified() && !mask.is_unspecified() && mask != Ipv4Addr::BROADCAST;
     is_cable.then(|| Ipv4Addr::from(u32::from(destination).saturating_add(1)))
 }
 
@@ -182,12 +189,12 @@ mod tests {
         let found = listed(ROUTES, ADDRESSES, |_| Some("10.0.2.15".parse().unwrap()));
         let shown: Vec<(String, String, u32)> =
             found.iter().map(|n| (n.from.to_string(), n.to.to_string(), n.interface)).collect();
-        let expected = [
-            ("10.0.2.15:0", "224.0.0.251:5353", 4),
-            ("[::%4]:0", "[ff02::fb%4]:5353", 4),
-        ];
-        let expected: Vec<(String, String, u32)> =
-            expected.iter().map(|(from, to, n)| ((*from).to_owned(), (*to).to_owned(), *n)).collect();
+        let expected =
+            [("10.0.2.15:0", "224.0.0.251:5353", 4), ("[::%4]:0", "[ff02::fb%4]:5353", 4)];
+        let expected: Vec<(String, String, u32)> = expected
+            .iter()
+            .map(|(from, to, n)| ((*from).to_owned(), (*to).to_owned(), *n))
+            .collect();
         assert_eq!(shown, expected);
     }
 

@@ -222,7 +222,10 @@ mod tests {
 
     #[test]
     fn addresses_are_read_whatever_the_case_of_the_name() {
-        assert_eq!(check(&response(7, TYPE_A, 10, &[10, 0, 0, 2])), Ok(vec!["10.0.0.2".parse().unwrap()]));
+        assert_eq!(
+            check(&response(7, TYPE_A, 10, &[10, 0, 0, 2])),
+            Ok(vec!["10.0.0.2".parse().unwrap()])
+        );
         let v6: Ipv6Addr = "fe80::1".parse().unwrap();
         assert_eq!(check(&response(7, TYPE_AAAA, 10, &v6.octets())), Ok(vec![v6.into()]));
         let mut loud = response(7, TYPE_A, 10, &[10, 0, 0, 2]);
@@ -253,7 +256,8 @@ mod tests {
         assert_eq!(good[jump], 0xc0);
         for to in [jump, jump + 1, 0x3fff] {
             let mut circle = good.clone();
-            circle[jump..jump + 2].copy_from_slice(&(0xc000 | u16::try_from(to).unwrap()).to_be_bytes());
+            circle[jump..jump + 2]
+                .copy_from_slice(&(0xc000 | u16::try_from(to).unwrap()).to_be_bytes());
             assert_eq!(check(&circle), Err(BadMessage::Name), "{to}");
         }
         let mut many = good.clone();

@@ -96,9 +96,8 @@ impl Link {
                 let (tls, resolver) = (tls.clone(), resolver.clone());
                 async move { tls.connect(reach(host, network, resolver).await?).await }
             }),
-            None => options.set_socket_connector(move |host, network| {
-                reach(host, network, resolver.clone())
-            }),
+            None => options
+                .set_socket_connector(move |host, network| reach(host, network, resolver.clone())),
         };
         let builder = AsyncClient::builder(options).capacity(REQUESTS_MAX);
         let (client, mut event_loop) = builder.build();

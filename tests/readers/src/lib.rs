@@ -6,8 +6,8 @@ mod envelopes;
 mod files;
 mod ledger;
 mod local;
-mod names;
 mod mqtt;
+mod names;
 mod proxies;
 mod world;
 

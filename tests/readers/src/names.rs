@@ -15,7 +15,10 @@ pub(crate) fn names(bytes: &[u8]) {
         // Each takes four bytes of address at least, beside the head.
         assert!(found.len() * 4 < bytes.len());
         if !found.is_empty() {
-            assert!(answers(bytes, id.wrapping_add(1), NAME).is_err(), "nobody asked under this id");
+            assert!(
+                answers(bytes, id.wrapping_add(1), NAME).is_err(),
+                "nobody asked under this id"
+            );
         }
     }
     if let Ok(name) = std::str::from_utf8(bytes)
