@@ -178,7 +178,7 @@ fn mounts(ours: &Ours, ran: &Ran, lines: &mut Lines) {
         for secret in &spec.secrets {
             let (name, path) = (quoted(secret.name.as_str()), quoted(&secret.path));
             lines.line(&format!(
-                "  - {{ source: {name}, target: {path}, mode: {:#o} }}",
+                "  - {{ source: {name}, target: {path}, mode: 0{:o} }}",
                 secret.mode
             ));
         }
@@ -322,7 +322,7 @@ name = "key"
             "2 instances ran behind its ports",
             "no healthcheck: GET /ready",
             "test: [\"CMD\", \"pg_isready\"]",
-            "{ source: \"key\", target: \"/run/secrets/key\", mode: 0o400 }",
+            "{ source: \"key\", target: \"/run/secrets/key\", mode: 0400 }",
             "file: \"./secrets/key\"",
             "\"pith-abababab-db-data:/data\"",
             "  \"pith-abababab-db-data\":\n    external: true",

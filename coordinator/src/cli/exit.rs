@@ -121,8 +121,8 @@ impl From<ClientError> for CliError {
                 "stopping" => Exit::Unreachable,
                 "no_revision" | "no_service" | "no_secret" | "floor_too_high" | "no_node"
                 | "not_on_node" | "last_address" | "too_many_addresses" | "several_nodes"
-                | "token_life" | "bad_address" | "no_operator" | "operator_exists"
-                | "invitation_life" => Exit::Usage,
+                | "cannot_replace" | "token_life" | "bad_address" | "no_operator"
+                | "operator_exists" | "invitation_life" => Exit::Usage,
                 "node_revoked" | "conflict" => Exit::Refused,
                 _ => Exit::Failed,
             },
