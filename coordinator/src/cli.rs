@@ -23,6 +23,7 @@ mod plan;
 mod promote;
 mod ps;
 mod release;
+mod replace;
 mod restart;
 mod restore;
 mod rm;

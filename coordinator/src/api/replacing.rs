@@ -7,7 +7,7 @@ use axum::extract::{Path as UrlPath, State as Shared};
 use axum::response::Json;
 
 use super::Api;
-use super::problem::{Answer, ok, outcome};
+use super::problem::{Answer, ok};
 use super::write::{Turn, offer};
 use crate::state::answers::Secrecy;
 use crate::state::requests::Replace;
@@ -15,7 +15,7 @@ use crate::state::shown::{ReplacementShown, TokenShown};
 
 /// Changes nothing.
 pub(super) async fn look(Shared(api): Shared<Arc<Api>>, UrlPath(who): UrlPath<String>) -> Answer {
-    ok(outcome(api.fleet.ask(move |state, _| state.show_replacement(&who)).await?)?)
+    ok(api.fleet.ask(move |state, _| state.show_replacement(&who)).await??)
 }
 
 pub(super) async fn replace(

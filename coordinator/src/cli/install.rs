@@ -24,7 +24,7 @@ use crate::state::requests::NewToken;
 use crate::state::shown::TokenShown;
 
 /// A token that is used at once.
-const TOKEN_MS: u64 = 30 * 60 * 1000;
+pub(super) const TOKEN_MS: u64 = 30 * 60 * 1000;
 
 /// What was done, for scripts.
 #[derive(Debug, Serialize)]

@@ -146,7 +146,7 @@ pub struct NewToken {
 }
 
 /// `pith node replace`: who comes in the place of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Replace {
     /// Whoever joins with the token of the answer.

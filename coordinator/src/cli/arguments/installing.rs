@@ -52,3 +52,19 @@ pub(in crate::cli) struct InstallArgs {
     #[command(flatten)]
     pub(in crate::cli) board: BoardArgs,
 }
+
+/// `pith node replace`
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ReplaceArgs {
+    /// The board that is replaced, by its name or id; it may be dead.
+    #[arg(value_name = "OLD")]
+    pub(in crate::cli) old: String,
+    /// The board that comes: as ssh reaches it, or the name of a node that has joined.
+    #[arg(value_name = "USER@HOST[:PORT]|NODE")]
+    pub(in crate::cli) new: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(in crate::cli) yes: bool,
+    #[command(flatten)]
+    pub(in crate::cli) board: BoardArgs,
+}
