@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::boards::Process;
 use crate::fleet::{Outcome, binaries};
 use crate::http::free_port;
+use crate::skip;
 use crate::wait::until_true;
 
 const SOON: Duration = Duration::from_secs(40);
@@ -175,6 +176,21 @@ impl Drop for Guest {
             eprintln!("---- the board:\n{}", self.log());
         }
     }
+}
+
+/// Whether this machine can have a board inside; says so on stderr where it cannot.
+///
+/// # Panics
+/// In CI, where it must.
+#[must_use]
+pub fn can_lodge() -> bool {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
+    if !is_root {
+        eprintln!("SKIPPED: a board inside this machine needs root");
+        assert!(!skip::in_ci(), "CI runs as root");
+    }
+    let programs = ["docker", "ssh", "/usr/sbin/sshd", "sudo", "dpkg-deb", "strip", "unshare"];
+    is_root && programs.iter().all(|program| skip::has(program))
 }
 
 /// As dpkg calls this machine's processor.

@@ -2,29 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tests::boards::Boards;
 use tests::fleet::Outcome;
-use tests::guest::{Guest, architecture};
+use tests::guest::{self, Guest, architecture};
 use tests::skip;
 use tests::wait::until_true;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SOON: Duration = Duration::from_secs(40);
-
-/// What a board inside this machine needs.
-fn can_lodge() -> bool {
-    let is_root =
-        std::process::Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
-    if !is_root {
-        eprintln!("SKIPPED: a board inside this machine needs root");
-        assert!(!skip::in_ci(), "CI runs as root");
-    }
-    let programs = ["docker", "ssh", "/usr/sbin/sshd", "sudo", "dpkg-deb", "strip", "unshare"];
-    is_root && programs.iter().all(|program| skip::has(program))
-}
 
 fn install(world: &Boards, guest: &Guest, user: &str, more: &[&str]) -> Outcome {
     let target = guest.target(user);
@@ -39,14 +29,23 @@ fn package(path: &Path) -> [&str; 2] {
 
 #[test]
 fn a_blank_board_becomes_a_node_by_one_command_and_a_second_run_changes_nothing() {
-    if !can_lodge() {
+    if !guest::can_lodge() {
         return;
     }
     let (world, guest) = (Boards::start(), Guest::boot());
     let deb = guest.package(VERSION);
+    guest.put("/etc/docker/daemon.json", b"{\"data-root\": \"/somewhere\"}");
     let more = [
         &package(&deb)[..],
-        &["--name", "opi-1", "--label", "zone=edge", "--allow", "exec,devices=/dev/ttyUSB*"],
+        &[
+            "--name",
+            "opi-1",
+            "--label",
+            "zone=edge",
+            "--allow",
+            "exec,devices=/dev/ttyUSB*",
+            "--tune-docker",
+        ],
     ]
     .concat();
     let first = install(&world, &guest, "root", &more).expect_code(0);
@@ -67,6 +66,11 @@ fn a_blank_board_becomes_a_node_by_one_command_and_a_second_run_changes_nothing(
         (&"opi-1".into(), &"ready".into(), &"edge".into())
     );
     assert_eq!(node["policy"]["policy"]["every"]["exec"], true, "{node}");
+    let daemon = guest.run("cat /etc/docker/daemon.json").stdout;
+    assert!(daemon.contains("live-restore") && daemon.contains("/somewhere"), "{daemon}");
+    let before = guest.run("cat /etc/docker/daemon.json.before-pith; grep docker /run/guest/asked");
+    assert!(before.stdout.starts_with("{\"data-root\""), "{before:?}");
+    assert!(before.stdout.ends_with("reload docker\nrestart docker\n"), "{before:?}");
     // The token is in no file, and no argument list that anybody saw.
     let left = guest.run("grep -rl pith1_ey /var/lib/pith /etc/pith /var/tmp /run 2>/dev/null; ls /var/tmp | grep pith-install");
     assert_eq!(left.stdout, "", "{left:?}");
@@ -102,7 +106,7 @@ fn a_blank_board_becomes_a_node_by_one_command_and_a_second_run_changes_nothing(
 
 #[test]
 fn what_stands_against_an_installing_is_said_before_anything_is_changed() {
-    if !can_lodge() {
+    if !guest::can_lodge() {
         return;
     }
     let (world, guest) = (Boards::start(), Guest::boot());
@@ -140,9 +144,54 @@ fn what_stands_against_an_installing_is_said_before_anything_is_changed() {
     assert!(nowhere.stderr.contains("cannot be reached by ssh"), "{nowhere:?}");
 }
 
+/// `pith` at a terminal of its own, where the password is typed once it is asked for.
+fn at_terminal(world: &Boards, guest: &Guest, password: &str, more: &[&str]) -> String {
+    let target = guest.target("asked");
+    let install = world.command(&["node", "install", &target]);
+    let words = std::iter::once(install.get_program()).chain(install.get_args());
+    let words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+    let line = [&words[..], &more.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>()]
+        .concat()
+        .join(" ");
+    let mut script = Command::new("script");
+    script.args(["-qefc", &line, "/dev/null"]).env("PITH_SSH", guest.ssh());
+    for (key, value) in install.get_envs() {
+        script.env(key, value.unwrap_or_default());
+    }
+    let mut running = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, mut stdout) = (running.stdin.take().unwrap(), running.stdout.take().unwrap());
+    let (mut said, mut typed, mut bytes) = (String::new(), false, [0; 4096]);
+    while let Ok(length @ 1..) = stdout.read(&mut bytes) {
+        said.push_str(&String::from_utf8_lossy(&bytes[..length]));
+        if !typed && said.contains("password of asked for sudo") {
+            writeln!(stdin, "{password}").unwrap();
+            typed = true;
+        }
+    }
+    let status = running.wait().unwrap();
+    format!("{said}\nexit {}", status.code().unwrap_or(-1))
+}
+
+#[test]
+fn a_password_of_sudo_is_asked_for_at_a_terminal_and_shown_nowhere() {
+    if !guest::can_lodge() || !skip::has("script") {
+        return;
+    }
+    let (world, guest) = (Boards::start(), Guest::boot());
+    let deb = guest.package(VERSION);
+    let wrong = at_terminal(&world, &guest, "something-else", &package(&deb));
+    assert!(wrong.contains("sudo on the board refuses") && wrong.ends_with("exit 5"), "{wrong}");
+    let right = at_terminal(&world, &guest, "guest-password", &package(&deb));
+    assert!(
+        right.contains("is ready in environment default") && right.ends_with("exit 0"),
+        "{right}"
+    );
+    assert!(!right.contains("guest-password"), "{right}");
+}
+
 #[test]
 fn an_older_agent_is_exchanged_by_upgrade_alone_and_a_half_done_installing_is_gone_on_with() {
-    if !can_lodge() {
+    if !guest::can_lodge() {
         return;
     }
     let (world, guest) = (Boards::start(), Guest::boot());

@@ -105,8 +105,6 @@ pub struct Facts {
     pub containers: u32,
     /// Whether the group is there that the agent reaches Docker by.
     pub docker_group: bool,
-    /// Whether `dockerd` is there, which checks a configuration.
-    pub dockerd: bool,
     /// /etc/docker/daemon.json
     pub daemon_json: Option<String>,
     /// As dpkg knows it.
@@ -174,7 +172,6 @@ impl Facts {
             docker_package: lines.contains_key("docker_package"),
             containers: number("containers").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
             docker_group: lines.contains_key("docker_group"),
-            dockerd: lines.contains_key("dockerd"),
             daemon_json: text_of("daemon_json"),
             agent: lines.get("agent").and_then(|value| installed(value)),
             agent_binary: word("agent_binary"),
@@ -248,7 +245,7 @@ pub(crate) mod tests {
         let plain = "looked 1\nuid 0\nuser root\nhost orangepi\nmachine aarch64\nos debian\n\
             os_name Debian GNU/Linux 12 (bookworm)\ndpkg arm64\napt yes\nsystemd 252\nclock 1790000000\ncores 4\n\
             memory_kib 1000000\nfree_usr_kib 9000000\nfree_var_kib 9000000\nmemory_limits yes\nlistening 0016 1F90 \n\
-            docker_client 20.10.24\ndocker_package docker.io\ndocker 20.10.24\ncontainers 0\ndocker_group yes\ndockerd yes\n";
+            docker_client 20.10.24\ndocker_package docker.io\ndocker 20.10.24\ncontainers 0\ndocker_group yes\n";
         format!("{plain}{more}\nend 1\n")
     }
 

@@ -42,7 +42,6 @@ if has docker; then
   say containers "$(timeout 20 docker ps -q </dev/null 2>/dev/null | wc -l | tr -d ' ')"
 fi
 if getent group docker >/dev/null 2>&1; then say docker_group yes; fi
-if has dockerd; then say dockerd yes; fi
 file daemon_json /etc/docker/daemon.json
 
 if has dpkg-query; then

@@ -331,6 +331,17 @@ fn warn(facts: &Facts, known: &Known, plan: &mut Plan) {
             known.now_s
         ));
     }
+    if facts.docker_package && facts.docker.is_none() {
+        plan.warnings.push(
+            "Docker is installed and does not answer: the node is not ready before it does (`systemctl status docker` there)".to_owned(),
+        );
+    }
+    if facts.docker_package && !facts.docker_group {
+        plan.warnings.push(
+            "there is no group docker, by which the agent reaches Docker's socket: `groupadd docker && systemctl restart docker` there"
+                .to_owned(),
+        );
+    }
     if facts.memory_kib < MEMORY_KIB {
         plan.warnings.push(format!(
             "{} MiB of memory are little: 512 are what Pith is made for",

@@ -117,6 +117,9 @@ impl Visit<'_> {
                     "pending" | "pending, not heard yet" => {
                         format!("; `pith node approve {id}` lets it in")
                     }
+                    "unknown to this coordinator" => format!(
+                        "; where it was restored from an older backup, `pith node approve {id}` lets it in"
+                    ),
                     _ => String::new(),
                 };
                 say(self.session, &format!("  {status}{mend}"));

@@ -175,9 +175,18 @@ fn an_upgrade_exchanges_the_package_and_nothing_else() {
 #[test]
 fn what_may_go_wrong_later_is_said_and_stops_nothing() {
     let facts = "clock 5\nmemory_limits no\nmemory_kib 230000\nlistening 1D3C";
-    let plan = check(facts, &Wish::default(), &[]).unwrap();
+    let facts = Facts { docker: None, docker_group: false, ..board(facts) };
+    let made = plan(&facts, &Wish::default(), &known(&[]), &package(VERSION, "arm64"));
+    let plan = made.unwrap();
     let all = plan.warnings.join("\n");
-    for words in ["clock is off by", "cgroup_enable=memory", "224 MiB of memory", "port 7484"] {
+    for words in [
+        "clock is off by",
+        "cgroup_enable=memory",
+        "224 MiB of memory",
+        "port 7484",
+        "does not answer",
+        "groupadd docker",
+    ] {
         assert!(all.contains(words), "{words}: {all}");
     }
     assert_eq!(acts(&plan), ["reach", "install", "join", "enable"]);
