@@ -104,6 +104,11 @@ pub async fn run(config: Config, wish: &Wish) -> u8 {
 
 impl Board {
     async fn look(config: Config) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            config.root_file().exists(),
+            "this board has joined no fleet ({} is not there): nothing of one is on it, and `apt-get purge pith-agent` removes the package",
+            config.root_file().display()
+        );
         let node = identity::load(&config.state_dir)?.public().node_id();
         let fleet = trust::load(&config.root_file())?.fleet;
         let ours = Ours { fleet, node };

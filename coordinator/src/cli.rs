@@ -23,7 +23,6 @@ mod plan;
 mod promote;
 mod ps;
 mod release;
-mod replace;
 mod restart;
 mod restore;
 mod rm;

@@ -11,6 +11,7 @@ pub mod allowing;
 pub mod board;
 pub mod daemon;
 pub mod facts;
+pub mod obstacle;
 pub mod package;
 pub mod plan;
 pub mod ssh;

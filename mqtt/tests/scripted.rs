@@ -287,7 +287,7 @@ async fn a_name_under_local_is_refused_with_that_reason() {
 
 /// Knows one name, as long as it is asked for as it should be.
 #[derive(Debug)]
-struct Knows(SocketAddr);
+struct Knows(std::net::SocketAddr);
 
 impl mqtt::Resolve for Knows {
     fn resolve(&self, at: String) -> mqtt::Resolving {

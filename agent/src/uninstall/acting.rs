@@ -29,6 +29,7 @@ pub(super) async fn remove(board: &Board, volumes: bool, say: impl Fn(&str)) -> 
             .with_context(|| format!("removing {}", container.name))?;
         say(&format!("removed container {}", container.name));
     }
+    forget_secrets(board, &say)?;
     for network in &board.networks {
         board
             .engine
@@ -46,6 +47,17 @@ pub(super) async fn remove(board: &Board, volumes: bool, say: impl Fn(&str)) -> 
                 .with_context(|| format!("removing {volume}"))?;
             say(&format!("removed volume {volume}"));
         }
+    }
+    Ok(())
+}
+
+/// In clear, and nobody needs them any more.
+fn forget_secrets(board: &Board, say: &impl Fn(&str)) -> anyhow::Result<()> {
+    let folder = board.config.secrets_dir();
+    match std::fs::remove_dir_all(&folder) {
+        Ok(()) => say(&format!("removed the secrets in {}", folder.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| folder.display().to_string()),
     }
     Ok(())
 }

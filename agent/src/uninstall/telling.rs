@@ -52,6 +52,7 @@ pub(super) fn told(board: &Board, wish: &Wish, compose: Option<&Path>) -> String
         for file in files(board) {
             line(&format!("  keep     {file}"));
         }
+        line("  keep     images (`docker image prune -a` afterwards removes what nobody uses)");
     }
     if let Some(path) = compose {
         let ran: Vec<&str> = board.ran.iter().map(|ran| ran.spec.name.as_str()).collect();

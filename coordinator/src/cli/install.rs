@@ -1,5 +1,6 @@
 //! `pith node install`: what is said and asked on the way; `crate::install` decides and does.
 
+mod replacing;
 mod waiting;
 
 use std::io::IsTerminal as _;
@@ -16,15 +17,18 @@ use crate::client::Client;
 use crate::event_loop::at;
 use crate::install::board::{Board, BoardError, Reached};
 use crate::install::facts::{Facts, Root};
+use crate::install::obstacle::Obstacle;
 use crate::install::package::{self, NoPackage, Package};
-use crate::install::plan::{self, Act, Known, Obstacle, Plan, Wish};
+use crate::install::plan::{self, Act, Known, Plan, Wish};
 use crate::install::ssh::{self, Ssh, SshError, Target};
 use crate::passphrase;
 use crate::state::requests::NewToken;
 use crate::state::shown::TokenShown;
 
+pub(super) use replacing::run as replace;
+
 /// A token that is used at once.
-pub(super) const TOKEN_MS: u64 = 30 * 60 * 1000;
+const TOKEN_MS: u64 = 30 * 60 * 1000;
 
 /// What was done, for scripts.
 #[derive(Debug, Serialize)]
@@ -72,7 +76,14 @@ pub(super) async fn run(
         upgrade: args.upgrade,
     };
     let known = known(client).await?;
-    let plan = plan::plan(&visit.facts, &wish, &known, &visit.package)?;
+    let mut plan = plan::plan(&visit.facts, &wish, &known, &visit.package)?;
+    let is_named =
+        wish.name.is_some() || !labels.is_empty() || session.named_environment().is_some();
+    if visit.facts.membership.is_some() && is_named {
+        let text =
+            "it has joined already: name, labels and environment stay as its token fixed them";
+        plan.warnings.push(text.to_owned());
+    }
     let token = NewToken {
         ttl_ms: TOKEN_MS,
         labels,
@@ -85,7 +96,7 @@ pub(super) async fn run(
 }
 
 /// What the coordinator knows that a plan needs.
-pub(super) async fn known(client: &Client) -> Result<Known, CliError> {
+async fn known(client: &Client) -> Result<Known, CliError> {
     let fleet = client.fleet().await?.fleet;
     let shown = client.nodes(None).await?;
     let is_out = |status: &str| status == "revoked";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::session::Session;
-use super::{CliError, Exit, NodeVerb, TokenArgs, install, replace};
+use super::{CliError, Exit, NodeVerb, TokenArgs, install};
 use crate::client::Client;
 use crate::render;
 use crate::state::requests::NewToken;
@@ -16,7 +16,7 @@ pub(super) async fn run(session: &Session, verb: NodeVerb) -> Result<Exit, CliEr
             session.print(&nodes, render::nodes);
         }
         NodeVerb::Install(args) => return install::run(session, &client, *args).await,
-        NodeVerb::Replace(args) => return replace::run(session, &client, *args).await,
+        NodeVerb::Replace(args) => return install::replace(session, &client, *args).await,
         NodeVerb::Token(args) => token(session, &client, args).await?,
         NodeVerb::Approve { who: Some(who), .. } => {
             let member = client.approve(&who).await?;

@@ -118,10 +118,10 @@ impl State {
         self.heard_of(topic, at);
         self.heed(topic, seen, sha256, at);
         self.remind_of_addresses(topic);
+        if let Some(place) = place {
+            self.take_place(topic, place, at);
+        }
         if self.is_agreed(topic) {
-            if let Some(place) = place {
-                self.take_place(topic, place, at);
-            }
             self.place_on_newcomer(topic);
         }
         self.asks_time(topic, &nonce);

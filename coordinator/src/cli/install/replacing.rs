@@ -2,10 +2,10 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use super::arguments::ReplaceArgs;
-use super::install::{TOKEN_MS, Visit, known};
-use super::session::Session;
-use super::{CliError, Exit};
+use super::{TOKEN_MS, Visit, known};
+use crate::cli::arguments::ReplaceArgs;
+use crate::cli::session::Session;
+use crate::cli::{CliError, Exit};
 use crate::client::Client;
 use crate::install::plan::{self, Wish};
 use crate::install::ssh::Target;
@@ -13,7 +13,7 @@ use crate::render::members;
 use crate::state::requests::{NewToken, Replace};
 use crate::state::shown::ReplacementShown;
 
-pub(super) async fn run(
+pub(in crate::cli) async fn run(
     session: &Session,
     client: &Client,
     args: ReplaceArgs,
