@@ -90,6 +90,13 @@ fn a_blank_board_becomes_a_node_by_one_command_and_a_second_run_changes_nothing(
     );
     assert!(asked(&after) - asked(&before) <= 4, "it only looked: {after}");
 
+    // Nor does it need a package.
+    let target = guest.target("root");
+    let bare =
+        world.command(&["node", "install", &target]).env("PITH_SSH", guest.ssh()).output().unwrap();
+    let bare = Outcome::of(&bare).expect_code(0);
+    assert!(bare.stdout.contains("is ready in environment default"), "{bare:?}");
+
     // A policy that somebody changed stays, and the difference is said.
     let _ = guest.run("echo 'host_network = true' >>/etc/pith/policy.toml").expect_code(0);
     let third = install(&world, &guest, "root", &more).expect_code(4);

@@ -59,7 +59,8 @@ pub(super) struct Visit<'a> {
     pub(super) client: &'a Client,
     pub(super) board: Board,
     pub(super) facts: Facts,
-    pub(super) package: Package,
+    /// Needed only where it is installed.
+    pub(super) package: Result<Package, NoPackage>,
 }
 
 pub(super) async fn run(
@@ -68,6 +69,7 @@ pub(super) async fn run(
     args: InstallArgs,
 ) -> Result<Exit, CliError> {
     let labels = labels(&args.labels)?;
+    let known = known(client).await?;
     let visit = Visit::begin(session, client, args.target, &args.board).await?;
     let wish = Wish {
         name: args.name,
@@ -75,8 +77,7 @@ pub(super) async fn run(
         tune_docker: args.board.tune_docker,
         upgrade: args.upgrade,
     };
-    let known = known(client).await?;
-    let mut plan = plan::plan(&visit.facts, &wish, &known, &visit.package)?;
+    let mut plan = plan::plan(&visit.facts, &wish, &known, visit.package.as_ref().ok())?;
     let is_named =
         wish.name.is_some() || !labels.is_empty() || session.named_environment().is_some();
     if visit.facts.membership.is_some() && is_named {
@@ -140,13 +141,10 @@ impl<'a> Visit<'a> {
             say(session, &format!("  {line}"));
         }
         let package = match named {
-            Some(package) => package,
+            Some(package) => Ok(package),
             None => {
                 let (program, here) = (std::env::current_exe().ok(), std::env::current_dir().ok());
-                package::find(
-                    &architecture,
-                    &package::folders(program.as_deref(), here.as_deref()),
-                )?
+                package::find(&architecture, &package::folders(program.as_deref(), here.as_deref()))
             }
         };
         Ok(Self { session, client, board, facts, package })
@@ -159,6 +157,9 @@ impl<'a> Visit<'a> {
         args: &BoardArgs,
         make_token: impl AsyncFn() -> Result<TokenShown, CliError>,
     ) -> Result<Exit, CliError> {
+        if plan.acts.iter().any(|(act, _)| matches!(act, Act::Install { .. })) {
+            let _ = self.package()?;
+        }
         for warning in &plan.warnings {
             eprintln!("warning: {warning}");
         }
@@ -173,7 +174,7 @@ impl<'a> Visit<'a> {
             token = Some(make_token().await?);
         }
         for (act, why) in &plan.acts {
-            let what = heading(act, &self.package);
+            let what = self.heading(act)?;
             say(self.session, &format!("{what}: {why}"));
             if let Some(id) = self.act(act, &mut token).await? {
                 node = Some(id);
@@ -199,17 +200,39 @@ impl<'a> Visit<'a> {
             }
             Act::Install { with_docker } => {
                 let architecture = plan::architecture(&self.facts)?;
-                self.board.install(&self.package.path, architecture, *with_docker).await?;
+                self.board.install(&self.package()?.path, architecture, *with_docker).await?;
             }
             Act::Policy(text) => self.board.write_policy(text).await?,
             Act::TuneDocker(text) => self.board.tune_docker(text).await?,
             Act::Join(name) => {
                 let Some(token) = token else { return Ok(None) };
-                return Ok(self.board.join(name, &token.token).await?);
+                let node = self.board.join(name, &token.token).await?;
+                // It had joined in the meantime.
+                let looked =
+                    async || Ok::<_, BoardError>(self.board.look_again().await?.membership);
+                return Ok(match node {
+                    Some(node) => Some(node),
+                    None => looked().await?.map(|membership| membership.node),
+                });
             }
             Act::Enable => self.board.enable().await?,
         }
         Ok(None)
+    }
+
+    fn package(&self) -> Result<&Package, CliError> {
+        self.package.as_ref().map_err(|error| error.clone().into())
+    }
+
+    fn heading(&self, act: &Act) -> Result<String, CliError> {
+        Ok(match act {
+            Act::Reach => "asking the board for the coordinator".to_owned(),
+            Act::Install { .. } => format!("installing {}", self.package()?.path.display()),
+            Act::Policy(_) => "writing /etc/pith/policy.toml".to_owned(),
+            Act::TuneDocker(_) => "writing /etc/docker/daemon.json".to_owned(),
+            Act::Join(name) => format!("joining as {name}"),
+            Act::Enable => "starting pith-proxy and pith-agent".to_owned(),
+        })
     }
 
     /// The token with the addresses that the board reaches first.
@@ -245,17 +268,6 @@ fn unreached(down: &[&Reached]) -> CliError {
              (as in `pith node token --address`), or open that port",
         lines.join("\n  ")
     ))
-}
-
-fn heading(act: &Act, package: &Package) -> String {
-    match act {
-        Act::Reach => "asking the board for the coordinator".to_owned(),
-        Act::Install { .. } => format!("installing {}", package.path.display()),
-        Act::Policy(_) => "writing /etc/pith/policy.toml".to_owned(),
-        Act::TuneDocker(_) => "writing /etc/docker/daemon.json".to_owned(),
-        Act::Join(name) => format!("joining as {name}"),
-        Act::Enable => "starting pith-proxy and pith-agent".to_owned(),
-    }
 }
 
 /// Beside the one document on stdout, where there is one.

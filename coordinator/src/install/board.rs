@@ -88,13 +88,12 @@ impl Board {
         Self { ssh, elevation: Elevation::IfFree }
     }
 
-    /// What it is, as root where that costs nobody a password.
+    /// What it is, as root where that costs nobody a password; how root is reached from now on.
     ///
     /// # Errors
     /// Where it does not say it.
     pub async fn look(&mut self) -> Result<Facts, BoardError> {
-        let said = self.run(include_str!("look.sh"), &[], b"", SHORT).await?;
-        let facts = Facts::parse(&said.out)?;
+        let facts = self.look_again().await?;
         // Whoever answered as root got there by sudo, or is root.
         if facts.root == Root::Is && self.elevation == Elevation::IfFree {
             self.elevation = match facts.user.as_str() {
@@ -103,6 +102,15 @@ impl Board {
             };
         }
         Ok(facts)
+    }
+
+    /// What it is now.
+    ///
+    /// # Errors
+    /// Where it does not say it.
+    pub async fn look_again(&self) -> Result<Facts, BoardError> {
+        let said = self.run(include_str!("look.sh"), &[], b"", SHORT).await?;
+        Ok(Facts::parse(&said.out)?)
     }
 
     /// From now on by sudo with this password.

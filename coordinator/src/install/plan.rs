@@ -137,7 +137,7 @@ fn processor(facts: &Facts) -> Obstacle {
     Obstacle::Processor { machine: facts.machine.clone(), architecture }
 }
 
-/// What to do, with a package for the board.
+/// What to do. A package that is named must fit, also where it is not needed.
 ///
 /// # Errors
 /// The first thing that stands against it; nothing was done then.
@@ -145,7 +145,7 @@ pub fn plan(
     facts: &Facts,
     wish: &Wish,
     known: &Known,
-    package: &Package,
+    package: Option<&Package>,
 ) -> Result<Plan, Obstacle> {
     check(facts, known, package)?;
     let mut plan = Plan::default();
@@ -183,7 +183,7 @@ pub fn plan(
     Ok(plan)
 }
 
-fn check(facts: &Facts, known: &Known, package: &Package) -> Result<(), Obstacle> {
+fn check(facts: &Facts, known: &Known, package: Option<&Package>) -> Result<(), Obstacle> {
     let board = architecture(facts)?;
     if facts.root == Root::None {
         return Err(Obstacle::NoSudo { user: facts.user.clone() });
@@ -198,8 +198,10 @@ fn check(facts: &Facts, known: &Known, package: &Package) -> Result<(), Obstacle
     if let Some(of) = facts.membership.as_ref().filter(|of| known.revoked.contains(&of.node)) {
         return Err(Obstacle::Revoked(of.node.clone()));
     }
-    let file = package.path.display().to_string();
-    let Named::As { version, architecture } = &package.name else { return Ok(()) };
+    let Some(Package { path, name: Named::As { version, architecture } }) = package else {
+        return Ok(());
+    };
+    let file = path.display().to_string();
     if architecture != board {
         let (package, board) = (architecture.clone(), board.to_owned());
         return Err(Obstacle::WrongProcessor { file, package, board });

@@ -44,7 +44,7 @@ pub(in crate::cli) async fn run(
         tune_docker: args.board.tune_docker,
         upgrade: false,
     };
-    let plan = plan::plan(&visit.facts, &wish, &known, &visit.package)?;
+    let plan = plan::plan(&visit.facts, &wish, &known, visit.package.as_ref().ok())?;
     if !agreed(&args, &old)? {
         return Ok(Exit::Failed);
     }

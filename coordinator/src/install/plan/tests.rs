@@ -32,7 +32,7 @@ fn joined(fleet: &str) -> String {
 }
 
 fn check(facts: &str, wish: &Wish, names: &[&str]) -> Result<Plan, Obstacle> {
-    plan(&board(facts), wish, &known(names), &package(VERSION, "arm64"))
+    plan(&board(facts), wish, &known(names), Some(&package(VERSION, "arm64")))
 }
 
 fn acts(plan: &Plan) -> Vec<&str> {
@@ -73,11 +73,12 @@ fn docker_comes_with_the_package_where_it_is_missing() {
         .map(|l| format!("{l}\n"))
         .collect();
     let facts = Facts::parse(&without).unwrap();
-    let made = plan(&facts, &Wish::default(), &known(&[]), &package(VERSION, "arm64")).unwrap();
+    let made =
+        plan(&facts, &Wish::default(), &known(&[]), Some(&package(VERSION, "arm64"))).unwrap();
     assert_eq!(acts(&made)[1], "install with docker");
     assert!(made.acts[1].1.contains("Docker is missing"), "{}", made.acts[1].1);
     let facts = Facts { apt: false, os: vec!["debian".to_owned()], ..facts };
-    let refused = plan(&facts, &Wish::default(), &known(&[]), &package(VERSION, "arm64"));
+    let refused = plan(&facts, &Wish::default(), &known(&[]), Some(&package(VERSION, "arm64")));
     assert_eq!(refused, Err(Obstacle::NoDocker));
 }
 
@@ -132,13 +133,13 @@ fn each_obstacle_names_its_mend() {
         assert!(refusal(facts).contains(words), "{facts}: {}", refusal(facts));
     }
     let facts = Facts { dpkg: None, ..board("os_name Alpine Linux v3.20") };
-    let refused = plan(&facts, &Wish::default(), &known(&[]), &package(VERSION, "arm64"));
+    let refused = plan(&facts, &Wish::default(), &known(&[]), Some(&package(VERSION, "arm64")));
     assert_eq!(refused, Err(Obstacle::NotDebian("Alpine Linux v3.20".to_owned())));
     let facts = Facts { systemd: None, ..board("") };
-    let refused = plan(&facts, &Wish::default(), &known(&[]), &package(VERSION, "arm64"));
+    let refused = plan(&facts, &Wish::default(), &known(&[]), Some(&package(VERSION, "arm64")));
     assert_eq!(refused, Err(Obstacle::NoSystemd));
     let facts = Facts { docker_package: false, ..board("") };
-    let refused = plan(&facts, &Wish::default(), &known(&[]), &package(VERSION, "arm64"));
+    let refused = plan(&facts, &Wish::default(), &known(&[]), Some(&package(VERSION, "arm64")));
     assert!(refused.unwrap_err().to_string().contains("second one"));
 }
 
@@ -148,14 +149,14 @@ fn a_board_of_another_fleet_or_with_a_revoked_identity_is_left_alone() {
     assert!(error.contains("another fleet") && error.contains("pith-agent uninstall"), "{error}");
     let revoked = Known { revoked: [NODE.parse().unwrap()].into(), ..known(&[]) };
     let refused =
-        plan(&board(&joined(FLEET)), &Wish::default(), &revoked, &package(VERSION, "arm64"));
+        plan(&board(&joined(FLEET)), &Wish::default(), &revoked, Some(&package(VERSION, "arm64")));
     assert_eq!(refused, Err(Obstacle::Revoked(NODE.parse().unwrap())));
 }
 
 #[test]
 fn a_package_for_another_processor_or_of_another_version_is_refused() {
     let with = |package: &Package| {
-        plan(&board(""), &Wish::default(), &known(&[]), package).unwrap_err().to_string()
+        plan(&board(""), &Wish::default(), &known(&[]), Some(package)).unwrap_err().to_string()
     };
     assert!(with(&package(VERSION, "amd64")).contains("is for amd64, the board is arm64"));
     assert!(with(&package("99.0.0", "arm64")).contains("is version 99.0.0"));
@@ -176,7 +177,7 @@ fn an_upgrade_exchanges_the_package_and_nothing_else() {
 fn what_may_go_wrong_later_is_said_and_stops_nothing() {
     let facts = "clock 5\nmemory_limits no\nmemory_kib 230000\nlistening 1D3C";
     let facts = Facts { docker: None, docker_group: false, ..board(facts) };
-    let made = plan(&facts, &Wish::default(), &known(&[]), &package(VERSION, "arm64"));
+    let made = plan(&facts, &Wish::default(), &known(&[]), Some(&package(VERSION, "arm64")));
     let plan = made.unwrap();
     let all = plan.warnings.join("\n");
     for words in [
