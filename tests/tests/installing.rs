@@ -211,6 +211,12 @@ fn an_older_agent_is_exchanged_by_upgrade_alone_and_a_half_done_installing_is_go
     let name = world.json(&["node", "ls"])["nodes"][0]["name"].as_str().unwrap().to_owned();
     until_true("it is ready", SOON, || world.status(&name) == "ready");
 
+    // The policy is as the package brought it, so that it may be exchanged.
+    let more = [&package(&deb)[..], &["--allow", "exec"]].concat();
+    let allowed = install(&world, &guest, "free", &more).expect_code(0);
+    assert!(allowed.stdout.contains("writing /etc/pith/policy.toml"), "{allowed:?}");
+    assert!(guest.run("cat /etc/pith/policy.toml").stdout.contains("\nexec = true\n"));
+
     let _ = guest.run("dpkg -i /root/old.deb").expect_code(0);
     let kept = install(&world, &guest, "root", &package(&deb)).expect_code(0);
     assert!(kept.stdout.contains("`--upgrade` exchanges it"), "{kept:?}");
@@ -229,4 +235,6 @@ fn an_older_agent_is_exchanged_by_upgrade_alone_and_a_half_done_installing_is_go
     );
     let version = guest.run("dpkg-query -W -f='${Version} ${Architecture}' pith-agent").stdout;
     assert_eq!(version, format!("{VERSION} {}", architecture()));
+    let policy = guest.run("cat /etc/pith/policy.toml").stdout;
+    assert!(policy.contains("\nexec = true\n"), "an upgrade keeps it: {policy}");
 }

@@ -192,6 +192,22 @@ mod tests {
 
     const NAME: &str = "opi.local";
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_back_is_read_or_refused(mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300), places in proptest::collection::vec((0..60usize, proptest::num::u8::ANY), 0..6)) {
+            let _ = check(&bytes);
+            // Near to what is right.
+            let mut near = response(7, TYPE_A, 10, &[10, 0, 0, 2]);
+            near.append(&mut bytes);
+            for (place, byte) in places {
+                if let Some(there) = near.get_mut(place) {
+                    *there = byte;
+                }
+            }
+            let _ = check(&near);
+        }
+    }
+
     /// A response with the question again, and a record behind a jump to it.
     fn response(id: u16, kind: u16, ttl_s: u32, data: &[u8]) -> Vec<u8> {
         let mut bytes = question(id, NAME).unwrap();

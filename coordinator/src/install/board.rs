@@ -141,14 +141,10 @@ impl Board {
         let said = self.run(include_str!("reach.sh"), &arguments, b"", SHORT).await?;
         let lines = said.out.lines().chain(std::iter::repeat("down ? ? no word of it"));
         let reached = |(address, line): (&String, &str)| {
-            let why_not = line.strip_prefix("down ").map(|rest| {
-                rest.splitn(3, ' ')
-                    .nth(2)
-                    .unwrap_or_default()
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .collect()
-            });
+            // `up HOST PORT`, or `down HOST PORT WHY`: anything else is no proof.
+            let why = line.splitn(4, ' ').nth(3).unwrap_or("no word of it");
+            let why = why.chars().filter(|c| !c.is_control()).collect();
+            let why_not = (!line.starts_with("up ")).then_some(why);
             Reached { address: address.clone(), why_not }
         };
         Ok(addresses.iter().zip(lines).map(reached).collect())

@@ -13,6 +13,8 @@ pub enum Tuning {
         text: String,
         /// What was added.
         added: Vec<String>,
+        /// Whether containers outlive the restart that follows.
+        runs_on: bool,
     },
 }
 
@@ -58,9 +60,10 @@ pub fn tuned(there: Option<&str>) -> Result<Tuning, NotJson> {
     if added.is_empty() {
         return Ok(Tuning::Already);
     }
+    let runs_on = file.get("live-restore") == Some(&Value::Bool(true));
     let mut text = serde_json::to_string_pretty(&file).unwrap_or_default();
     text.push('\n');
-    Ok(Tuning::Write { text, added })
+    Ok(Tuning::Write { text, added, runs_on })
 }
 
 #[cfg(test)]
@@ -69,7 +72,7 @@ mod tests {
 
     fn written(there: Option<&str>) -> (Value, Vec<String>) {
         match tuned(there).unwrap() {
-            Tuning::Write { text, added } => (serde_json::from_str(&text).unwrap(), added),
+            Tuning::Write { text, added, .. } => (serde_json::from_str(&text).unwrap(), added),
             Tuning::Already => panic!("nothing to write"),
         }
     }

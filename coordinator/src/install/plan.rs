@@ -23,6 +23,9 @@ const MEMORY_KIB: u64 = 400 * 1024;
 /// What APT believes of its lists, and TLS of certificates, is off by then.
 const CLOCK_OFF_S: u64 = 24 * 60 * 60;
 
+/// That are shown.
+const MAX_PORTS: usize = 24;
+
 /// What somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wish {
@@ -101,6 +104,7 @@ pub fn found(facts: &Facts) -> Vec<String> {
             format!("pith-agent {version}{status}, {fleet}")
         }
     };
+    let ports: Vec<String> = facts.listening.iter().take(MAX_PORTS).map(u16::to_string).collect();
     vec![
         format!("{}: {}, {}, {} cores", facts.host, facts.os_name, facts.machine, facts.cores),
         format!(
@@ -110,7 +114,7 @@ pub fn found(facts: &Facts) -> Vec<String> {
             mib(facts.free_usr_kib),
             mib(facts.free_var_kib)
         ),
-        format!("{docker}; {agent}"),
+        format!("{docker}; {agent}; TCP ports taken: {}", ports.join(", ")),
     ]
 }
 
@@ -334,13 +338,19 @@ fn policy(facts: &Facts, allow: &Allow, installs: bool, plan: &mut Plan) {
 fn tune(facts: &Facts, plan: &mut Plan) -> Result<(), Obstacle> {
     match daemon::tuned(facts.daemon_json.as_deref())? {
         Tuning::Already => plan.already.push("/etc/docker/daemon.json is tuned".to_owned()),
-        Tuning::Write { text, added } => {
-            let why = format!(
-                "--tune-docker adds {}; Docker is restarted once for it, which stops the {} containers that run and starts those with a \
-                 restart policy again",
-                added.join(", "),
-                facts.containers
-            );
+        Tuning::Write { text, added, runs_on } => {
+            let containers = facts.containers;
+            let what = if runs_on {
+                format!(
+                    "and restarted once, with live-restore: the {containers} containers that run go on"
+                )
+            } else {
+                format!(
+                    "and restarted once, without live-restore as the file wants it: the {containers} containers that run stop, and those with a \
+                     restart policy start again"
+                )
+            };
+            let why = format!("--tune-docker adds {}; Docker is reloaded {what}", added.join(", "));
             plan.acts.push((Act::TuneDocker(text), why));
         }
     }

@@ -208,3 +208,20 @@ fn a_policy_of_somebodys_own_is_said_to_be_left_alone() {
         check(&format!("policy {own}\npolicy_md5 a\npolicy_shipped_md5 a"), &wish, &[]).unwrap();
     assert!(acts(&shipped).contains(&"policy"));
 }
+
+#[test]
+fn whether_containers_outlive_the_restart_of_docker_is_said_before() {
+    use base64::Engine as _;
+    let wish = Wish { tune_docker: true, ..Wish::default() };
+    let why = |file: &str| {
+        let file = base64::engine::general_purpose::STANDARD.encode(file);
+        let plan = check(&format!("containers 3\ndaemon_json {file}"), &wish, &[]).unwrap();
+        let tune = plan.acts.into_iter().find(|(act, _)| matches!(act, Act::TuneDocker(_)));
+        tune.map(|(_, why)| why).unwrap()
+    };
+    assert!(why("{}").contains("the 3 containers that run go on"), "{}", why("{}"));
+    assert!(why("{\"live-restore\": false}").contains("the 3 containers that run stop"));
+    let broken = base64::engine::general_purpose::STANDARD.encode("{ // mine\n}");
+    let refused = check(&format!("daemon_json {broken}"), &wish, &[]).unwrap_err();
+    assert!(refused.to_string().contains("no JSON object"), "{refused}");
+}
