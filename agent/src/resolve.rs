@@ -10,7 +10,6 @@
 mod ask;
 pub mod message;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,25 +55,26 @@ pub async fn connect(at: &str) -> io::Result<TcpStream> {
 /// For a session with the broker: asks anew at each connect, and where nobody answers this once, what was answered last
 /// counts until it is over.
 #[derive(Debug, Clone, Default)]
-pub struct Names(Arc<Mutex<BTreeMap<String, (Found, Instant)>>>);
+pub struct Names(Arc<Mutex<Vec<(String, Found, Instant)>>>);
 
 impl Names {
     async fn found(&self, host: &str) -> io::Result<Found> {
         let asked = ask::ask(host).await;
         let now = Instant::now();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (_, until)| now < *until);
+        known.retain(|(name, _, until)| now < *until && (asked.is_err() || name != host));
         match asked {
             Ok(found) => {
+                let until = now + found.good_for.min(MAX_TTL);
                 if known.len() < MAX_NAMES {
-                    known.insert(
-                        host.to_owned(),
-                        (found.clone(), now + found.good_for.min(MAX_TTL)),
-                    );
+                    known.push((host.to_owned(), found.clone(), until));
                 }
                 Ok(found)
             }
-            Err(error) => known.get(host).map(|(found, _)| found.clone()).ok_or(error),
+            Err(error) => {
+                let last = known.iter().find(|(name, ..)| name == host);
+                last.map(|(_, found, _)| found.clone()).ok_or(error)
+            }
         }
     }
 }
@@ -109,10 +109,13 @@ impl Found {
                 std::net::SocketAddrV6::new(*v6, port, 0, scope).into()
             }
         };
-        let mut all: Vec<SocketAddr> = self.addresses.iter().map(socket).collect();
-        let is_link_local = |address: &SocketAddr| matches!(address.ip(), IpAddr::V6(v6) if v6.is_unicast_link_local());
-        all.sort_by_key(|address| (is_link_local(address), address.is_ipv6()));
-        all
+        let rank = |address: &SocketAddr| match address.ip() {
+            IpAddr::V4(_) => 0,
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => 2,
+            IpAddr::V6(_) => 1,
+        };
+        let all: Vec<SocketAddr> = self.addresses.iter().map(socket).collect();
+        (0..=2).flat_map(|of| all.iter().copied().filter(move |one| rank(one) == of)).collect()
     }
 }
 

@@ -11,16 +11,15 @@ mod acting;
 pub mod compose;
 mod telling;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use protocol::id::{EnvironmentName, FleetId, NodeId, ReleaseId, ServiceName};
+use protocol::id::{FleetId, NodeId, ReleaseId, ServiceName};
 use protocol::release::Release;
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::engine::docker::Docker;
-use crate::engine::{Container, Engine as _, Network, Ours};
+use crate::engine::{Container, ContainerState, Engine as _, Identity, Network, Ours};
 use crate::{identity, ledger, tls, trust};
 use compose::Ran;
 
@@ -51,7 +50,7 @@ struct Board {
     /// What ran, by environment and name.
     ran: Vec<Ran>,
     /// Of containers whose release is in no ledger.
-    unknown: BTreeSet<ServiceName>,
+    unknown: Vec<ServiceName>,
     config: Config,
     name: String,
 }
@@ -124,12 +123,10 @@ impl Board {
         Ok(Self { ours, engine, containers, networks, volumes, ran, unknown, config, name })
     }
 
-    /// Ports that close with the proxy, in order.
+    /// Ports that close with the proxy.
     fn ports(&self) -> Vec<u16> {
         let ports = self.ran.iter().flat_map(|ran| &ran.spec.ports);
-        let open = ports.filter_map(|port| Some(port.listen.as_ref()?.port));
-        let ports: BTreeSet<u16> = open.collect();
-        ports.into_iter().collect()
+        ports.filter_map(|port| Some(port.listen.as_ref()?.port)).collect()
     }
 
     /// Where what ran was written to; none where nothing did.
@@ -166,7 +163,7 @@ impl Board {
 }
 
 /// Releases that the ledger holds and somebody of this fleet vouched for.
-fn releases(config: &Config) -> anyhow::Result<BTreeMap<ReleaseId, Release>> {
+fn releases(config: &Config) -> anyhow::Result<Vec<(ReleaseId, Release)>> {
     let first = trust::load(&config.root_file())?;
     let contents = ledger::look(&config.state_dir)?;
     let trust = contents.trust(&first);
@@ -181,29 +178,31 @@ fn releases(config: &Config) -> anyhow::Result<BTreeMap<ReleaseId, Release>> {
 /// Each service once, as most of its instances that run, with their number; and those of which nothing is known.
 fn of_containers(
     containers: &[Container],
-    releases: &BTreeMap<ReleaseId, Release>,
-) -> (Vec<Ran>, BTreeSet<ServiceName>) {
-    let mut counts: BTreeMap<(&EnvironmentName, &ServiceName), BTreeMap<&ReleaseId, usize>> =
-        BTreeMap::new();
-    let runs =
-        |one: &&Container| matches!(one.state, crate::engine::ContainerState::Running { .. });
-    for identity in containers.iter().filter(runs).map(|one| &one.identity) {
-        let of_it = counts.entry((&identity.environment, &identity.service)).or_default();
-        *of_it.entry(&identity.release).or_default() += 1;
-    }
-    let (mut ran, mut unknown) = (Vec::new(), BTreeSet::new());
-    for ((environment, service), by_release) in counts {
-        let most = by_release.into_iter().max_by_key(|(_, count)| *count);
-        match most.and_then(|(id, count)| Some((releases.get(id)?, count))) {
-            Some((release, count)) => ran.push(Ran {
-                environment: environment.clone(),
-                count,
+    releases: &[(ReleaseId, Release)],
+) -> (Vec<Ran>, Vec<ServiceName>) {
+    let runs = |one: &&Container| matches!(one.state, ContainerState::Running { .. });
+    let running: Vec<&Identity> = containers.iter().filter(runs).map(|one| &one.identity).collect();
+    let (mut ran, mut unknown) = (Vec::<Ran>::new(), Vec::new());
+    for of in &running {
+        let is_it =
+            |one: &&&Identity| (&one.environment, &one.service) == (&of.environment, &of.service);
+        let of_release =
+            |id: &ReleaseId| running.iter().filter(is_it).filter(|one| one.release == *id).count();
+        let most =
+            running.iter().filter(is_it).map(|one| &one.release).max_by_key(|id| of_release(id));
+        let known = most.and_then(|most| releases.iter().find(|(id, _)| id == most));
+        match known {
+            _ if ran.iter().any(|one| {
+                (&one.environment, &one.spec.name) == (&of.environment, &of.service)
+            }) => {}
+            Some((id, release)) => ran.push(Ran {
+                environment: of.environment.clone(),
+                count: of_release(id),
                 image: release.image.clone(),
-                spec: release.spec(environment).clone(),
+                spec: release.spec(&of.environment).clone(),
             }),
-            None => {
-                unknown.insert(service.clone());
-            }
+            None if unknown.contains(&of.service) => {}
+            None => unknown.push(of.service.clone()),
         }
     }
     (ran, unknown)

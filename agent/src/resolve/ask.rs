@@ -1,6 +1,5 @@
 //! One question by multicast, on every network that the board is in (RFC 6762 §5.1, §6.7: from a port of its own, answered to it alone).
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -50,7 +49,7 @@ pub(super) async fn ask(name: &str) -> io::Result<Found> {
         let (question, name) = (question.clone(), name.to_owned());
         asking.spawn(async move { network.ask(&question, id, &name).await });
     }
-    let mut found: BTreeMap<(IpAddr, u32), u32> = BTreeMap::new();
+    let mut found = Found { addresses: Vec::new(), good_for: Duration::MAX };
     let mut until = None::<Instant>;
     loop {
         let next = match until {
@@ -61,24 +60,24 @@ pub(super) async fn ask(name: &str) -> io::Result<Found> {
         let Some(answered) = next else { break };
         let Ok(Ok((interface, answers))) = answered else { continue };
         for Answer { address, ttl_s } in answers {
-            found
-                .entry((address, interface))
-                .and_modify(|known| *known = ttl_s.min(*known))
-                .or_insert(ttl_s);
+            let at = (address, interface);
+            found.good_for = found.good_for.min(Duration::from_secs(u64::from(ttl_s)));
+            if !found.addresses.contains(&at) && found.addresses.len() < MAX_ADDRESSES {
+                found.addresses.push(at);
+            }
         }
-        if !found.is_empty() {
+        if !found.addresses.is_empty() {
             until = until.or(Some(Instant::now() + MORE));
         }
     }
-    let Some(ttl_s) = found.values().min().copied() else {
+    if found.addresses.is_empty() {
         let text = format!(
             "{name}: nobody answers for it by multicast DNS; is that machine on, in the same network, and does it run avahi-daemon or \
              another responder? Its address instead of the name always works"
         );
         return Err(io::Error::new(io::ErrorKind::NotFound, text));
-    };
-    let addresses = found.into_keys().take(MAX_ADDRESSES).collect();
-    Ok(Found { addresses, good_for: Duration::from_secs(u64::from(ttl_s)) })
+    }
+    Ok(found)
 }
 
 /// A network to ask in: from which address, to which group, on which interface.
@@ -124,14 +123,14 @@ fn networks() -> Vec<Network> {
 
 /// From the texts of `/proc/net/route` and `/proc/net/if_inet6`; `own` is this machine's address towards another.
 fn listed(routes: &str, addresses: &str, own: impl Fn(Ipv4Addr) -> Option<IpAddr>) -> Vec<Network> {
-    let v6: BTreeMap<&str, u32> = addresses.lines().filter_map(interface_of).collect();
+    let v6: Vec<(&str, u32)> = addresses.lines().filter_map(interface_of).collect();
     let is_outside = |name: &str| name != "lo" && !INSIDE.iter().any(|head| name.starts_with(head));
     let of_v4 = routes.lines().skip(1).filter_map(|line| {
         let name = line.split_whitespace().next()?;
         let to = connected(line).filter(|_| is_outside(name))?;
         let from = SocketAddr::new(own(to)?, 0);
         // Needed for addresses of IPv6 that are one cable's alone.
-        let interface = v6.get(name).copied().unwrap_or(0);
+        let interface = v6.iter().find(|(of, _)| *of == name).map_or(0, |(_, number)| *number);
         from.is_ipv4().then_some(Network { from, to: (GROUP_V4, PORT).into(), interface })
     });
     let of_v6 = v6.iter().filter(|(name, _)| is_outside(name)).map(|(_, interface)| {

@@ -2,7 +2,7 @@
 //!
 //! Strings are written as JSON, which YAML reads; `$` is doubled, because Compose puts variables in its place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use protocol::id::{EnvironmentName, ServiceName};
 use protocol::release::Image;
@@ -33,37 +33,37 @@ pub fn file(ours: &Ours, ran: &[Ran]) -> String {
          services:\n",
         ours.node, ours.fleet
     );
-    let here: BTreeSet<&ServiceName> = ran.iter().map(|one| &one.spec.name).collect();
-    let (mut volumes, mut secrets) = (BTreeSet::new(), BTreeSet::new());
+    let here = |name: &ServiceName| ran.iter().any(|one| one.spec.name == *name);
+    let (mut volumes, mut secrets) = (String::new(), String::new());
     for one in ran {
         text.push_str(&service(ours, one, &here));
-        let named = one.spec.volumes.iter();
-        volumes.extend(named.map(|v| {
-            (ours.volume_name(&one.environment, &one.spec.name, &v.name), v.name.to_string())
-        }));
-        secrets.extend(one.spec.secrets.iter().map(|secret| secret.name.to_string()));
-    }
-    if !volumes.is_empty() {
-        text.push_str("volumes:\n");
-        for (docker, _) in &volumes {
-            text.push_str(&format!("  {}:\n    external: true\n", quoted(docker)));
+        for volume in &one.spec.volumes {
+            let name = ours.volume_name(&one.environment, &one.spec.name, &volume.name);
+            volumes.push_str(&format!("  {}:\n    external: true\n", quoted(&name)));
+        }
+        for secret in &one.spec.secrets {
+            let entry = format!(
+                "  {}:\n    file: {}\n",
+                quoted(secret.name.as_str()),
+                quoted(&format!("./secrets/{}", secret.name))
+            );
+            // Several services may have the same.
+            if !secrets.contains(&entry) {
+                secrets.push_str(&entry);
+            }
         }
     }
-    if !secrets.is_empty() {
-        text.push_str("secrets:\n");
-        for name in &secrets {
-            text.push_str(&format!(
-                "  {}:\n    file: {}\n",
-                quoted(name),
-                quoted(&format!("./secrets/{name}"))
-            ));
+    for (head, entries) in [("volumes:\n", volumes), ("secrets:\n", secrets)] {
+        if !entries.is_empty() {
+            text.push_str(head);
+            text.push_str(&entries);
         }
     }
     text
 }
 
 /// One service, under its own name: within the file others reach it by that.
-fn service(ours: &Ours, ran: &Ran, here: &BTreeSet<&ServiceName>) -> String {
+fn service(ours: &Ours, ran: &Ran, here: &dyn Fn(&ServiceName) -> bool) -> String {
     let Ran { spec, image, count, environment } = ran;
     let mut lines = Lines::default();
     lines
@@ -74,9 +74,8 @@ fn service(ours: &Ours, ran: &Ran, here: &BTreeSet<&ServiceName>) -> String {
     ports(spec, *count, &mut lines);
     mounts(ours, ran, &mut lines);
     access(spec, &mut lines);
-    let needs =
-        spec.depends_on.iter().filter(|name| here.contains(name)).map(|name| quoted(name.as_str()));
-    lines.list("depends_on", needs);
+    let needs = spec.depends_on.iter().filter(|name| here(name)).map(|name| quoted(name.as_str()));
+    lines.list("depends_on", needs.collect());
     health(spec, &mut lines);
     format!("  {}:\n{}", quoted(spec.name.as_str()), lines.0)
 }
@@ -106,12 +105,12 @@ fn process(spec: &ServiceSpec, lines: &mut Lines) {
         lines.line("read_only: true");
     }
     lines.line(&format!("stop_grace_period: {}ms", spec.stop_grace.0));
-    lines.list("cap_drop", container.cap_drop.iter().map(|name| quoted(name)));
+    lines.list("cap_drop", container.cap_drop.iter().map(|name| quoted(name)).collect());
     let tmpfs = container.tmpfs.iter().map(|(path, size)| match size {
         Some(size) => quoted(&format!("{path}:size={}", size.0)),
         None => quoted(path),
     });
-    lines.list("tmpfs", tmpfs);
+    lines.list("tmpfs", tmpfs.collect());
     if !container.ulimits.is_empty() {
         lines.line("ulimits:");
         for (name, limit) in &container.ulimits {
@@ -149,7 +148,7 @@ fn ports(spec: &ServiceSpec, count: usize, lines: &mut Lines) {
             "{count} instances ran behind its ports: Compose opens a port for one"
         ));
     }
-    lines.list("ports", open.into_iter());
+    lines.list("ports", open);
     for port in spec
         .ports
         .iter()
@@ -172,7 +171,7 @@ fn mounts(ours: &Ours, ran: &Ran, lines: &mut Lines) {
     let paths = spec.host.paths.iter();
     let paths = paths
         .map(|path| quoted(&format!("{}:{}{}", path.host, path.path, read_only(path.read_only))));
-    lines.list("volumes", named.chain(paths));
+    lines.list("volumes", named.chain(paths).collect());
     if !spec.secrets.is_empty() {
         lines.line("secrets:");
         for secret in &spec.secrets {
@@ -193,10 +192,10 @@ fn access(spec: &ServiceSpec, lines: &mut Lines) {
     if host.network {
         lines.line("network_mode: host");
     }
-    lines.list("cap_add", host.capabilities.iter().map(|name| quoted(name)));
+    lines.list("cap_add", host.capabilities.iter().map(|name| quoted(name)).collect());
     let device =
         |d: &protocol::spec::Device| quoted(&format!("{}:{}:{}", d.path, d.target, d.permissions));
-    lines.list("devices", host.devices.iter().map(device));
+    lines.list("devices", host.devices.iter().map(device).collect());
 }
 
 /// Compose runs a command inside: a probe that is one is kept, the others have no program to run there.
@@ -246,11 +245,10 @@ impl Lines {
         self.line(&format!("{key}: {}", quoted(value)));
     }
 
-    fn list(&mut self, key: &str, items: impl Iterator<Item = String>) {
-        let mut items = items.peekable();
-        if items.peek().is_some() {
+    fn list(&mut self, key: &str, items: Vec<String>) {
+        if !items.is_empty() {
             self.line(&format!("{key}:"));
-            items.for_each(|item| self.line(&format!("  - {item}")));
+            items.iter().for_each(|item| self.line(&format!("  - {item}")));
         }
     }
 
