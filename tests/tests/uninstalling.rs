@@ -62,7 +62,7 @@ fn only_tells(world: &Boards, port: u16) -> PathBuf {
     // Nobody's file is written over, and an agent that runs would make everything anew.
     let named = ["--yes", "--compose", file.to_str().unwrap()];
     let refused = uninstall(world, &named).expect_code(1);
-    assert!(refused.stderr.contains("File exists; name another"), "{refused:?}");
+    assert!(refused.stderr.contains("name another file with --compose"), "{refused:?}");
     let refused = uninstall(world, &["--yes"]).expect_code(1);
     assert!(refused.stderr.contains("an agent still answers"), "{refused:?}");
     assert_eq!(get(world.at(1, port), "/").unwrap().0, 200);
