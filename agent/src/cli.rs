@@ -1,5 +1,6 @@
 //! The command line of `pith-agent`: no parser crate on the board.
 
+mod uninstall;
 mod verbs;
 
 use std::ffi::OsString;
@@ -45,6 +46,13 @@ pub enum Command {
         /// As JSON.
         json: bool,
     },
+    /// Take Pith off this board, or say what that would do.
+    Uninstall {
+        /// The same `agent.toml`.
+        config: PathBuf,
+        /// How.
+        wish: crate::uninstall::Wish,
+    },
     /// Print the version.
     Version,
     /// Print the help.
@@ -76,6 +84,9 @@ pith-agent doctor [-o json]                     what is odd about this board, an
                                                 Also before `join`
 pith-agent root                                 the trust roots that this board holds, as JSON: what `pith fleet recover --root FILE`
                                                 needs where the coordinator's folder is lost
+pith-agent uninstall [--yes] [--volumes] [--compose FILE] [-o json]
+                                                what of Pith is on this board, and a compose.yaml of what runs; with --yes its units are
+                                                stopped, its containers and networks removed, with --volumes its volumes too
 
 pith-agent --version | --help
 
@@ -136,6 +147,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             Some("--take-over") => take_over = Some(TakeOver::FromRunning),
             Some(word) if !is_proxy && !is_join && verbs::is_verb(word) => {
                 return verbs::parse(word, arguments, config);
+            }
+            Some("uninstall") if !is_proxy && !is_join => {
+                return uninstall::parse(arguments, config);
             }
             Some("proxy") if !is_proxy && !is_join => is_proxy = true,
             Some("join") if !is_proxy && !is_join => is_join = true,

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{debug, warn};
 
 use crate::config::{Broker, DEFAULT_BACKOFF_MS};
+use crate::resolve::Names;
 use crate::tls::{Joined, JoinedError};
 
 /// What the loop says before the link has taken it; the link's own outbox is behind it.
@@ -177,6 +178,7 @@ pub fn session(reached: Reached, node: &NodeIdentity, boot: &Boot) -> Session {
     let first = addresses.remove(0);
     let mut session = Session::new(first, id.clone(), subscriptions);
     session.fallbacks = addresses;
+    session.resolver = Some(mqtt::Resolver(Arc::new(Names::default())));
     match way {
         Way::Secure(tls) => session.tls = Some(tls),
         Way::Password(secret) => session.credentials = Some(Credentials { user: id, secret }),

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             with_config(&config, |config| serve(async { run::agent(config, terminated()?).await }))
         }
         Command::Local { config, verb, json } => local(&config, verb, json),
+        Command::Uninstall { config, wish } => uninstall(&config, &wish),
         Command::Join { config, token, name, existing } => join(&config, &token, name, existing),
         Command::Proxy { config, take_over } => with_config(&config, |config| {
             serve(async { run::proxy(config, take_over, terminated()?).await })
@@ -96,6 +97,24 @@ fn local(path: &Path, verb: Verb, json: bool) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => ExitCode::from(runtime.block_on(verbs::run(verb, &config, json))),
+        Err(error) => {
+            eprintln!("pith-agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What there is of Pith here, and its end.
+fn uninstall(path: &Path, wish: &agent::uninstall::Wish) -> ExitCode {
+    let config = match load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("pith-agent: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => ExitCode::from(runtime.block_on(agent::uninstall::run(config, wish))),
         Err(error) => {
             eprintln!("pith-agent: {error}");
             ExitCode::FAILURE

@@ -142,7 +142,7 @@ pub fn host_routes(proc_net_route: &str) -> Vec<Ipv4Net> {
 }
 
 /// The kernel prints addresses as hexadecimal words of the machine's own byte order.
-fn hex_address(text: &str) -> Option<Ipv4Addr> {
+pub(crate) fn hex_address(text: &str) -> Option<Ipv4Addr> {
     u32::from_str_radix(text, 16).ok().map(|word| Ipv4Addr::from(word.to_ne_bytes()))
 }
 

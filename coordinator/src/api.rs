@@ -14,6 +14,7 @@ mod limits;
 mod people;
 mod problem;
 mod read;
+mod replacing;
 mod routes;
 mod secrets;
 mod sockets;

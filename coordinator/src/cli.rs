@@ -13,6 +13,7 @@ mod exit;
 mod fleet;
 mod follow;
 mod init;
+mod install;
 mod keys;
 mod login;
 mod logs;

@@ -2,6 +2,7 @@
 
 mod asking;
 mod people;
+mod replacing;
 mod secrets;
 mod streams;
 mod way;

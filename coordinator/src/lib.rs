@@ -19,6 +19,7 @@ pub mod dev;
 pub mod docker;
 pub mod event_loop;
 pub mod front;
+pub mod install;
 pub mod key_file;
 pub mod link;
 pub mod local;

@@ -34,6 +34,7 @@ mod plan;
 pub mod reconcile;
 pub mod records;
 mod recovering;
+mod replacing;
 pub mod requests;
 mod restarting;
 mod retiring;

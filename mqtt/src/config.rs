@@ -1,8 +1,11 @@
 //! What a session needs to know before it starts.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::topic::Topic;
@@ -60,13 +63,38 @@ impl BrokerAddress {
         format!("[{address}]")
     }
 
-    /// Whether only multicast DNS could answer for the host (RFC 6762). A static binary has no name service switch
-    /// that would ask it.
     pub(crate) fn needs_multicast_dns(&self) -> bool {
-        let name = self.host.trim_end_matches('.').to_ascii_lowercase();
-        self.host.parse::<IpAddr>().is_err() && (name == "local" || name.ends_with(".local"))
+        needs_multicast_dns(&self.host)
     }
 }
+
+/// Whether only multicast DNS could answer for the host (RFC 6762). A static binary has no name service switch that would ask it.
+#[must_use]
+pub fn needs_multicast_dns(host: &str) -> bool {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    host.parse::<IpAddr>().is_err() && (name == "local" || name.ends_with(".local"))
+}
+
+/// Addresses of a name, later.
+pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// Finds the addresses of `host:port`, where the system alone could not.
+pub trait Resolve: fmt::Debug + Send + Sync {
+    /// In the order in which they are tried; asked at every connect.
+    fn resolve(&self, at: String) -> Resolving;
+}
+
+/// Who finds the broker's addresses. Equal only to itself.
+#[derive(Debug, Clone)]
+pub struct Resolver(pub Arc<dyn Resolve>);
+
+impl PartialEq for Resolver {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Resolver {}
 
 /// A user and its secret, which no output shows.
 #[derive(Clone, PartialEq, Eq)]
@@ -102,6 +130,8 @@ pub struct Config {
     pub address: BrokerAddress,
     /// Where else it does; tried in turn after one that gave no session.
     pub fallbacks: Vec<BrokerAddress>,
+    /// Who finds the addresses of its name; none: the system, which knows nothing below `.local`.
+    pub resolver: Option<Resolver>,
     /// The node's id, or the coordinator's name; unique at the broker, which drops the older session of an id.
     pub client_id: String,
     /// None where the broker takes anyone.
@@ -135,6 +165,7 @@ impl Config {
         Self {
             address,
             fallbacks: Vec::new(),
+            resolver: None,
             client_id,
             credentials: None,
             tls: None,

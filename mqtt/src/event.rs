@@ -147,7 +147,7 @@ pub enum Refusal {
     Certificate,
     /// A name that only multicast DNS can resolve.
     #[error(
-        "{host} ends in .local and multicast DNS is not supported yet: give the broker's address, or a name in DNS"
+        "{host} ends in .local and multicast DNS is not asked for the coordinator: give the broker's address, or a name in DNS"
     )]
     LocalName {
         /// The name.

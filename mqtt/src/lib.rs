@@ -21,7 +21,10 @@ pub mod session;
 pub mod tls;
 
 pub use bytes::Bytes;
-pub use config::{BrokerAddress, Config, Credentials, InvalidBrokerAddress, Presence};
+pub use config::{
+    BrokerAddress, Config, Credentials, InvalidBrokerAddress, Presence, Resolve, Resolver,
+    Resolving, needs_multicast_dns,
+};
 pub use event::{DownReason, Event, Refusal};
 pub use session::{Closed, Handle, PublishError, Session, Stats};
 pub use tls::{Ca, InvalidTls, OneCa, Own, Tls, VerifyAt};

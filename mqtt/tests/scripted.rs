@@ -285,6 +285,38 @@ async fn a_name_under_local_is_refused_with_that_reason() {
     assert_eq!(reason, Refusal::LocalName { host: "broker.local".into() });
 }
 
+/// Knows one name, as long as it is asked for as it should be.
+#[derive(Debug)]
+struct Knows(std::net::SocketAddr);
+
+impl mqtt::Resolve for Knows {
+    fn resolve(&self, at: String) -> mqtt::Resolving {
+        let found = if at == "broker.local:1883" {
+            // The first takes nobody.
+            Ok(vec!["127.0.0.1:1".parse().unwrap(), self.0])
+        } else {
+            Err(std::io::Error::other(format!("asked for {at}")))
+        };
+        Box::pin(async move { found })
+    }
+}
+
+#[tokio::test]
+async fn a_name_under_local_is_found_by_the_owners_resolver_at_every_connect() {
+    let broker = Scripted::new().await;
+    let mut config = broker.config();
+    let at = (config.address.host.parse::<std::net::IpAddr>().unwrap(), config.address.port);
+    config.resolver = Some(mqtt::Resolver(std::sync::Arc::new(Knows(at.into()))));
+    config.address = "broker.local:1883".parse().unwrap();
+    let (_handle, mut events) = Session::start(config, 1);
+    for _ in 0..2 {
+        let peer = broker.accept_up().await;
+        assert_eq!(next(&mut events).await, Event::Up);
+        drop(peer);
+        assert!(matches!(next(&mut events).await, Event::Down { .. }));
+    }
+}
+
 #[tokio::test]
 async fn an_address_that_gives_no_session_is_followed_by_the_next_and_one_that_did_is_kept() {
     let (broker, second) = (Scripted::new().await, Scripted::new().await);

@@ -13,6 +13,7 @@ mod observe;
 mod pull;
 mod stats;
 mod survey;
+mod volumes;
 mod written;
 
 use std::cell::OnceCell;

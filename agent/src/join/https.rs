@@ -16,8 +16,9 @@ use protocol::join::{ALPN_HTTP, Answer, Token, server_name};
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use crate::resolve;
 
 /// From the first packet to the end of the handshake, and from the question to the end of the answer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -214,7 +215,7 @@ pub(crate) async fn connect(
     name: ServerName<'static>,
 ) -> Result<impl Wire + use<>, HttpsError> {
     let address = at.to_owned();
-    let stream = match TcpStream::connect(at).await {
+    let stream = match resolve::connect(at).await {
         Ok(stream) => stream,
         Err(source) => return Err(HttpsError::Unreachable { address, source }),
     };

@@ -212,6 +212,7 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::PortUsed { .. }
         | Refused::SeveralNodes { .. }
         | Refused::NodeRevoked(_)
+        | Refused::CannotReplace { .. }
         | Refused::Conflict { .. }
         | Refused::FleetFull(_)
         | Refused::TooManyTokens(_)

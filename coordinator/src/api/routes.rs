@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::{Api, people, read, secrets, streams, write};
+use super::{Api, people, read, replacing, secrets, streams, write};
 use crate::role::Role;
 
 /// A body without documents.
@@ -72,7 +72,7 @@ const fn change(
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 49] = [
+pub(super) static ROUTES: [Route; 51] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
@@ -83,6 +83,7 @@ pub(super) static ROUTES: [Route; 49] = [
     see("/v1/reconciliation", "fleet conflicts", || get(read::reconciliation)),
     see("/v1/coordinator/addresses", "coordinator addresses", || get(read::addresses)),
     see("/v1/nodes", "node ls", || get(read::nodes)),
+    see("/v1/nodes/{who}/replacement", "node replacement", || get(replacing::look)),
     see("/v1/revoked-certificates", "revoked certificates", || get(read::revoked_certificates)),
     see("/v1/services", "ps", || get(read::services)),
     see("/v1/environments/{env}/deployed", "deployed", || get(read::deployed)),
@@ -125,6 +126,9 @@ pub(super) static ROUTES: [Route; 49] = [
     change(("/v1/tokens", Operator), "node token", SMALL, || post(write::token)),
     change(("/v1/nodes/{who}/approve", Operator), "node approve", SMALL, || post(write::approve)),
     change(("/v1/nodes/{who}/revoke", Operator), "node revoke", SMALL, || post(write::revoke)),
+    change(("/v1/nodes/{who}/replace", Operator), "node replace", SMALL, || {
+        post(replacing::replace)
+    }),
     Route { least: Least::Role(Operator), ..see("/v1/audit", "audit", || get(people::audit)) },
     Route {
         least: Least::Role(Operator),

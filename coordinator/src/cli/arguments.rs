@@ -1,5 +1,7 @@
 //! What can be written of logs and commands, keys, nodes, brokers, backups, operators and the audit log.
 
+mod installing;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -9,6 +11,7 @@ use protocol::units::Millis;
 
 use super::WaitArgs;
 use crate::role::Role;
+pub(super) use installing::{BoardArgs, InstallArgs, ReplaceArgs};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SecretVerb {
@@ -225,6 +228,16 @@ pub(super) enum NodeVerb {
         #[arg(value_name = "NAME|ID")]
         who: String,
     },
+    /// Make a board a node over ssh: package, token, policy, units.
+    ///
+    /// Looks at the board first and says what it found; then does what is missing, says what is so already, and waits until the
+    /// coordinator sees the node ready. Run again it goes on where it stopped, and changes nothing where all is as it should be.
+    Install(Box<InstallArgs>),
+    /// Put a board in the place of another: its name, labels, environment and services; the old one is revoked.
+    ///
+    /// The new one is installed over ssh as by `pith node install`, and the old one is revoked the moment that the new one joins; or it is a
+    /// node that has joined already. Says first which volumes are gone with the old board, and asks.
+    Replace(Box<ReplaceArgs>),
     /// Make a token: one line to paste on a board, good for one node.
     Token(TokenArgs),
     /// Let a node in: out of the lobby, or back in after its certificate is over.

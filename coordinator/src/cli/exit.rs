@@ -87,6 +87,12 @@ impl CliError {
         Self { exit: Exit::Refused, message: error.to_string() }
     }
 
+    /// No coordinator, from wherever it was asked for.
+    #[must_use]
+    pub fn unreachable(error: impl fmt::Display) -> Self {
+        Self { exit: Exit::Unreachable, message: error.to_string() }
+    }
+
     /// Writes it to stderr. What says `error:` by itself, with place and carets, is left as it is.
     pub fn print(&self) {
         let prefix = if self.message.starts_with("error:") { "" } else { "error: " };
@@ -115,8 +121,8 @@ impl From<ClientError> for CliError {
                 "stopping" => Exit::Unreachable,
                 "no_revision" | "no_service" | "no_secret" | "floor_too_high" | "no_node"
                 | "not_on_node" | "last_address" | "too_many_addresses" | "several_nodes"
-                | "token_life" | "bad_address" | "no_operator" | "operator_exists"
-                | "invitation_life" => Exit::Usage,
+                | "cannot_replace" | "token_life" | "bad_address" | "no_operator"
+                | "operator_exists" | "invitation_life" => Exit::Usage,
                 "node_revoked" | "conflict" => Exit::Refused,
                 _ => Exit::Failed,
             },

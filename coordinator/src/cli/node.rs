@@ -1,11 +1,11 @@
-//! `pith node ls | doctor | token | approve | revoke`
+//! `pith node ls | install | replace | doctor | token | approve | revoke`
 
 mod doctor;
 
 use std::collections::BTreeMap;
 
 use super::session::Session;
-use super::{CliError, Exit, NodeVerb, TokenArgs};
+use super::{CliError, Exit, NodeVerb, TokenArgs, install};
 use crate::client::Client;
 use crate::render;
 use crate::state::requests::NewToken;
@@ -18,6 +18,8 @@ pub(super) async fn run(session: &Session, verb: NodeVerb) -> Result<Exit, CliEr
             session.print(&nodes, render::nodes);
         }
         NodeVerb::Doctor { who } => return doctor::run(session, &client, &who).await,
+        NodeVerb::Install(args) => return install::run(session, &client, *args).await,
+        NodeVerb::Replace(args) => return install::replace(session, &client, *args).await,
         NodeVerb::Token(args) => token(session, &client, args).await?,
         NodeVerb::Approve { who: Some(who), .. } => {
             let member = client.approve(&who).await?;
@@ -64,7 +66,7 @@ async fn token(session: &Session, client: &Client, args: TokenArgs) -> Result<()
     Ok(())
 }
 
-fn labels(given: &[String]) -> Result<BTreeMap<String, String>, CliError> {
+pub(super) fn labels(given: &[String]) -> Result<BTreeMap<String, String>, CliError> {
     let label = |text: &String| {
         let (key, value) = text
             .split_once('=')

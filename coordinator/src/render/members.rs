@@ -1,6 +1,8 @@
 //! Tokens, the lobby and what became of a node, for people.
 
-use crate::state::shown::{MemberShown, NodesShown, RevokedShown, RunsShown, TokenShown};
+use crate::state::shown::{
+    LostVolume, MemberShown, NodesShown, ReplacementShown, RevokedShown, RunsShown, TokenShown,
+};
 
 /// The line to paste, alone.
 #[must_use]
@@ -55,6 +57,67 @@ pub fn revoked(revoked: &RevokedShown) -> String {
     }
     text.push_str(&super::secrets::to_rotate(revoked));
     text.push_str("an external broker needs the new list of revoked certificates: `pith broker mosquitto` writes it\n");
+    text
+}
+
+/// What replacing a board would do.
+#[must_use]
+pub fn replacing(old: &ReplacementShown, new: &str) -> String {
+    let ReplacementShown { name, id, environment, services, lost, online, .. } = old;
+    let heard = if *online {
+        "which is online: it is cut off, and what runs on it goes on there until it is switched off"
+    } else {
+        "which is offline"
+    };
+    let mut text =
+        format!("{new} takes the place of {name} ({id}) in environment {environment}, {heard}\n");
+    if services.is_empty() {
+        text.push_str("it was to run nothing\n");
+    } else {
+        let names: Vec<&str> = services.iter().map(|service| service.as_str()).collect();
+        text.push_str(&format!("it gets what that was to run: {}\n", names.join(", ")));
+    }
+    for LostVolume { service, volume, exclusive } in lost {
+        let copies = if *exclusive {
+            "its only writer was there: no other board has this data"
+        } else {
+            "others may have the like"
+        };
+        text.push_str(&format!("gone with the old board: {volume} of {service}; {copies}\n"));
+    }
+    text
+}
+
+/// What replacing by a node did.
+#[must_use]
+pub fn replaced(shown: &ReplacementShown, new: &str) -> String {
+    let id = shown.node.as_ref().map_or_else(String::new, |id| format!(" ({id})"));
+    format!(
+        "{new}{id} is {} from now on; {} ({}) is revoked\n",
+        shown.name,
+        shown.name,
+        shown.id.short()
+    )
+}
+
+/// What remains to be done after it.
+#[must_use]
+pub fn after_replacing(old: &ReplacementShown) -> String {
+    let mut text = String::new();
+    if !old.secrets.is_empty() {
+        text.push_str("the old board had secrets: `pith secret sync` seals them for the new one");
+        let names: Vec<String> = old.secrets.iter().map(|secret| secret.name.to_string()).collect();
+        text.push_str(&format!(
+            "; where it is in foreign hands, `pith secret rotate` them: {}\n",
+            names.join(", ")
+        ));
+    }
+    if !old.lost.is_empty() && old.online {
+        text.push_str(
+            "its volumes are still on the old board: copy what is needed before it is wiped\n",
+        );
+    }
+    text.push_str("what the old board runs goes on until it is switched off: `pith-agent uninstall --yes` there\n");
     text
 }
 

@@ -13,7 +13,8 @@ use protocol::topic::Up;
 
 use super::conflict::Accord;
 use super::manifests::is_gone;
-use super::records::{Change, Happened, Intent, NodeRecord};
+use super::records::{Happened, Intent, NodeRecord};
+use super::replacing::Place;
 use super::{At, Node, State};
 
 /// A message larger than this is not read: load and events are small, the rest is an envelope.
@@ -92,7 +93,7 @@ impl State {
         self.note_boot(&hello, at);
         self.watch_clones(&hello, at);
         self.leave_environment(&hello);
-        self.take_name_of_revoked(&hello);
+        let place = self.take_name_of_revoked(&hello);
         let record = self.record_of(hello, key, at);
         let name = record.name.clone();
         self.are_peers_stale = true;
@@ -117,6 +118,9 @@ impl State {
         self.heard_of(topic, at);
         self.heed(topic, seen, sha256, at);
         self.remind_of_addresses(topic);
+        if let Some(place) = place {
+            self.take_place(topic, place, at);
+        }
         if self.is_agreed(topic) {
             self.place_on_newcomer(topic);
         }
@@ -170,23 +174,21 @@ impl State {
 
     /// What its token fixed stands above what a node says of itself.
     fn as_fixed(&self, mut hello: Hello) -> Hello {
-        let (environment, labels) = self.fixed_for(&hello.node);
-        if let Some(environment) = environment {
+        let Some(fixed) = self.fixed_for(&hello.node) else { return hello };
+        if let Some(environment) = fixed.environment.clone() {
             hello.environment = environment;
         }
-        hello.labels.extend(labels);
+        if let Some(name) = fixed.fixed_name.clone() {
+            hello.name = name;
+        }
+        hello.labels.extend(fixed.labels.clone());
         hello
     }
 
     /// A board that replaces one whose identity was revoked has its name, and with it its place.
-    fn take_name_of_revoked(&mut self, hello: &Hello) {
-        let Some(holder) = self.id_of(&hello.name).filter(|holder| *holder != hello.node) else {
-            return;
-        };
-        if !self.is_admitted(&holder) {
-            self.nodes.remove(&holder);
-            self.effects.changes.push(Change::ForgetNode(holder));
-        }
+    fn take_name_of_revoked(&mut self, hello: &Hello) -> Option<Place> {
+        let holder = self.id_of(&hello.name).filter(|holder| *holder != hello.node)?;
+        if self.is_admitted(&holder) { None } else { self.vacate(&holder) }
     }
 
     /// The same node under another boot.

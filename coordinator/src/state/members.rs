@@ -89,6 +89,7 @@ impl State {
             environment: wish.environment.clone(),
             approve: wish.approve,
             used_by: None,
+            replaces: None,
         };
         self.tokens.insert(token.id.clone(), token.clone());
         self.effects.changes.push(Change::Token(Box::new(token.clone())));
@@ -117,10 +118,11 @@ impl State {
         let certificates = known.map(|member| member.certificates.clone()).unwrap_or_default();
         let is_same = known.is_some_and(|member| member.token.as_ref() == Some(&token.id));
         let is_admitted = was_admitted || token.approve;
-        let member = Member {
+        let mut member = Member {
             id: join.node.clone(),
             standing: if is_admitted { Standing::Admitted } else { Standing::Pending },
             name: Some(join.name.clone()),
+            fixed_name: known.and_then(|member| member.fixed_name.clone()),
             environment: token.environment.clone(),
             asked_environment: join.environment.clone(),
             labels: token.labels.clone(),
@@ -134,6 +136,9 @@ impl State {
             recovered: known.and_then(|member| member.recovered.clone()),
             since_ms: at.unix_ms,
         };
+        if let Some(old) = &token.replaces {
+            self.succeed_old(&mut member, old, at);
+        }
         if token.used_by.is_none() {
             let used = TokenRecord { used_by: Some(join.node.clone()), ..token };
             self.effects.changes.push(Change::Token(Box::new(used.clone())));
@@ -395,15 +400,9 @@ impl State {
         self.members.get(id).is_some_and(|member| member.standing == Standing::Admitted)
     }
 
-    /// What the operator has fixed of a node, whatever its hello says.
-    pub(super) fn fixed_for(
-        &self,
-        id: &NodeId,
-    ) -> (Option<EnvironmentName>, BTreeMap<String, String>) {
-        self.members
-            .get(id)
-            .map(|member| (member.environment.clone(), member.labels.clone()))
-            .unwrap_or_default()
+    /// What the operator has fixed of a node, whatever its hello says: name, environment and labels are.
+    pub(super) fn fixed_for(&self, id: &NodeId) -> Option<&Member> {
+        self.members.get(id)
     }
 
     fn let_in(&mut self, id: &NodeId) {
@@ -439,6 +438,7 @@ impl Member {
             id,
             standing: Standing::Pending,
             name: None,
+            fixed_name: None,
             environment: None,
             asked_environment: None,
             labels: BTreeMap::new(),

@@ -145,6 +145,16 @@ pub struct NewToken {
     pub addresses: Vec<String>,
 }
 
+/// `pith node replace`: who comes in the place of a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Replace {
+    /// Whoever joins with the token of the answer.
+    Token(NewToken),
+    /// A node, by its name or id.
+    Node(String),
+}
+
 /// Somebody to be invited.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewOperator {

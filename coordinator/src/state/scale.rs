@@ -5,6 +5,7 @@ use protocol::id::{NodeId, NodeName, ServiceId};
 
 use super::manifests::is_gone;
 use super::records::{Change, Revision};
+use super::replacing::volume_prefix;
 use super::requests::{Accepted, Refused};
 use super::{At, State};
 
@@ -165,13 +166,8 @@ impl State {
         }
     }
 
-    /// As the agent names them: `pith-<node8>-<service>-<volume>`, the environment before the service where it is not
-    /// `default`.
+    /// As the agent names them.
     fn volumes_of(&self, id: &ServiceId) -> Vec<String> {
-        let service = match id.environment.as_str() {
-            "default" => id.name.to_string(),
-            environment => format!("{environment}-{}", id.name),
-        };
         let mut names = Vec::new();
         for node in self.nodes.values() {
             if node.record.environment != id.environment {
@@ -180,7 +176,8 @@ impl State {
             let Some(assigned) = node.intent.assigned.get(&id.name) else { continue };
             let Some(stored) = self.releases.get(&assigned.release) else { continue };
             for volume in &stored.release.spec(&id.environment).volumes {
-                names.push(format!("pith-{}-{service}-{}", node.record.id.short(), volume.name));
+                let prefix = volume_prefix(&node.record, &id.name);
+                names.push(format!("{prefix}-{}", volume.name));
             }
         }
         names

@@ -3,6 +3,7 @@
 mod people;
 mod plans;
 mod reconcile;
+mod replacing;
 mod secrets;
 mod streams;
 mod trust;
@@ -23,6 +24,7 @@ use super::records::{Failure, Happened, Kind};
 pub use people::{AuditShown, InvitationShown, LoggedIn, OperatorShown, OperatorsShown};
 pub use plans::{ChangeShown, NodePlanShown, PlanShown, PullShown};
 pub use reconcile::{NodeReconciled, ReconcileShown, Reconciling, RunShown, ServiceReconciled};
+pub use replacing::{LostVolume, ReplacementShown};
 pub use secrets::{
     LackingShown, RecipientShown, SecretRemoved, SecretSet, SecretShown, SecretToRotate,
     SecretsShown, SyncShown, UnsyncedShown,

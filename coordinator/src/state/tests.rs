@@ -9,6 +9,7 @@ mod operators;
 mod peers;
 mod policy;
 mod recovering;
+mod replacing;
 mod retiring;
 mod secrets;
 mod strategies;

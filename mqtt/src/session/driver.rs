@@ -140,7 +140,7 @@ impl Driver {
     async fn connect(&mut self) -> Next {
         self.retries = self.wishes.borrow().retries;
         self.take_addresses();
-        if self.config.address.needs_multicast_dns() {
+        if self.config.resolver.is_none() && self.config.address.needs_multicast_dns() {
             let host = self.config.address.host.clone();
             return Next::Retry(Failure::Refused(Refusal::LocalName { host }));
         }

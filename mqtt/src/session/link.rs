@@ -14,10 +14,11 @@ use rumqttc::{
     NetworkOptions, Packet as MqttPacket, PublishNotice, PublishOptions, QoS, StateError,
     SubscribeFilter, SubscribeReasonCode,
 };
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
+use crate::config::{Config, Resolver};
 use crate::event::{DownReason, Refusal};
 use crate::outbox::Outgoing;
 use crate::tls::{self, Tls};
@@ -89,12 +90,15 @@ impl Link {
     /// Begins to connect; the answer comes as a packet.
     pub(super) fn open(config: &Config, tls: Option<Tls>) -> Self {
         let mut options = options(config);
-        if let Some(tls) = tls {
-            options.set_socket_connector(move |host, network| {
-                let tls = tls.clone();
-                async move { tls.connect(rumqttc::default_socket_connect(host, network).await?).await }
-            });
-        }
+        let resolver = config.resolver.clone();
+        match tls {
+            Some(tls) => options.set_socket_connector(move |host, network| {
+                let (tls, resolver) = (tls.clone(), resolver.clone());
+                async move { tls.connect(reach(host, network, resolver).await?).await }
+            }),
+            None => options
+                .set_socket_connector(move |host, network| reach(host, network, resolver.clone())),
+        };
         let builder = AsyncClient::builder(options).capacity(REQUESTS_MAX);
         let (client, mut event_loop) = builder.build();
         let mut network = NetworkOptions::new();
@@ -140,6 +144,25 @@ impl Link {
         // Late or not, the socket is closed by the drop that follows.
         let _ = tokio::time::timeout(patience, goodbye).await;
     }
+}
+
+/// Connects to the first address of `host:port` that takes it.
+async fn reach(
+    host: String,
+    network: NetworkOptions,
+    resolver: Option<Resolver>,
+) -> io::Result<TcpStream> {
+    let Some(resolver) = resolver else {
+        return rumqttc::default_socket_connect(host, network).await;
+    };
+    let mut last = None;
+    for address in resolver.0.resolve(host).await? {
+        match rumqttc::default_socket_connect(address.to_string(), network.clone()).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound)))
 }
 
 fn options(config: &Config) -> MqttOptions {

@@ -7,6 +7,7 @@ mod files;
 mod ledger;
 mod local;
 mod mqtt;
+mod names;
 mod proxies;
 mod world;
 
@@ -14,7 +15,7 @@ mod world;
 pub type Reader = fn(&[u8]);
 
 /// Each with the name of its target in `fuzz/fuzz_targets` and of its folder in `fuzz/seeds`.
-pub const READERS: [(&str, Reader); 9] = [
+pub const READERS: [(&str, Reader); 10] = [
     ("envelope", envelopes::envelope),
     ("payloads", envelopes::payloads),
     ("service_file", files::service_file),
@@ -22,6 +23,7 @@ pub const READERS: [(&str, Reader); 9] = [
     ("ledger", ledger::ledger),
     ("local", local::local),
     ("mqtt", mqtt::mqtt),
+    ("names", names::names),
     ("proxy_control", proxies::proxy_control),
     ("proxy_http", proxies::proxy_http),
 ];

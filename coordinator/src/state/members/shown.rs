@@ -9,7 +9,7 @@ use crate::state::shown::MemberShown;
 
 impl State {
     /// By its id, or the name that it has or asks for.
-    pub(super) fn member_named(&self, who: &str) -> Result<NodeId, NotDone> {
+    pub(in crate::state) fn member_named(&self, who: &str) -> Result<NodeId, NotDone> {
         let is_meant =
             |member: &&Member| member.id.as_str() == who || self.member_name(member) == who;
         // A revoked one is meant only where nobody else has its name.

@@ -18,6 +18,9 @@ pub struct Member {
     /// What it calls itself; none: it has not asked yet.
     #[serde(default)]
     pub name: Option<NodeName>,
+    /// What it is called whatever it says: it has taken another's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed_name: Option<NodeName>,
     /// What its token fixed; none: its hello says it.
     #[serde(default)]
     pub environment: Option<EnvironmentName>,
@@ -107,4 +110,7 @@ pub struct TokenRecord {
     pub approve: bool,
     /// Who joined with it.
     pub used_by: Option<NodeId>,
+    /// In whose place the board comes that joins with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<NodeId>,
 }

@@ -241,6 +241,21 @@ pub enum Refused {
         "node {0} is revoked, which is for ever; a board that is to come back removes `node.key` in its state_dir and joins anew"
     )]
     NodeRevoked(String),
+    /// No board can take its own place, or one in another environment.
+    #[error(
+        "{new} ({new_environment}) cannot take the place of {old} ({old_environment}): another board of the same environment can; a board joins \
+         an environment with the token of `pith node token --env {old_environment}`"
+    )]
+    CannotReplace {
+        /// The old one.
+        old: NodeName,
+        /// Where it is.
+        old_environment: EnvironmentName,
+        /// The new one.
+        new: NodeName,
+        /// Where that is.
+        new_environment: EnvironmentName,
+    },
     /// Nodes that it needs have seen what was not signed here.
     #[error(
         "{service} needs {nodes}, in conflict with this coordinator, which signs nothing for them; {why}. What runs there goes on; \
@@ -362,6 +377,7 @@ impl Refused {
             Self::NoNode(_) => "no_node",
             Self::SeveralNodes { .. } => "several_nodes",
             Self::NodeRevoked(_) => "node_revoked",
+            Self::CannotReplace { .. } => "cannot_replace",
             Self::Conflict { .. } => "conflict",
             Self::FleetFull(_) => "fleet_full",
             Self::TooManyTokens(_) => "too_many_tokens",

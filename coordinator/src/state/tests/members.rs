@@ -64,11 +64,11 @@ fn id(of: u8) -> NodeId {
     key(of).public().node_id()
 }
 
-fn wish() -> NewToken {
+pub(super) fn wish() -> NewToken {
     NewToken { ttl_ms: HOUR_MS, ..NewToken::default() }
 }
 
-fn token(world: &mut World, of: u8, wish: &NewToken) -> Offer {
+pub(super) fn token(world: &mut World, of: u8, wish: &NewToken) -> Offer {
     let offer = Offer::from_random([of; 32]);
     world.state.new_token(wish, &offer, world.at).unwrap();
     offer
@@ -98,7 +98,7 @@ fn join_changed(
     world.state.join(&body, &Desk, world.at)
 }
 
-fn join(world: &mut World, board: u8, offer: &Offer) -> Answer {
+pub(super) fn join(world: &mut World, board: u8, offer: &Offer) -> Answer {
     join_changed(world, board, offer, |_| {})
 }
 
@@ -116,7 +116,7 @@ fn renew(world: &mut World, board: u8) -> Answer {
     world.state.renew(&body, &Desk, world.at)
 }
 
-fn code(answer: &Answer) -> &str {
+pub(super) fn code(answer: &Answer) -> &str {
     match answer {
         Answer::Pending => "pending",
         Answer::Approved(_) => "approved",
@@ -259,10 +259,13 @@ fn a_node_that_is_not_admitted_is_not_heard_and_gets_no_manifest() {
 }
 
 #[test]
-fn a_board_that_replaces_a_revoked_one_has_its_name() {
+fn a_board_that_replaces_a_revoked_one_has_its_name_and_services() {
     let mut world = World::with_nodes(&["a", "b"]);
+    world.deploy("web", "v1").unwrap();
+    world.all_run();
     world.state.revoke("b", world.at).unwrap();
     world.joins_as("new-b", "b");
+    assert_eq!(world.assigned("new-b"), "web:1x1", "and with it its services");
     let shown = world.state.show_nodes(None, world.at);
     let names: Vec<_> = shown.nodes.iter().map(|node| node.name.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
