@@ -77,6 +77,7 @@ impl Board {
             refused: BTreeMap::new(),
             engine: EngineState::Ready,
             alarms: Vec::new(),
+            agent_update: None,
         };
         Envelope::sign(&report, &[&self.key]).to_bytes()
     }

@@ -308,6 +308,7 @@ impl World {
             refused: BTreeMap::new(),
             engine: EngineState::Ready,
             alarms: Vec::new(),
+            agent_update: None,
         }
     }
 
