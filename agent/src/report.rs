@@ -6,6 +6,7 @@ use planner::Now;
 use planner::node::{History, Instance, Life, Observed, Routing, Verdict, Waiting, Wanted};
 use protocol::FORMAT;
 use protocol::acceptance::NodeIdentity;
+use protocol::agent_release::AgentUpdate;
 use protocol::id::{ServiceName, Template};
 use protocol::manifest::{Assignment, HookRun, Version};
 use protocol::reason::Reason;
@@ -47,6 +48,8 @@ pub struct Sources<'a> {
     pub obstacle: Option<&'a Obstacle>,
     /// What is wrong with the node as a whole.
     pub alarms: &'a [Detail],
+    /// What became of the newest release of the agent.
+    pub agent_update: Option<&'a AgentUpdate>,
 }
 
 /// Why nothing moves, whatever the service.
@@ -76,6 +79,7 @@ pub fn build(sources: Sources<'_>, sequence: u64, now: Now) -> Report {
         refused: sources.refused.clone(),
         engine: sources.engine,
         alarms: sources.alarms.to_vec(),
+        agent_update: sources.agent_update.cloned(),
     }
 }
 

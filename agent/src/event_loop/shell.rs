@@ -5,6 +5,7 @@
 //! ([`failpoint`]).
 
 mod streams;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -42,6 +43,7 @@ use crate::policy::Looked;
 use crate::probe::Prober;
 use crate::registries::Registries;
 use crate::sampler::Sampler;
+use crate::update::fetch::Source;
 use crate::{failpoint, network, sampler};
 use streams::Telling;
 
@@ -98,6 +100,10 @@ struct Outside<E: Engine> {
     /// The number of each change that is to be recorded and is not durable yet.
     records: BTreeMap<ServiceName, u64>,
     calls: Calls,
+    programs: Source,
+    /// The program that is on its way.
+    fetching: Option<AbortOnDrop>,
+    is_ending: bool,
     _watching: [AbortOnDrop; 2],
 }
 
@@ -144,6 +150,9 @@ impl<E: Engine> Shell<E> {
             streams: BTreeMap::new(),
             records: BTreeMap::new(),
             calls: Calls::new(floor),
+            programs: parts.programs,
+            fetching: None,
+            is_ending: false,
             _watching: watching,
         };
         (Self { agent: Agent::new(beginning, now), outside }, parts.incoming, parts.calls)
@@ -172,6 +181,11 @@ impl<E: Engine> Shell<E> {
         let event = Event::Asked(Box::new(self.outside.calls.take(call, unix_ms)));
         self.agent.handle(event, &self.outside, now);
         let _ = self.act(now);
+    }
+
+    /// Whether another agent is to be started.
+    pub(super) fn is_ending(&self) -> bool {
+        self.outside.is_ending
     }
 
     /// Ends in order: what is being written is written.
@@ -263,6 +277,7 @@ impl<E: Engine> Outside<E> {
             Act::Learn(known) => self.learn(known),
             Act::Answer { number, answer } => self.calls.answer(number, *answer),
             Act::Stream(id, stream) => self.stream(id, stream),
+            Act::Update(act) => self.update(act),
             Act::Say(outgoing) => return self.say(outgoing),
         }
         None

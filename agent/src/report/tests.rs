@@ -110,6 +110,7 @@ impl Said {
             refused: &BTreeMap::new(),
             engine: EngineState::Ready,
             alarms: &[],
+            agent_update: None,
             obstacle,
         };
         build(sources, 1, now)
