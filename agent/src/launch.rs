@@ -125,7 +125,9 @@ fn written(dir: &Path, choice: Choice) -> Runs {
     match record::write(dir, &record) {
         Ok(()) => runs,
         Err(error) => {
-            eprintln!("pith-agent: the start of a new agent cannot be counted: {error}; the former one runs");
+            eprintln!(
+                "pith-agent: the start of a new agent cannot be counted: {error}; the former one runs"
+            );
             otherwise
         }
     }
@@ -136,7 +138,9 @@ fn is_usable(dir: &Path, held: &Held) -> bool {
     let owner = nix::unistd::geteuid().as_raw();
     let folder = record::folder(dir);
     let is_own = |path: &Path| {
-        std::fs::symlink_metadata(path).ok().filter(|of| of.uid() == owner && of.mode() & 0o022 == 0)
+        std::fs::symlink_metadata(path)
+            .ok()
+            .filter(|of| of.uid() == owner && of.mode() & 0o022 == 0)
     };
     let program = is_own(&record::program(dir, held.slot));
     let is_folder = is_own(&folder).is_some_and(|of| of.is_dir());
@@ -145,7 +149,8 @@ fn is_usable(dir: &Path, held: &Held) -> bool {
 
 /// Counts a start of the proxy from what the agent brought; whether that was tried too often.
 fn count_proxy(runtime_dir: &Path, record: &Record, package: &AgentVersion) -> bool {
-    let Some(held) = record.held.as_ref().filter(|held| !choose::package_wins(package, held)) else {
+    let Some(held) = record.held.as_ref().filter(|held| !choose::package_wins(package, held))
+    else {
         return false;
     };
     let path = runtime_dir.join(PROXY_FILE);

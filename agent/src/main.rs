@@ -8,8 +8,8 @@ use std::str::FromStr as _;
 use agent::cli::{self, Command, Verb};
 use agent::config::{Config, ConfigError};
 use agent::join::{self, Existing, Pace, Wish};
-use agent::local::verbs;
 use agent::launch::{self, Role};
+use agent::local::verbs;
 use agent::update::self_test;
 use agent::{run, tls, version};
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,11 +37,9 @@ fn main() -> ExitCode {
             print!("{}", cli::HELP);
             ExitCode::SUCCESS
         }
-        Command::Run { config } => {
-            with_config(&config, |read| {
-                serve(async { run::agent(read, &config, terminated()?).await })
-            })
-        }
+        Command::Run { config } => with_config(&config, |read| {
+            serve(async { run::agent(read, &config, terminated()?).await })
+        }),
         Command::Local { config, verb, json } => local(&config, verb, json),
         Command::Join { config, token, name, existing } => join(&config, &token, name, existing),
         Command::Proxy { config, take_over } => with_config(&config, |read| {

@@ -92,6 +92,7 @@ async fn run(
         state_dir: config.state_dir.clone(),
         config: absolute(path.to_owned())?,
         fleet: node.fleet.clone(),
+        node: node.node.clone(),
         floor: floor.clone(),
         own_address: own_address(&config),
     };

@@ -15,7 +15,8 @@ static WRITTEN: [u8; LENGTH] = written(env!("CARGO_PKG_VERSION"));
 
 const fn written(version: &str) -> [u8; LENGTH] {
     assert!(version.len() <= ROOM, "the version does not fit");
-    let (mark, version, mut bytes, mut at) = (MARK.as_bytes(), version.as_bytes(), [b' '; LENGTH], 0);
+    let (mark, version, mut bytes, mut at) =
+        (MARK.as_bytes(), version.as_bytes(), [b' '; LENGTH], 0);
     while at < mark.len() {
         bytes[at] = mark[at];
         at += 1;

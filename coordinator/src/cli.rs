@@ -1,5 +1,7 @@
 //! The command line: what can be written, and which verb answers. Each verb is a file below; none reads arguments itself.
 
+mod agent;
+mod agent_program;
 mod arguments;
 mod audit;
 mod backup;
@@ -44,8 +46,9 @@ use protocol::id::{EnvironmentName, ServiceName};
 use protocol::units::Millis;
 
 use arguments::{
-    AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, ExecArgs, FleetVerb, KeysVerb, LoginArgs,
-    LogsArgs, NodeVerb, OperatorVerb, RestartArgs, RestoreArgs, SecretVerb, SignArgs, TokenArgs,
+    AgentVerb, AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, ExecArgs, FleetVerb, KeysVerb,
+    LoginArgs, LogsArgs, NodeVerb, OperatorVerb, RestartArgs, RestoreArgs, SecretVerb, SignArgs,
+    TokenArgs,
 };
 pub use exit::{CliError, Exit};
 use session::{Named, Session};
@@ -127,6 +130,11 @@ enum Verb {
     Fleet {
         #[command(subcommand)]
         verb: FleetVerb,
+    },
+    /// Versions of the agent: sign them, bring boards to one.
+    Agent {
+        #[command(subcommand)]
+        verb: AgentVerb,
     },
     /// Move the coordinator: tell nodes where it is reached.
     Coordinator {
@@ -466,6 +474,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Rollout { verb } => rollout::run(&session, verb).await,
         Verb::Release { verb } => release::run(&session, verb).await,
         Verb::Keys { verb } => keys::run(&session, verb).await,
+        Verb::Agent { verb } => agent::run(&session, verb).await,
         Verb::Coordinator { verb } => coordinator::run(&session, verb).await,
         Verb::Fleet { verb } => fleet::run(&session, verb).await,
         Verb::Ps => ps::run(&session).await,

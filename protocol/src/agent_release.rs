@@ -82,7 +82,9 @@ pub struct InvalidVersion(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotTaken {
     /// It confirmed a newer one.
-    #[error("release {counter} of the agent is older than {floor}, which ran here: sign the program again to go back to it")]
+    #[error(
+        "release {counter} of the agent is older than {floor}, which ran here: sign the program again to go back to it"
+    )]
     Older {
         /// What it says.
         counter: u64,

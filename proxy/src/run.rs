@@ -87,7 +87,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         bind(socket).map_err(|source| RunError::ControlSocket { path: socket.clone(), source })?;
     let took_over = predecessor.is_some();
     tracing::info!(socket = %socket.display(), took_over, "proxy serves");
-    let control = Control::new(Arc::clone(&live), options.state_file.clone(), predecessor, options.renewal);
+    let control =
+        Control::new(Arc::clone(&live), options.state_file.clone(), predecessor, options.renewal);
     // Dropped, a set aborts its tasks.
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&control).serve(listener));

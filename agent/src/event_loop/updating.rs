@@ -190,7 +190,9 @@ impl Agent {
 
     fn refuse_unlaunched(&mut self) {
         let Some(release) = self.updates.next.take() else { return };
-        let why = "this agent was not started by `pith-agent launch`, as the units of the package do".to_owned();
+        let why =
+            "this agent was not started by `pith-agent launch`, as the units of the package do"
+                .to_owned();
         self.refuse_release(&release, why);
     }
 
@@ -280,7 +282,9 @@ impl Agent {
     pub(super) fn update_news(&mut self, news: UpdateNews, now: Now) {
         match news {
             UpdateNews::Delayed(counter, why) => {
-                if let Some(known) = self.updates.fetching.as_mut().filter(|of| of.counter == counter) {
+                if let Some(known) =
+                    self.updates.fetching.as_mut().filter(|of| of.counter == counter)
+                {
                     known.why = Some(why);
                 }
             }
@@ -288,7 +292,9 @@ impl Agent {
             UpdateNews::Kept(result) => self.record_kept(result, now),
             UpdateNews::ProxyRenewed(result) => {
                 if let Err(why) = result {
-                    let text = format!("the proxy goes on with the program it has until its next start: {why}");
+                    let text = format!(
+                        "the proxy goes on with the program it has until its next start: {why}"
+                    );
                     self.tell(None, None, &text);
                 }
                 self.updates.is_renewing = false;
@@ -301,7 +307,9 @@ impl Agent {
     }
 
     fn fetched(&mut self, counter: u64, result: Result<Fetched, String>) {
-        let Some(of) = self.updates.fetching.clone().filter(|of| of.counter == counter) else { return };
+        let Some(of) = self.updates.fetching.clone().filter(|of| of.counter == counter) else {
+            return;
+        };
         let Some(launched) = &self.updates.own.launched else { return };
         match result {
             Ok(Fetched::Ready(held)) => self.updates.ready = Some(held),
@@ -315,7 +323,8 @@ impl Agent {
             Err(why) => {
                 let mut record = launched.record.clone();
                 warn!(version = %of.version, why, "a release of the agent is not taken");
-                record.last = Some(AgentUpdate { phase: UpdatePhase::Refused, why: Some(why), ..of });
+                record.last =
+                    Some(AgentUpdate { phase: UpdatePhase::Refused, why: Some(why), ..of });
                 self.updates.fetching = None;
                 self.keep(record, Then::Stay);
             }

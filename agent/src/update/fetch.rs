@@ -11,7 +11,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use mqtt::VerifyAt;
 use protocol::agent_release::{AgentVersion, MAX_PROGRAM_BYTES, PROGRAM_PATH, Program};
-use protocol::id::{Digest, FleetId, hex};
+use protocol::id::{Digest, FleetId, NodeId, hex};
 use sha2::Digest as _;
 use tokio::time::timeout;
 
@@ -60,6 +60,8 @@ pub struct Source {
     pub config: PathBuf,
     /// The fleet.
     pub fleet: FleetId,
+    /// Who asks.
+    pub node: NodeId,
     /// The newest time that somebody vouched for.
     pub floor: VerifyAt,
     /// Where the board's owner says that the coordinator is.
@@ -88,7 +90,11 @@ impl Source {
     ///
     /// # Errors
     /// Why it can never be.
-    pub async fn fetch(&self, order: &Order, said: impl AsyncFn(String)) -> Result<Fetched, String> {
+    pub async fn fetch(
+        &self,
+        order: &Order,
+        said: impl AsyncFn(String),
+    ) -> Result<Fetched, String> {
         let running = tokio::task::spawn_blocking(own_digest).await;
         if running.ok().flatten().as_ref() == Some(&order.program.digest) {
             return Ok(Fetched::Same);
@@ -126,12 +132,14 @@ impl Source {
     }
 
     async fn download(&self, order: &Order, part: &Path) -> Result<(), Problem> {
-        let mut download = Download::resume(part, &order.program)?;
+        let mut download = Download::resume(part, &order.program, &self.node)?;
         if download.has < order.program.size {
             let passing = |error: &dyn std::fmt::Display| Problem::Passing(error.to_string());
             let joined = Joined::load(&self.state_dir).map_err(|error| passing(&error))?;
             let joined = joined.ok_or_else(|| {
-                Problem::Final("this board has not joined: it has no certificate to ask with".to_owned())
+                Problem::Final(
+                    "this board has not joined: it has no certificate to ask with".to_owned(),
+                )
             })?;
             let client = joined.https(&self.fleet, &self.floor).map_err(|error| passing(&error))?;
             let own = self.own_address.iter().filter(|_| joined.is_at_coordinator());
@@ -153,6 +161,7 @@ impl Source {
 /// A program on its way.
 struct Download<'a> {
     wanted: &'a Program,
+    node: &'a NodeId,
     file: File,
     hash: sha2::Sha256,
     has: u64,
@@ -160,22 +169,27 @@ struct Download<'a> {
 
 impl<'a> Download<'a> {
     /// Goes on with what is there.
-    fn resume(part: &Path, wanted: &'a Program) -> io::Result<Self> {
+    fn resume(part: &Path, wanted: &'a Program, node: &'a NodeId) -> io::Result<Self> {
         if wanted.size > MAX_PROGRAM_BYTES {
             return Err(io::Error::other("it is larger than an agent may be"));
         }
-        let open = || OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(part);
+        let open =
+            || OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(part);
         let mut file = open()?;
         if file.metadata()?.len() > wanted.size {
             file.set_len(0)?;
         }
         let (hash, has) = hash(&mut file)?;
-        Ok(Self { wanted, file, hash, has })
+        Ok(Self { wanted, node, file, hash, has })
     }
 
     async fn from(&mut self, client: &crate::join::https::Client, at: &str) -> Result<(), Problem> {
         let digest = self.wanted.digest.as_str();
-        let path = format!("{PROGRAM_PATH}/{}", digest.strip_prefix("sha256:").unwrap_or(digest));
+        let path = format!(
+            "{PROGRAM_PATH}/{}/{}",
+            self.node,
+            digest.strip_prefix("sha256:").unwrap_or(digest)
+        );
         let opened = client.open(at, &path, self.has).await;
         let (status, mut body, _connection) =
             opened.map_err(|error| Problem::Passing(error.to_string()))?;
@@ -184,7 +198,8 @@ impl<'a> Download<'a> {
             // All of it again.
             200 => self.begin_anew()?,
             404 => {
-                let why = format!("{at} does not have the program: `pith agent release` uploads it");
+                let why =
+                    format!("{at} does not have the program: `pith agent release` uploads it");
                 return Err(Problem::Passing(why));
             }
             status => return Err(Problem::Passing(format!("{at} answered {status}"))),
@@ -193,7 +208,8 @@ impl<'a> Download<'a> {
             let next = timeout(STALLED, body.frame()).await;
             let frame = next.map_err(|_| Problem::Passing(format!("{at} sends no more")))?;
             let Some(frame) = frame else { break };
-            let frame = frame.map_err(|error| Problem::Passing(format!("{at} broke off: {error}")))?;
+            let frame =
+                frame.map_err(|error| Problem::Passing(format!("{at} broke off: {error}")))?;
             let Some(bytes) = frame.data_ref() else { continue };
             if self.has + bytes.len() as u64 > self.wanted.size {
                 return Err(Problem::Final(format!("{at} sends more than the release says")));
@@ -220,7 +236,9 @@ impl<'a> Download<'a> {
         }
         // Whoever sent it, it is nothing to go on with.
         std::fs::remove_file(part)?;
-        Err(Problem::Passing("what came is not what the release names; it is asked for again".to_owned()))
+        Err(Problem::Passing(
+            "what came is not what the release names; it is asked for again".to_owned(),
+        ))
     }
 }
 

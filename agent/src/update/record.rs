@@ -131,13 +131,8 @@ impl Record {
     #[must_use]
     pub fn tried(&self, held: Held) -> Self {
         let last = update(&held, UpdatePhase::Trying, None);
-        let trial = Some(Trial {
-            held,
-            starts: 0,
-            boot_id: String::new(),
-            turn: Turn::New,
-            excused: 0,
-        });
+        let trial =
+            Some(Trial { held, starts: 0, boot_id: String::new(), turn: Turn::New, excused: 0 });
         Self { trial, last: Some(last), ..self.clone() }
     }
 
@@ -147,7 +142,14 @@ impl Record {
         let Some(trial) = self.trial.clone() else { return self.clone() };
         let floor = self.floor.max(trial.held.counter);
         let last = Some(update(&trial.held, UpdatePhase::Confirmed, None));
-        Self { floor, held: Some(trial.held), trial: None, last, is_proxy_due: true, ..self.clone() }
+        Self {
+            floor,
+            held: Some(trial.held),
+            trial: None,
+            last,
+            is_proxy_due: true,
+            ..self.clone()
+        }
     }
 
     /// What is tried is taken back, and never tried again.

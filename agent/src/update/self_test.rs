@@ -40,7 +40,10 @@ impl Said {
             return Err(format!("the program is {}, its release says {version}", self.version));
         }
         if self.format < FORMAT {
-            return Err(format!("it speaks format {}, the agent here speaks {FORMAT}", self.format));
+            return Err(format!(
+                "it speaks format {}, the agent here speaks {FORMAT}",
+                self.format
+            ));
         }
         Ok(())
     }
@@ -56,13 +59,16 @@ pub async fn ask(program: &Path, config: &Path) -> Result<Said, String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let run = command.spawn().map_err(|error| format!("it does not run here: {error}"))?;
     let ended = tokio::time::timeout(PATIENCE, run.wait_with_output()).await;
-    let ended = ended.map_err(|_| format!("its self-test did not end in {} s", PATIENCE.as_secs()))?;
+    let ended =
+        ended.map_err(|_| format!("its self-test did not end in {} s", PATIENCE.as_secs()))?;
     let ended = ended.map_err(|error| format!("its self-test broke off: {error}"))?;
     if !ended.status.success() {
-        let said: String = String::from_utf8_lossy(&ended.stderr).chars().take(MAX_SAID_CHARS).collect();
+        let said: String =
+            String::from_utf8_lossy(&ended.stderr).chars().take(MAX_SAID_CHARS).collect();
         return Err(format!("its self-test failed ({}): {}", ended.status, said.trim()));
     }
-    serde_json::from_slice(&ended.stdout).map_err(|_| "its self-test says nothing that is understood".to_owned())
+    serde_json::from_slice(&ended.stdout)
+        .map_err(|_| "its self-test says nothing that is understood".to_owned())
 }
 
 /// The test itself, in the program that is asked.
@@ -84,7 +90,11 @@ pub fn run(path: &Path) -> anyhow::Result<Said> {
         joined.session(&root.fleet, &floor).context("the node's certificate")?;
     }
     let newest = contents.trust(&root).root;
-    anyhow::ensure!(newest.fleet == root.fleet, "the trust root of {} is of another fleet", key.public().node_id());
+    anyhow::ensure!(
+        newest.fleet == root.fleet,
+        "the trust root of {} is of another fleet",
+        key.public().node_id()
+    );
     record::read(dir).context("what is kept of agent releases")?;
     Ok(Said { version: crate::version::own(), format: FORMAT })
 }

@@ -122,7 +122,9 @@ impl Watch {
         match (self.is_answered, self.is_listed) {
             (false, true) => "no answer of the coordinator",
             (true, false) => "no list of containers from Docker",
-            (false, false) => "neither an answer of the coordinator nor a list of containers from Docker",
+            (false, false) => {
+                "neither an answer of the coordinator nor a list of containers from Docker"
+            }
             (true, true) => "nothing",
         }
     }

@@ -213,6 +213,46 @@ pub(super) struct MoveArgs {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum AgentVerb {
+    /// Sign a version of the agent: one static program `pith-agent` per kind of board. Needs an agent-release key.
+    ///
+    /// Version and processor are read from the programs. Nothing moves before `pith agent rollout`.
+    Release(AgentReleaseArgs),
+    /// Bring nodes to a released version, in batches: the next when the one before is confirmed, none after one that was taken back.
+    Rollout(AgentRolloutArgs),
+    /// Show what was released, and how far nodes are.
+    Status,
+    /// Tell no more nodes.
+    Pause,
+    /// Go on, also past nodes that took it back.
+    Resume,
+    /// Go back: the version before, signed again, since nodes take nothing older than they have. Needs an agent-release key.
+    Undo(WaitArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AgentReleaseArgs {
+    /// Programs, each for another kind of board.
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Take programs that need libraries: for development.
+    #[arg(long, hide = true)]
+    pub(super) any_linking: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AgentRolloutArgs {
+    /// The version; without it, the one that was released last.
+    #[arg(long, value_name = "VERSION")]
+    pub(super) to: Option<String>,
+    /// Nodes at once.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) batch: u32,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum NodeVerb {
     /// List nodes, with those that ask to join.
     Ls,

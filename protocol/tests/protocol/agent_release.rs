@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use protocol::agent_release::{
-    AgentRelease, AgentUpdate, AgentVersion, MAX_PROGRAM_BYTES, NotTaken, Program, UpdatePhase, accept,
+    AgentRelease, AgentUpdate, AgentVersion, MAX_PROGRAM_BYTES, NotTaken, Program, UpdatePhase,
+    accept,
 };
 use protocol::envelope::{Envelope, Rejected};
 use protocol::id::{Digest, FleetId};
@@ -76,7 +77,8 @@ fn releases_of_somebody_else_or_of_another_form_are_refused() {
             release.platforms.values_mut().for_each(|program| program.size = size);
         }
     };
-    let many = |release: &mut AgentRelease| (0..9).for_each(|n| platform(&format!("p{n}"))(release));
+    let many =
+        |release: &mut AgentRelease| (0..9).for_each(|n| platform(&format!("p{n}"))(release));
     let found = [
         ("bad_signature", changed(|_| {}, &fixture::release_key())),
         ("bad_signature", changed(|_| {}, &fixture::director_key())),
@@ -116,13 +118,36 @@ fn a_node_takes_no_release_below_the_one_it_confirmed_and_none_for_other_boards(
 fn versions_are_ordered_as_semantic_versions_are() {
     // semver.org, 2.0.0 §11, and what is below it.
     let rising = [
-        "0.9.0", "0.10.0", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta",
-        "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "2.0.0",
+        "0.9.0",
+        "0.10.0",
+        "1.0.0-alpha",
+        "1.0.0-alpha.1",
+        "1.0.0-alpha.beta",
+        "1.0.0-beta",
+        "1.0.0-beta.2",
+        "1.0.0-beta.11",
+        "1.0.0-rc.1",
+        "1.0.0",
+        "1.0.1",
+        "2.0.0",
     ];
     let versions: Vec<AgentVersion> = rising.iter().map(|text| text.parse().expect(text)).collect();
     assert!(versions.windows(2).all(|pair| pair[0] < pair[1]), "{versions:?}");
     let long = format!("1.0.0-{}", "a".repeat(60));
-    for bad in ["", "1", "1.2", "1.2.3.4", "01.2.3", "1.2.x", "1.2.3-", "1.2.3-a..b", "1.2.3+b", "v1.2.3", "1.2.3\u{1b}", &long] {
+    for bad in [
+        "",
+        "1",
+        "1.2",
+        "1.2.3.4",
+        "01.2.3",
+        "1.2.x",
+        "1.2.3-",
+        "1.2.3-a..b",
+        "1.2.3+b",
+        "v1.2.3",
+        "1.2.3\u{1b}",
+        &long,
+    ] {
         assert!(bad.parse::<AgentVersion>().is_err(), "{bad}");
     }
 }

@@ -472,7 +472,7 @@ pub(crate) fn report() -> Report {
         refused: BTreeMap::from([("bad_signature".to_owned(), 2)]),
         engine: EngineState::Ready,
         alarms: Vec::new(),
-            agent_update: None,
+        agent_update: None,
     }
 }
 

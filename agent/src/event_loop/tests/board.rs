@@ -154,6 +154,7 @@ impl Board {
                 state_dir: self.state_dir(),
                 config: self.dir.path().join("agent.toml"),
                 fleet: testing::fleet(),
+                node: testing::identity().node,
                 floor: mqtt::VerifyAt::default(),
                 own_address: None,
             },
