@@ -35,7 +35,7 @@ use crate::tls::{self, Joined};
 use crate::update::fetch::Source;
 use crate::update::{self, Own};
 use crate::watchdog::{self, Watchdog};
-use crate::{clock, identity, launch, link, trust};
+use crate::{clock, failpoint, identity, launch, link, trust};
 
 /// Messages from the broker that the loop has not taken.
 const MAX_INCOMING: usize = 16;
@@ -66,6 +66,7 @@ async fn run(
     path: &Path,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    failpoint::begin();
     let ledger = Ledger::open(&config.state_dir, &clock::boot_id(), clock::now())?;
     let key = identity::load_or_create(&config.state_dir)?;
     let vault = Vault::new(crate::join::keys::opening(&config.state_dir)?);
