@@ -47,8 +47,8 @@ use protocol::units::Millis;
 
 use arguments::{
     AgentVerb, AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, ExecArgs, FleetVerb, KeysVerb,
-    LoginArgs, LogsArgs, NodeVerb, OperatorVerb, RestartArgs, RestoreArgs, SecretVerb, SignArgs,
-    TokenArgs,
+    LoginArgs, LogsArgs, NodeVerb, OperatorVerb, ReleaseVerb, RestartArgs, RestoreArgs, SecretVerb,
+    SignArgs, TokenArgs,
 };
 pub use exit::{CliError, Exit};
 use session::{Named, Session};
@@ -380,25 +380,6 @@ enum RolloutVerb {
         if_revision: Option<u64>,
         #[command(flatten)]
         wait: WaitArgs,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum ReleaseVerb {
-    /// Raise the security floor of a service, in every environment: releases below it are never begun again.
-    ///
-    /// No deploy, undo or promote brings them back, and no node goes back to them or takes them from a coordinator whose key
-    /// was stolen. The numbers of releases are in the column RELEASE of `pith rollout history`. What runs is not stopped:
-    /// a release that is still needed somewhere is refused, with what to do. A floor never falls.
-    Retire {
-        /// Of which service.
-        service: ServiceName,
-        /// The oldest release that may still run, as `pith rollout history` numbers them under RELEASE.
-        #[arg(long, value_name = "RELEASE", value_parser = clap::value_parser!(u64).range(1..))]
-        below: u64,
-        /// Why, for the events.
-        #[arg(long, value_name = "TEXT")]
-        cause: Option<String>,
     },
 }
 

@@ -15,7 +15,6 @@ use planner::Now;
 use planner::node::{LedgerChange, Probed};
 use protocol::hello::Load;
 use protocol::id::{CommandId, ServiceName};
-use protocol::join::Coordinators;
 use protocol::manifest::Version;
 use protocol::release::{Image, Pin};
 use protocol::secret;
@@ -401,19 +400,6 @@ impl<E: Engine> Outside<E> {
                 }
             }
             tell(&told, Told::Event(Event::Measured(percents))).await;
-        });
-    }
-
-    /// A card may take its time to write.
-    fn learn(&self, known: Coordinators) {
-        let (told, keeper) = (self.told.clone(), self.keeper.clone());
-        tokio::task::spawn_local(async move {
-            let kept = tokio::task::spawn_blocking(move || keeper.keep(&known)).await;
-            let result = match kept {
-                Ok(result) => result.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            tell(&told, Told::Event(Event::Learned(result))).await;
         });
     }
 

@@ -119,6 +119,13 @@ impl Updates {
         self.fetching.clone().or_else(|| self.refused.clone()).or_else(recorded)
     }
 
+    /// Most of the time.
+    fn is_at_rest(&self) -> bool {
+        let record = self.own.launched.as_ref().map(|launched| &launched.record);
+        let is_due = record.is_some_and(|record| record.trial.is_some() || record.is_proxy_due);
+        !is_due && self.ready.is_none() && self.next.is_none()
+    }
+
     pub(super) const fn is_quiet(&self) -> bool {
         self.incoming.is_none() && self.keeping.is_none()
     }
@@ -130,7 +137,8 @@ impl Updates {
         if let Some(at) = self.retry_at {
             return Some(at);
         }
-        [self.watch.wake_at(), self.end_by].into_iter().flatten().min()
+        // What is due waits for steps under way, whose ends wake the loop.
+        self.end_by.or_else(|| self.watch.wake_at())
     }
 }
 
@@ -164,6 +172,9 @@ impl Agent {
             return;
         }
         self.updates.retry_at = None;
+        if self.updates.is_at_rest() {
+            return;
+        }
         let Some(launched) = self.updates.own.launched.clone() else {
             return self.refuse_unlaunched();
         };

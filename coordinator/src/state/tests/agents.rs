@@ -6,13 +6,14 @@ use protocol::agent_release::{AgentRelease, AgentUpdate, Program, UpdatePhase, a
 use protocol::envelope::Envelope;
 use protocol::keys::SecretKey;
 use protocol::report::{Phase, Report};
+use protocol::topic::Up;
 
 use super::super::requests::{AddAgentRelease, AgentSteer, Refused, RollAgent};
 use super::super::shown::AgentRolloutShown;
 use super::world::World;
 
 fn key() -> SecretKey {
-    super::world::agent_release_key()
+    SecretKey::from_seed([66; 32])
 }
 
 fn signed(world: &World, version: &str, counter: u64, key: &SecretKey) -> AddAgentRelease {
@@ -62,7 +63,8 @@ fn says(world: &mut World, name: &str, counter: u64, phase: UpdatePhase) -> Vec<
     let why = (phase == UpdatePhase::Reverted).then(|| "it ended 3 times".to_owned());
     let update = AgentUpdate { counter, version: "0.3.0".parse().unwrap(), phase, why };
     let report = Report { agent_update: Some(update), ..world.report(name, Phase::Running) };
-    world.says_report(name, &report);
+    let (id, bytes) = (world.node_id(name), Envelope::sign(&report, &[&world.keys[name]]));
+    world.state.heard(&id, Up::Report, &bytes.to_bytes(), world.at).unwrap();
     told(world)
 }
 

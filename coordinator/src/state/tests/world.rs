@@ -53,17 +53,13 @@ pub(super) fn id(service: &str) -> ServiceId {
     ServiceId { environment: "default".parse().unwrap(), name: service.parse().unwrap() }
 }
 
-pub(super) fn agent_release_key() -> SecretKey {
-    key(0xa6)
-}
-
 pub(super) fn director() -> Director {
     let key = |seed: u8| SecretKey::from_seed([seed; 32]);
     let roles = BTreeMap::from([
         (RoleName::Root, Role::single(key(1).public())),
         (RoleName::Release, Role::single(key(2).public())),
         (RoleName::Director, Role::single(key(3).public())),
-        (RoleName::AgentRelease, Role::single(agent_release_key().public())),
+        (RoleName::AgentRelease, Role::single(key(66).public())),
     ]);
     let fleet: protocol::id::FleetId = FLEET.parse().unwrap();
     let root = Root { format: FORMAT, fleet: fleet.clone(), version: 1, epoch: 1, roles };
@@ -324,10 +320,6 @@ impl World {
 
     pub(super) fn generation(&self, handle: &str) -> u64 {
         self.state.nodes[&self.node_id(handle)].intent.generation
-    }
-
-    pub(super) fn is_online(&self, handle: &str) -> bool {
-        self.state.nodes[&self.node_id(handle)].record.online
     }
 
     /// The published manifest, verified as a node would.
