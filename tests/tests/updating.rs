@@ -34,8 +34,11 @@ fn agent(dir: &Path, version: &str, fate: &str) -> PathBuf {
     file
 }
 
+/// At the place that ends where `text` would: the mark itself may stand elsewhere too.
 fn write_over(bytes: &mut [u8], mark: &str, text: &str) {
-    let at = bytes.windows(mark.len()).position(|window| window == mark.as_bytes());
+    let whole = mark.len() + text.len();
+    let is_place = |window: &[u8]| window.starts_with(mark.as_bytes()) && window.ends_with(b";");
+    let at = bytes.windows(whole).position(is_place);
     let at = at.unwrap_or_else(|| panic!("{mark} stands in an agent with failpoints")) + mark.len();
     bytes[at..at + text.len()].copy_from_slice(text.as_bytes());
 }

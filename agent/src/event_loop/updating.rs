@@ -184,8 +184,7 @@ impl Agent {
         }
         if let Some(held) = self.updates.ready.clone() {
             if self.may_end(now) {
-                self.updates.ready = None;
-                self.updates.fetching = None;
+                // Both stay as they are until it is durable; then this process ends.
                 info!(version = %held.version, counter = held.counter, "the new agent is tried");
                 self.keep(record.tried(held), Then::End);
             }
