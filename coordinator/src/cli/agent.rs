@@ -11,7 +11,7 @@ use protocol::keys::RoleName;
 use tokio::time::Instant;
 
 use super::agent_program::{self, Linking};
-use super::arguments::{AgentReleaseArgs, AgentRolloutArgs, AgentVerb};
+use super::arguments::{AgentReleaseArgs, AgentRolloutArgs, AgentUndoArgs, AgentVerb};
 use super::deploy::user;
 use super::follow::{self, Patience, Waited};
 use super::session::Session;
@@ -132,9 +132,10 @@ async fn roll(
 }
 
 /// The program before, signed again: nodes go below no counter.
-async fn undo(session: &Session, client: &Client, wait: WaitArgs) -> Result<Exit, CliError> {
+async fn undo(session: &Session, client: &Client, args: AgentUndoArgs) -> Result<Exit, CliError> {
+    let AgentUndoArgs { to, wait } = args;
     let known = client.agents(None).await?;
-    let Some(before) = before(&known) else {
+    let Some(before) = before(&known, to.as_deref()) else {
         return Err(CliError::refused("no other release of the agent is known to go back to"));
     };
     let (version, platforms) = (before.release.version.clone(), before.release.platforms.clone());
@@ -144,9 +145,15 @@ async fn undo(session: &Session, client: &Client, wait: WaitArgs) -> Result<Exit
     follow(session, client, shown, &wait).await
 }
 
-fn before(known: &AgentsShown) -> Option<&AgentReleaseShown> {
+/// What was asked for; else what nodes still run beside the one that is being rolled out; else the release before that.
+fn before<'a>(known: &'a AgentsShown, to: Option<&str>) -> Option<&'a AgentReleaseShown> {
     let now = known.rollout.as_ref()?;
-    known.releases.iter().find(|of| of.counter < now.counter && of.version != now.version)
+    if let Some(to) = to {
+        return known.releases.iter().find(|of| of.version == to);
+    }
+    let others = || known.releases.iter().filter(|of| of.version != now.version);
+    let runs = |of: &&AgentReleaseShown| now.nodes.iter().any(|n| n.agent_version == of.version);
+    others().find(runs).or_else(|| others().find(|of| of.counter < now.counter))
 }
 
 async fn follow(

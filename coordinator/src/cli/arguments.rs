@@ -227,7 +227,7 @@ pub(super) enum AgentVerb {
     /// Go on, also past nodes that took it back.
     Resume,
     /// Go back: the version before, signed again, since nodes take nothing older than they have. Needs an agent-release key.
-    Undo(WaitArgs),
+    Undo(AgentUndoArgs),
 }
 
 #[derive(Debug, Args)]
@@ -238,6 +238,15 @@ pub(super) struct AgentReleaseArgs {
     /// Take programs that need libraries: for development.
     #[arg(long, hide = true)]
     pub(super) any_linking: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AgentUndoArgs {
+    /// This version; without it, the one that nodes run beside the newest, or the one released before it.
+    #[arg(long, value_name = "VERSION")]
+    pub(super) to: Option<String>,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
 }
 
 #[derive(Debug, Args)]
