@@ -150,8 +150,8 @@ fn a_new_agent_is_confirmed_a_minute_after_hello_and_docker() {
     assert_eq!(watch.verdict(Now(20_000 + STABLE_MS - 1)), None);
     assert_eq!(watch.verdict(Now(20_000 + STABLE_MS)), Some(Verdict::Confirm));
     let mut just_in_time = self::watch(&trying());
-    just_in_time.answered(Now(BLAME_MS - 1));
     just_in_time.listed(Now(0));
+    just_in_time.answered(Now(BLAME_MS - 1));
     assert_eq!(just_in_time.verdict(Now(BLAME_MS)), None, "it is well, and its minute counts");
 }
 
