@@ -1,5 +1,6 @@
 //! The command line of `pith-agent`: no parser crate on the board.
 
+mod launching;
 mod uninstall;
 mod verbs;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use proxy::TakeOver;
 
 use crate::join::Existing;
+use crate::launch::Role;
 pub use verbs::Verb;
 
 /// What the agent was asked to do.
@@ -36,6 +38,27 @@ pub enum Command {
         name: Option<String>,
         /// What to do about a joining that is there.
         existing: Existing,
+    },
+    /// Become the agent or the proxy that this board runs: see [`crate::launch`].
+    Launch {
+        /// The same `agent.toml`.
+        config: PathBuf,
+        /// Which of the two.
+        role: Role,
+        /// A proxy that runs is replaced.
+        takes_over: bool,
+        /// In another process, whose id is printed.
+        is_apart: bool,
+    },
+    /// Show that this program could be the agent of this board.
+    SelfTest {
+        /// The same `agent.toml`.
+        config: PathBuf,
+    },
+    /// Have the running proxy exchange itself for what the board runs now.
+    RenewProxy {
+        /// The same `agent.toml`.
+        config: PathBuf,
     },
     /// Ask this board's own agent, as root.
     Local {
@@ -69,6 +92,8 @@ pith-agent: runs what the fleet's coordinator signed for this board
 pith-agent [--config FILE]                      run the agent
 pith-agent proxy [--config FILE] [--take-over]  run the proxy that owns the services' ports;
                                                 --take-over replaces one that runs, without closing a port
+pith-agent proxy --renew [--config FILE]        have the running proxy exchange itself, as after an upgrade of the package
+pith-agent launch [proxy] [--config FILE]       what the units run: the packaged agent, or the one that the fleet brought
 pith-agent join TOKEN [--config FILE] [--name NAME] [--again]
                                                 make this board a node: TOKEN is what `pith node token` prints,
                                                 `-` reads it from standard input; waits until the node is approved
@@ -137,7 +162,7 @@ pub enum UsageError {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut arguments = arguments.into_iter();
     let mut config = PathBuf::from(DEFAULT_CONFIG);
-    let (mut is_proxy, mut take_over) = (false, None);
+    let (mut is_proxy, mut take_over, mut renews) = (false, None, false);
     let (mut is_join, mut token, mut name, mut existing) = (false, None, None, Existing::Keep);
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
@@ -145,6 +170,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             Some("--help" | "-h") => return Ok(Command::Help),
             Some("--config") => config = arguments.next().ok_or(UsageError::MissingFile)?.into(),
             Some("--take-over") => take_over = Some(TakeOver::FromRunning),
+            Some(word) if !is_proxy && !is_join && launching::is_word(word) => {
+                return launching::parse(word, arguments, config);
+            }
+            Some("--renew") if is_proxy => renews = true,
             Some(word) if !is_proxy && !is_join && verbs::is_verb(word) => {
                 return verbs::parse(word, arguments, config);
             }
@@ -180,6 +209,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
     if existing == Existing::Replace {
         return Err(UsageError::OnlyForJoin("--again"));
     }
+    if renews {
+        return Ok(Command::RenewProxy { config });
+    }
     match (is_proxy, take_over) {
         (true, take_over) => {
             Ok(Command::Proxy { config, take_over: take_over.unwrap_or(TakeOver::Fresh) })
@@ -212,6 +244,8 @@ mod tests {
         assert_eq!(check("join pith1_x"), Ok(join(None, Existing::Keep)));
         let both = check("join --name opi-1 pith1_x --again");
         assert_eq!(both, Ok(join(Some("opi-1"), Existing::Replace)));
+        let renew = Command::RenewProxy { config: DEFAULT_CONFIG.into() };
+        assert_eq!(check("proxy --renew"), Ok(renew));
         assert_eq!(check("--version"), Ok(Command::Version));
         assert_eq!(check(""), Ok(Command::Run { config: DEFAULT_CONFIG.into() }));
     }

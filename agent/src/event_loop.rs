@@ -26,6 +26,7 @@ mod shell;
 mod stepping;
 #[cfg(test)]
 mod tests;
+mod updating;
 mod writing;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,8 @@ use crate::probe::ProbeChanged;
 use crate::registries::Registries;
 use crate::routes::Between;
 use crate::secrets::Vault;
+use crate::update::Own;
+use crate::update::fetch::Source;
 use crate::watchdog::Watchdog;
 use shell::Shell;
 
@@ -65,6 +68,7 @@ pub(crate) use asking::told;
 pub use asking::{Asked, Holding};
 pub use commanding::{Stream, Streamed};
 pub use measuring::MemoryPercents;
+pub use updating::{UpdateAct, UpdateNews};
 pub use writing::{Job, Write};
 
 /// Events that wait for the loop; whoever sends the next one waits.
@@ -132,6 +136,8 @@ pub enum Event {
     Asked(Box<Asked>),
     /// A stream tells something.
     Stream(CommandId, Streamed),
+    /// Something about releases of the agent.
+    Update(UpdateNews),
     /// Nobody took what was said.
     Unsaid(Up),
 }
@@ -180,6 +186,8 @@ pub struct Parts<E> {
     pub settings: Settings,
     /// Keeps where the coordinator is.
     pub keeper: Keeper,
+    /// Where programs of the agent come from.
+    pub programs: Source,
     /// To the broker.
     pub outgoing: mpsc::Sender<Outgoing>,
     /// From the broker.
@@ -217,6 +225,8 @@ pub struct Settings {
     pub remove_images: bool,
     /// Opens what is sealed to the node.
     pub vault: Vault,
+    /// Which program this is.
+    pub own: Own,
 }
 
 /// Reads the time, for the loop alone.
@@ -236,27 +246,39 @@ impl Clock {
     }
 }
 
-/// Runs until `shutdown` resolves. Containers and routes stay as they are.
+/// Why the loop has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to.
+    Asked,
+    /// Another agent is to be started.
+    ForAnother,
+}
+
+/// Runs until `shutdown` resolves, or another agent is to be started. Containers and routes stay as they are.
 ///
 /// Must be called within a `tokio::task::LocalSet`.
-pub async fn run<E: Engine>(parts: Parts<E>, shutdown: impl Future<Output = ()>) {
+pub async fn run<E: Engine>(parts: Parts<E>, shutdown: impl Future<Output = ()>) -> End {
     let (clock, mut watchdog) = (parts.clock, parts.watchdog);
     let (sender, mut events) = mpsc::channel(MAX_EVENTS);
     let (mut shell, mut incoming, mut calls) = Shell::start(parts, sender, (clock.now)());
     let mut shutdown = std::pin::pin!(shutdown);
-    loop {
+    let end = loop {
         let now = (clock.now)();
         let wake_at = shell.turn(now);
+        if shell.is_ending() {
+            break End::ForAnother;
+        }
         watchdog.turned(now);
         let wake = Duration::from_millis(watchdog.bound(wake_at).since(now));
         // Every arm is cancel-safe: receives take nothing before they are ready, the sleep begins anew with each turn,
         // and the shutdown is pinned outside.
         tokio::select! {
             biased;
-            () = &mut shutdown => break,
+            () = &mut shutdown => break End::Asked,
             message = incoming.recv() => match message {
                 Some(message) => shell.hear(message, (clock.now)()),
-                None => break,
+                None => break End::Asked,
             },
             event = events.recv() => {
                 let mut next = event;
@@ -269,6 +291,7 @@ pub async fn run<E: Engine>(parts: Parts<E>, shutdown: impl Future<Output = ()>)
             Some(call) = calls.recv() => shell.ask(call, (clock.unix_ms)(), (clock.now)()),
             () = tokio::time::sleep(wake) => {}
         }
-    }
+    };
     shell.finish();
+    end
 }

@@ -15,8 +15,12 @@ pub fn before(_step: &str) -> u64 {
 #[cfg(not(feature = "failpoints"))]
 pub fn after(_number: u64) {}
 
+/// An agent begins; one that a test has spoilt ends or hangs here.
+#[cfg(not(feature = "failpoints"))]
+pub const fn begin() {}
+
 #[cfg(feature = "failpoints")]
-pub use armed::{after, before};
+pub use armed::{after, before, begin};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -26,6 +30,23 @@ mod armed {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     static STEPS: AtomicU64 = AtomicU64::new(0);
+
+    /// What a test writes over in a copy of the program: `exit` or `hang` instead of `none`.
+    #[used]
+    static FATE: [u8; 21] = *b"pith-agent-fate:none;";
+
+    /// An agent begins; one that a test has spoilt ends or hangs here.
+    pub fn begin() {
+        let written: &'static [u8; 21] = std::hint::black_box(&FATE);
+        match &written[16..20] {
+            b"exit" => std::process::exit(1),
+            // Until a watchdog ends it.
+            b"hang" => loop {
+                std::thread::park();
+            },
+            _ => {}
+        }
+    }
 
     /// A step is about to be taken; returns its number.
     #[must_use]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use mqtt::VerifyAt;
 use protocol::acceptance::{self, Acceptance, Accepted, Known, NodeIdentity, Trust};
+use protocol::agent_release::{self, AgentRelease};
 use protocol::command::{self, Command, Refused};
 use protocol::envelope::{Envelope, Rejected};
 use protocol::keys::Root;
@@ -82,7 +83,7 @@ pub enum ReceivedAddresses {
 /// Something refused and counted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// `manifest`, `trust root`, `time`, `address of the coordinator` or `command`.
+    /// `manifest`, `trust root`, `time`, `address of the coordinator`, `command` or `release of the agent`.
     pub what: &'static str,
     /// The stable code.
     pub code: &'static str,
@@ -182,6 +183,19 @@ impl Inbox {
                 ReceivedAddresses::Refused(self.refuse(ADDRESSES, &code, &reason))
             }
         }
+    }
+
+    /// Takes a release of the agent; whether it is for this node is not asked here.
+    ///
+    /// # Errors
+    /// Any other, counted as `agent_release_` and its code.
+    pub fn receive_agent_release(&mut self, bytes: &[u8]) -> Result<AgentRelease, Refusal> {
+        agent_release::accept(bytes, &self.trust.root)
+            .map(protocol::envelope::Verified::into_inner)
+            .map_err(|reason| {
+                let counted_as = format!("agent_release_{}", reason.code());
+                self.refuse("release of the agent", &counted_as, &reason)
+            })
     }
 
     /// Takes a command that the director has signed for this node.

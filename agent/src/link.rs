@@ -66,6 +66,8 @@ pub enum Incoming {
     Addresses(Vec<u8>),
     /// A signed command, unchecked.
     Command(Vec<u8>),
+    /// A signed release of the agent, unchecked.
+    AgentRelease(Vec<u8>),
 }
 
 /// Rung when something about certificates must be looked at.
@@ -270,6 +272,7 @@ fn translate(event: mqtt::Event) -> Option<Incoming> {
             Subject::Down(Down::Time) => Some(Incoming::Time(payload.to_vec())),
             Subject::Down(Down::Addresses) => Some(Incoming::Addresses(payload.to_vec())),
             Subject::Down(Down::Command) => Some(Incoming::Command(payload.to_vec())),
+            Subject::Down(Down::AgentRelease) => Some(Incoming::AgentRelease(payload.to_vec())),
             Subject::Up(_) => None,
         },
     }

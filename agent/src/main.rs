@@ -8,8 +8,10 @@ use std::str::FromStr as _;
 use agent::cli::{self, Command, Verb};
 use agent::config::{Config, ConfigError};
 use agent::join::{self, Existing, Pace, Wish};
+use agent::launch::{self, Role};
 use agent::local::verbs;
-use agent::{run, tls};
+use agent::update::self_test;
+use agent::{run, tls, version};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -28,22 +30,61 @@ fn main() -> ExitCode {
     };
     match command {
         Command::Version => {
-            println!("pith-agent {}", env!("CARGO_PKG_VERSION"));
+            println!("pith-agent {}", version::text());
             ExitCode::SUCCESS
         }
         Command::Help => {
             print!("{}", cli::HELP);
             ExitCode::SUCCESS
         }
-        Command::Run { config } => {
-            with_config(&config, |config| serve(async { run::agent(config, terminated()?).await }))
-        }
+        Command::Run { config } => with_config(&config, |read| {
+            serve(async { run::agent(read, &config, terminated()?).await })
+        }),
         Command::Local { config, verb, json } => local(&config, verb, json),
         Command::Uninstall { config, wish } => uninstall(&config, &wish),
         Command::Join { config, token, name, existing } => join(&config, &token, name, existing),
-        Command::Proxy { config, take_over } => with_config(&config, |config| {
-            serve(async { run::proxy(config, take_over, terminated()?).await })
+        Command::Proxy { config, take_over } => with_config(&config, |read| {
+            serve(async { run::proxy(read, &config, take_over, terminated()?).await })
         }),
+        Command::RenewProxy { config } => with_config(&config, |config| {
+            serve(async { Ok(proxy::Client::new(config.proxy_socket()).renew().await?) })
+        }),
+        Command::Launch { config, role, takes_over, is_apart } => {
+            launch(role, &config, takes_over, is_apart)
+        }
+        Command::SelfTest { config } => self_test(&config),
+    }
+}
+
+/// Becomes what the board runs, or starts it in a process that is nobody's child once this one has ended.
+fn launch(role: Role, config: &Path, takes_over: bool, is_apart: bool) -> ExitCode {
+    let rest = if takes_over { vec!["--take-over".into()] } else { Vec::new() };
+    let error = if is_apart {
+        match launch::apart(role, config, &rest) {
+            Ok(pid) => {
+                println!("{pid}");
+                return ExitCode::SUCCESS;
+            }
+            Err(error) => error,
+        }
+    } else {
+        launch::launch(role, config, &rest)
+    };
+    eprintln!("pith-agent: nothing can be started: {error}");
+    ExitCode::FAILURE
+}
+
+fn self_test(config: &Path) -> ExitCode {
+    let said = self_test::run(config).and_then(|said| Ok(serde_json::to_string(&said)?));
+    match said {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("pith-agent: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

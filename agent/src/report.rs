@@ -6,6 +6,7 @@ use planner::Now;
 use planner::node::{History, Instance, Life, Observed, Routing, Verdict, Waiting, Wanted};
 use protocol::FORMAT;
 use protocol::acceptance::NodeIdentity;
+use protocol::agent_release::AgentUpdate;
 use protocol::id::{ServiceName, Template};
 use protocol::manifest::{Assignment, HookRun, Version};
 use protocol::reason::Reason;
@@ -54,6 +55,8 @@ pub struct Sources<'a> {
     pub alarms: &'a [Detail],
     /// Images that are on the node; none: not looked for yet.
     pub images: Option<&'a BTreeMap<Pin, Option<ImageFacts>>>,
+    /// What became of the newest release of the agent.
+    pub agent_update: Option<&'a AgentUpdate>,
 }
 
 /// Why nothing moves, whatever the service.
@@ -84,6 +87,7 @@ pub fn build(sources: Sources<'_>, sequence: u64, now: Now) -> Report {
         engine: sources.engine,
         alarms: sources.alarms.to_vec(),
         images: sources.images.map(here),
+        agent_update: sources.agent_update.cloned(),
     }
 }
 

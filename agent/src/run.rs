@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use protocol::acceptance::NodeIdentity;
@@ -18,7 +19,8 @@ use crate::config::Config;
 use crate::engine::Ours;
 use crate::engine::docker::Docker;
 use crate::engine::pull::AbortOnDrop;
-use crate::event_loop::{self, Clock, Parts, Settings};
+use crate::event_loop::{self, Clock, End, Parts, Settings};
+use crate::exchange::Exchange;
 use crate::execute::Executor;
 use crate::ledger::Ledger;
 use crate::link::Reached;
@@ -30,8 +32,10 @@ use crate::renew::Renewing;
 use crate::routes::Between;
 use crate::secrets::{SecretFiles, Vault};
 use crate::tls::{self, Joined};
+use crate::update::fetch::Source;
+use crate::update::{self, Own};
 use crate::watchdog::{self, Watchdog};
-use crate::{clock, doctor, identity, link, trust};
+use crate::{clock, doctor, failpoint, identity, launch, link, trust};
 
 /// Messages from the broker that the loop has not taken.
 const MAX_INCOMING: usize = 16;
@@ -39,18 +43,30 @@ const MAX_INCOMING: usize = 16;
 const MAX_CALLS: usize = 8;
 /// The machine's IPv6 addresses (proc(5)); missing or empty where IPv6 is switched off.
 const IPV6_FILE: &str = "/proc/net/if_inet6";
+/// Of a proxy that serves.
+const PROVEN_AFTER: Duration = Duration::from_secs(60);
 const HOSTS_FILE: &str = "hosts";
 
 /// Runs the agent until `shutdown` resolves.
 ///
 /// # Errors
 /// What keeps it from starting, with the file and the mend.
-pub async fn agent(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+/// `path` is where `config` was read.
+pub async fn agent(
+    config: Config,
+    path: &Path,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let local = LocalSet::new();
-    local.run_until(run(config, shutdown)).await
+    local.run_until(run(config, path, shutdown)).await
 }
 
-async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+async fn run(
+    config: Config,
+    path: &Path,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    failpoint::begin();
     let ledger = Ledger::open(&config.state_dir, &clock::boot_id(), clock::now())?;
     let key = identity::load_or_create(&config.state_dir)?;
     doctor::record(&config.state_dir);
@@ -66,12 +82,22 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         node: key.public().node_id(),
         environment: config.environment(),
     };
+    let own = Own::of_process(&config.state_dir);
     let registries = config.registries.as_deref().map(Registries::read).transpose()?;
     let floor = tls::floor(&ledger, &root, joined.as_ref().and_then(|joined| joined.times));
     let boot = link::Boot { id: clock::boot_id(), age: clock::now() };
     let reached = link::reached(config.broker.as_ref(), joined.as_ref(), &node, &floor)?;
     let mut settings = settings(&config, joined.as_ref(), &reached, &floor);
     settings.vault = vault.clone();
+    settings.own = own;
+    let programs = Source {
+        state_dir: config.state_dir.clone(),
+        config: absolute(path.to_owned())?,
+        fleet: node.fleet.clone(),
+        node: node.node.clone(),
+        floor: floor.clone(),
+        own_address: own_address(&config),
+    };
     let follows = reached.follows;
     let session = link::session(reached, &node, &boot);
     let (handle, heard) = mqtt::Session::start(session, seed(&node.node, &boot.id));
@@ -108,18 +134,30 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         settings,
         keeper,
         subject: doctor::Subject::of(&config),
+        programs,
         outgoing,
         incoming,
         calls,
         watchdog: Watchdog::of_unit(),
         clock: Clock::system(),
     };
-    event_loop::run(parts, shutdown).await;
+    if event_loop::run(parts, shutdown).await == End::Asked {
+        asked_to_end(&config.state_dir);
+    }
     // It holds a way to say something, which the session waits for.
     if let Some(renewing) = renewing {
         renewing.abort();
     }
     carrying.await.context("the broker's session")
+}
+
+/// A start that ends because somebody asked for it is not counted against an agent that is tried.
+fn asked_to_end(state_dir: &Path) {
+    let counted = update::record::read(state_dir).ok().filter(|record| record.trial.is_some());
+    let Some(record) = counted else { return };
+    if let Err(error) = update::record::write(state_dir, &record.asked_to_end()) {
+        warn!(%error, "this start stays counted against the new agent");
+    }
 }
 
 /// Where the board's owner says that the coordinator is, as far as it is reached with the node's certificate.
@@ -206,6 +244,7 @@ fn settings(
         listen,
         remove_images: config.remove_images,
         vault: Vault::default(),
+        own: Own::alone(),
     }
 }
 
@@ -221,18 +260,34 @@ fn seed(node: &NodeId, boot_id: &str) -> u64 {
 /// What keeps it from starting.
 pub async fn proxy(
     config: Config,
+    path: &Path,
     take_over: TakeOver,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     make_private(&config.runtime_dir)?;
+    let (renewal, asked) = mpsc::channel(1);
     let options = proxy::Options {
         control_socket: config.proxy_socket(),
         state_file: config.proxy_state(),
         take_over,
+        renewal: Some(renewal),
     };
+    let exchange = Exchange { config: absolute(path.to_owned())?, socket: config.proxy_socket() };
+    let exchanging = tokio::spawn(exchange.serve(asked));
+    let _exchanging = AbortOnDrop(exchanging.abort_handle());
+    let proving = tokio::spawn(prove(config.runtime_dir.clone(), config.proxy_socket()));
+    let _proving = AbortOnDrop(proving.abort_handle());
     let watching = tokio::spawn(watchdog::of_proxy(proxy::Client::new(config.proxy_socket())));
     let _watching = AbortOnDrop(watching.abort_handle());
     Ok(proxy::run(options, shutdown).await?)
+}
+
+/// A proxy that has served for a while is started again however often it ends.
+async fn prove(runtime_dir: PathBuf, socket: PathBuf) {
+    tokio::time::sleep(PROVEN_AFTER).await;
+    if proxy::Client::new(socket).get().await.is_ok() {
+        launch::proxy_is_proven(&runtime_dir);
+    }
 }
 
 /// Whoever reaches the control socket decides where requests go.

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{self, Bundle};
+use crate::join::https::Client;
 use crate::ledger::Ledger;
 
 /// How the fleet knows the node, from the coordinator's answer.
@@ -145,6 +146,14 @@ impl Joined {
     pub fn is_awaiting(&self) -> bool {
         let bundle = self.bundle();
         bundle.is_ok_and(|bundle| bundle::is_awaiting(&bundle, self.certificate().as_ref()))
+    }
+
+    /// To ask the coordinator over HTTPS as this node.
+    ///
+    /// # Errors
+    /// When certificate, key and CA cannot be used together.
+    pub fn https(&self, fleet: &FleetId, floor: &VerifyAt) -> io::Result<Client> {
+        Client::with_ca(&self.ca, fleet, floor)?.showing(&self.chain, &self.key)
     }
 
     /// For the session with the broker, which is believed under the first CA alone.

@@ -8,6 +8,7 @@
 //! `after` in a query is the `version` of an earlier answer: the answer then waits until there is something newer, at most
 //! [`LONG_POLL`].
 
+mod agents;
 mod caller;
 mod gate;
 mod limits;

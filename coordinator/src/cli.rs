@@ -1,5 +1,7 @@
 //! The command line: what can be written, and which verb answers. Each verb is a file below; none reads arguments itself.
 
+mod agent;
+mod agent_program;
 mod arguments;
 mod audit;
 mod backup;
@@ -20,7 +22,6 @@ mod logs;
 mod node;
 mod operator;
 mod plan;
-mod printed;
 mod promote;
 mod ps;
 mod release;
@@ -46,8 +47,9 @@ use protocol::id::{EnvironmentName, ServiceName};
 use protocol::units::Millis;
 
 use arguments::{
-    AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, ExecArgs, FleetVerb, KeysVerb, LoginArgs,
-    LogsArgs, NodeVerb, OperatorVerb, RestartArgs, RestoreArgs, SecretVerb, SignArgs, TokenArgs,
+    AgentVerb, AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, ExecArgs, FleetVerb, KeysVerb,
+    LoginArgs, LogsArgs, NodeVerb, OperatorVerb, ReleaseVerb, RestartArgs, RestoreArgs, SecretVerb,
+    SignArgs, TokenArgs,
 };
 pub use exit::{CliError, Exit};
 use session::{Named, Session};
@@ -129,6 +131,11 @@ enum Verb {
     Fleet {
         #[command(subcommand)]
         verb: FleetVerb,
+    },
+    /// Versions of the agent: sign them, bring boards to one.
+    Agent {
+        #[command(subcommand)]
+        verb: AgentVerb,
     },
     /// Move the coordinator: tell nodes where it is reached.
     Coordinator {
@@ -382,25 +389,6 @@ enum RolloutVerb {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum ReleaseVerb {
-    /// Raise the security floor of a service, in every environment: releases below it are never begun again.
-    ///
-    /// No deploy, undo or promote brings them back, and no node goes back to them or takes them from a coordinator whose key
-    /// was stolen. The numbers of releases are in the column RELEASE of `pith rollout history`. What runs is not stopped:
-    /// a release that is still needed somewhere is refused, with what to do. A floor never falls.
-    Retire {
-        /// Of which service.
-        service: ServiceName,
-        /// The oldest release that may still run, as `pith rollout history` numbers them under RELEASE.
-        #[arg(long, value_name = "RELEASE", value_parser = clap::value_parser!(u64).range(1..))]
-        below: u64,
-        /// Why, for the events.
-        #[arg(long, value_name = "TEXT")]
-        cause: Option<String>,
-    },
-}
-
 #[derive(Debug, Args)]
 struct ScaleArgs {
     /// Which service.
@@ -473,6 +461,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Rollout { verb } => rollout::run(&session, verb).await,
         Verb::Release { verb } => release::run(&session, verb).await,
         Verb::Keys { verb } => keys::run(&session, verb).await,
+        Verb::Agent { verb } => agent::run(&session, verb).await,
         Verb::Coordinator { verb } => coordinator::run(&session, verb).await,
         Verb::Fleet { verb } => fleet::run(&session, verb).await,
         Verb::Ps => ps::run(&session).await,
@@ -491,8 +480,8 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Scale(args) => scale::run(&session, args).await,
         Verb::Rm(args) => rm::run(&session, args).await,
         Verb::Events(args) => events::run(&session, args).await,
-        Verb::Completions { shell } => Ok(printed::completions(shell)),
-        Verb::Man { folder } => printed::manual(&folder),
+        Verb::Completions { shell } => Ok(arguments::printed::completions(shell)),
+        Verb::Man { folder } => arguments::printed::manual(&folder),
         Verb::RunChild { parent, command } => Err(run_child::run(parent, &command)),
     }
 }

@@ -197,7 +197,7 @@ impl EventLoop {
         let effects = self.state.take_effects(at());
         let Effects { root, changes, publish_roots, publish, publish_addresses, times, .. } =
             effects;
-        let Effects { commands, parts, visible: _, admit, revoke, .. } = effects;
+        let Effects { commands, parts, visible: _, admit, revoke, publish_agents, .. } = effects;
         if let Some(root) = root {
             self.keep_root(root).await?;
         }
@@ -219,6 +219,7 @@ impl EventLoop {
             }
         }
         self.publish_addresses(&publish_addresses);
+        self.publish_agents(&publish_agents);
         for node in publish {
             let Some(manifest) = self.state.manifest(&node) else { continue };
             let topic = link::manifest_topic(&self.fleet, &node);
@@ -252,6 +253,16 @@ impl EventLoop {
 }
 
 impl EventLoop {
+    fn publish_agents(&self, nodes: &BTreeSet<NodeId>) {
+        for node in nodes {
+            let Some(release) = self.state.agent_release_for(node) else { continue };
+            let topic = link::agent_release_topic(&self.fleet, node);
+            if let Err(error) = self.session.publish(topic, release) {
+                tracing::warn!(node = %node.short(), %error, "release of the agent not published");
+            }
+        }
+    }
+
     fn publish_addresses(&self, nodes: &BTreeSet<NodeId>) {
         if nodes.is_empty() {
             return;

@@ -14,6 +14,7 @@ mod door;
 pub(crate) mod http;
 pub mod joining;
 mod places;
+pub mod programs;
 mod session;
 pub mod tls;
 
@@ -32,6 +33,7 @@ pub use self::connect::{Connect, ConnectError};
 pub use self::door::{Door, DoorError};
 pub use self::places::Limits;
 use self::places::{Places, Seat};
+use self::programs::ShownCertificate;
 use self::tls::TlsError;
 use protocol::id::sha256_hex;
 
@@ -226,8 +228,9 @@ impl Visitor {
             }
         };
         if stream.get_ref().1.alpn_protocol() == Some(protocol::join::ALPN_HTTP) {
-            let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let certificate = certificate.map(|der| sha256_hex(der));
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certificate = shown.map(|der| sha256_hex(der));
+            let shown = shown.map(|der| ShownCertificate(der.clone().into_owned()));
             let is_stranger = certificate.is_none();
             let peer = Peer::Remote { from: peer.ip().to_canonical(), certificate };
             let end = async {
@@ -237,7 +240,8 @@ impl Visitor {
                     false => std::future::pending().await,
                 }
             };
-            http::serve(stream, peer, shared.router.clone(), end, Duration::ZERO).await;
+            let who = http::Who { peer, shown };
+            http::serve(stream, who, shared.router.clone(), end, Duration::ZERO).await;
             return;
         }
         session::run(stream, peer, seat, until, &shared).await;

@@ -26,6 +26,7 @@ pub mod local;
 pub mod login;
 pub mod mosquitto;
 pub mod passphrase;
+pub mod programs;
 pub mod render;
 pub mod resolve;
 pub mod role;

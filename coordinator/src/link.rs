@@ -60,6 +60,13 @@ pub fn addresses_topic(fleet: &FleetId, node: &NodeId) -> Topic {
     Topic { fleet: fleet.clone(), node: node.clone(), subject }
 }
 
+/// The topic of the agent that a node is to run.
+#[must_use]
+pub fn agent_release_topic(fleet: &FleetId, node: &NodeId) -> Topic {
+    let subject = Subject::Down(Down::AgentRelease);
+    Topic { fleet: fleet.clone(), node: node.clone(), subject }
+}
+
 /// The topic of the commands to a node.
 #[must_use]
 pub fn command_topic(fleet: &FleetId, node: &NodeId) -> Topic {

@@ -16,8 +16,10 @@ use crate::ca::{Ca, CaError};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::event_loop::{EventLoop, Fleet, at};
 use crate::front::joining::{self, Desk};
+use crate::front::programs;
 use crate::front::{Bound, Door, DoorError, Front, FrontConfig, FrontError, Limits};
 use crate::link::{self, LinkConfig};
+use crate::programs::Programs;
 use crate::state::{Director, Policy, State};
 use crate::store::{Store, StoreError};
 
@@ -177,6 +179,7 @@ impl Coordinator {
         let front = match bound {
             Some(bound) => {
                 let router = joining::router(asking.clone(), desk.clone()).merge(router.clone());
+                let router = router.merge(programs::router(Programs::of(&data), door.clone()));
                 let (limits, ca) = (Limits::default(), Arc::clone(&ca));
                 let broker = broker.as_ref().map(Broker::local_addr);
                 Some(Front::start(bound, FrontConfig { limits, ca, door, broker, router })?)

@@ -1,5 +1,6 @@
 //! Answers as text: tables and sentences. Pure; every function gives whole lines.
 
+pub mod agents;
 pub mod members;
 pub mod people;
 mod progress;
@@ -110,8 +111,18 @@ pub fn nodes(nodes: &NodesShown) -> String {
             .to_owned();
     }
     let mut rows = vec![
-        ["NAME", "STATUS", "ENVIRONMENT", "ADDRESS", "AGENT", "CPU", "MEMORY", "TEMP", "SERVICES"]
-            .map(str::to_owned),
+        [
+            "NAME",
+            "STATUS",
+            "ENVIRONMENT",
+            "ADDRESS",
+            "VERSION",
+            "CPU",
+            "MEMORY",
+            "TEMP",
+            "SERVICES",
+        ]
+        .map(str::to_owned),
     ];
     rows.extend(nodes.nodes.iter().map(node_row));
     rows.extend(nodes.lobby.iter().map(members::row));
@@ -141,7 +152,7 @@ fn node_row(node: &NodeShown) -> [String; 9] {
         node_status(node),
         node.environment.to_string(),
         node.address.clone(),
-        node.agent_version.clone(),
+        agents::version(&node.agent_version, node.agent_target.as_ref()),
         load.and_then(|load| load.cpu).map_or_else(unknown, percent),
         memory.map_or_else(unknown, |(used, total)| format!("{}/{} MiB", used >> 20, total >> 20)),
         load.and_then(|load| load.temp_c).map_or_else(unknown, |temp| format!("{temp:.0}°C")),

@@ -11,10 +11,12 @@
 //!  secrets.rs   sealed copies of secrets
 //!  members.rs   tokens, the lobby, who is admitted       clones.rs    two boards with one identity
 //!  operators.rs people from afar                         answers.rs   requests that are sent again
+//!  agents.rs    releases of the agent, node after node
 //!  whereabouts.rs where nodes look for the coordinator   recovering.rs what nodes bring back to one that was lost
 //! ```
 //! Decides nothing that `planner::fleet` decides: placement and order are asked of it.
 
+pub mod agents;
 pub mod answers;
 mod clones;
 pub mod commands;
@@ -64,8 +66,8 @@ use protocol::succession::{self, Chain};
 
 use protocol::join::TokenId;
 use records::{
-    AnswerKey, Change, Happened, Intent, Kept, KeptAnswer, Line, Member, NodeRecord, Operator,
-    Revision, SecretRecord, ServiceRecord, StoredRelease, TokenRecord, WhereaboutsRecord,
+    AgentsRecord, AnswerKey, Change, Happened, Intent, Kept, KeptAnswer, Line, Member, NodeRecord,
+    Operator, Revision, SecretRecord, ServiceRecord, StoredRelease, TokenRecord, WhereaboutsRecord,
 };
 pub use requests::Refused;
 
@@ -116,6 +118,8 @@ pub struct Effects {
     pub publish: BTreeSet<NodeId>,
     /// Nodes that are told (again) where the coordinator is.
     pub publish_addresses: BTreeSet<NodeId>,
+    /// Nodes that are told (again) which agent to run.
+    pub publish_agents: BTreeSet<NodeId>,
     /// Signed times, each for the node that asked; after the manifests, one of which it names.
     pub times: Vec<(NodeId, Vec<u8>)>,
     /// Signed commands, each for its node.
@@ -157,6 +161,7 @@ pub struct State {
     distrusted: BTreeSet<ReleaseId>,
     secrets: BTreeMap<(EnvironmentName, SecretName), SecretRecord>,
     whereabouts: WhereaboutsRecord,
+    agents: AgentsRecord,
     events: VecDeque<Happened>,
     next_event: u64,
     version: u64,
@@ -244,6 +249,7 @@ impl State {
                 .map(|secret| ((secret.environment.clone(), secret.name.clone()), secret))
                 .collect(),
             whereabouts: kept.whereabouts.unwrap_or_default(),
+            agents: agents::restored(kept.agents),
             events: kept.events.into(),
             next_event,
             version: 1,
@@ -288,6 +294,7 @@ impl State {
         effects.publish.retain(|node| self.is_agreed(node));
         effects.publish_roots.retain(|node| self.takes_roots(node));
         effects.publish_addresses.retain(|node| self.is_admitted(node));
+        effects.publish_agents.retain(|node| self.is_admitted(node));
         if effects.visible || !effects.changes.is_empty() {
             self.version += 1;
         }
@@ -315,6 +322,8 @@ impl State {
         let admitted: Vec<NodeId> = admitted.collect();
         self.effects.publish_roots.extend(admitted);
         self.publish_addresses();
+        let ids: Vec<NodeId> = self.nodes.keys().cloned().collect();
+        ids.iter().for_each(|id| self.remind_of_agent(id));
         let with_manifest = self
             .nodes
             .values()
@@ -333,6 +342,7 @@ impl State {
         }
         self.wake_rollouts(at);
         self.renew_peers();
+        self.go_on_with_agents(at);
     }
 
     /// The nightly backup was not made.

@@ -78,6 +78,7 @@ impl Board {
             engine: EngineState::Ready,
             alarms: Vec::new(),
             images: None,
+            agent_update: None,
         };
         Envelope::sign(&report, &[&self.key]).to_bytes()
     }

@@ -4,6 +4,7 @@
 //! A node swaps its own instances without being stepped from afar; here it is only decided which node is next, whether
 //! to go on, and what goes back.
 
+pub mod agents;
 pub mod analysis;
 mod event;
 mod order;

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod acceptance;
+pub mod agent_release;
 pub mod command;
 pub mod doctor;
 pub mod envelope;

@@ -24,7 +24,7 @@ pub enum PayloadType {
     Recovery,
     /// What one node is told to do once; signed by the director.
     Command,
-    /// A version of the agent; signed by an agent-release key. Reserved: nothing is said with it yet.
+    /// A version of the agent; signed by an agent-release key.
     AgentRelease,
     /// What a node says at connect; signed by the node.
     Hello,

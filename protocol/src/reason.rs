@@ -120,6 +120,8 @@ pub enum Reason {
     TimeRefused,
     /// Addresses of the coordinator were.
     AddressesRefused,
+    /// A release of the agent on the node's topic was refused.
+    AgentReleaseRefused,
     /// A command was.
     CommandRefused,
 

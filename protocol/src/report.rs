@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent_release::AgentUpdate;
 use crate::id::{EnvironmentName, FleetId, NodeId, ReleaseId, ServiceName, Template};
 use crate::manifest::{HookKind, Version};
 use crate::payload::{Payload, PayloadType};
@@ -40,6 +41,10 @@ pub struct Report {
     /// looked yet, or the agent is older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<Vec<String>>,
+    /// What became of the newest release of the agent that it was told of. None: of none, so that a coordinator that is older
+    /// than this field never reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_update: Option<AgentUpdate>,
 }
 
 /// Whether the container engine answers.

@@ -17,6 +17,8 @@ pub enum Down {
     Addresses,
     /// What it is told to do once: see [`crate::command::Command`].
     Command,
+    /// Which agent it is to run: see [`crate::agent_release::AgentRelease`].
+    AgentRelease,
 }
 
 /// Node to coordinator.
@@ -76,13 +78,14 @@ pub enum Subject {
 
 /// The table: subject, last part of the topic, quality, retained. A node subscribes in this order: the roots come before
 /// what is signed under them.
-pub const TABLE: [(Subject, &str, Qos, Retain); 11] = [
+pub const TABLE: [(Subject, &str, Qos, Retain); 12] = [
     (Subject::Down(Down::Root), "down/root", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Down(Down::Manifest), "down/manifest", Qos::AtLeastOnce, Retain::Kept),
     // An answer that is late is worth nothing, and the next hello asks again.
     (Subject::Down(Down::Time), "down/time", Qos::AtMostOnce, Retain::Passing),
     (Subject::Down(Down::Addresses), "down/addresses", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Down(Down::Command), "down/command", Qos::AtLeastOnce, Retain::Passing),
+    (Subject::Down(Down::AgentRelease), "down/agent-release", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Up(Up::Hello), "up/hello", Qos::AtLeastOnce, Retain::Passing),
     (Subject::Up(Up::Report), "up/report", Qos::AtLeastOnce, Retain::Kept),
     (Subject::Up(Up::Load), "up/load", Qos::AtMostOnce, Retain::Passing),

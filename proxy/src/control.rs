@@ -28,6 +28,8 @@ pub enum Request {
     Get,
     /// Turn this connection into a stream of [`Event`]s, until a newer proxy takes over.
     Watch,
+    /// Have another program take over: what the process was started with says which.
+    Renew,
     /// From a newer proxy: stop changing the table and say what is to be taken over.
     TakeOver,
     /// From a newer proxy, after `TakeOver`: pass the listeners.
@@ -44,6 +46,8 @@ pub enum Reply {
     Applied(Applied),
     /// To [`Request::Get`].
     Snapshot(Snapshot),
+    /// To [`Request::Renew`]: another process has taken over.
+    Renewed,
     /// To [`Request::TakeOver`].
     HandingOver(HandingOver),
     /// To [`Request::Accepting`]: the old proxy takes no new connection; what it had counted.

@@ -35,7 +35,7 @@ pub use control::{
 #[cfg(any(test, feature = "testing"))]
 pub use http::fed;
 pub use listen::FLEET;
-pub use run::{Options, RunError, TakeOver, run};
+pub use run::{Options, Renewal, RunError, TakeOver, run};
 pub use table::{
     Backend, BackendState, Caller, Fleet, Protocol, Route, Shown, Split, Table, Trust,
 };

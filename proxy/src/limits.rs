@@ -84,6 +84,8 @@ pub(crate) const EVENT_PAUSE: Duration = Duration::from_millis(10);
 pub(crate) const LINE_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// A control call of the agent, retries included.
 pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(5);
+/// For another process to start, take over and serve.
+pub(crate) const RENEWAL_DEADLINE: Duration = Duration::from_secs(45);
 /// What an older proxy gets to answer.
 pub(crate) const PREDECESSOR_DEADLINE: Duration = Duration::from_secs(2);
 /// A retired proxy ends after this at the latest.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -27,7 +28,12 @@ pub struct Options {
     pub state_file: PathBuf,
     /// Whether a running proxy is replaced.
     pub take_over: TakeOver,
+    /// Who starts another process that takes over, when that is asked for; none: nobody.
+    pub renewal: Option<Renewal>,
 }
+
+/// Is told to start another process, and tells when that one serves, or why it does not.
+pub type Renewal = mpsc::Sender<oneshot::Sender<Result<(), String>>>;
 
 /// Whether a running proxy is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +87,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         bind(socket).map_err(|source| RunError::ControlSocket { path: socket.clone(), source })?;
     let took_over = predecessor.is_some();
     tracing::info!(socket = %socket.display(), took_over, "proxy serves");
-    let control = Control::new(Arc::clone(&live), options.state_file.clone(), predecessor);
+    let control =
+        Control::new(Arc::clone(&live), options.state_file.clone(), predecessor, options.renewal);
     // Dropped, a set aborts its tasks.
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&control).serve(listener));

@@ -20,4 +20,5 @@ pub mod private_docker;
 pub mod registry;
 pub mod services;
 pub mod skip;
+pub mod supervised;
 pub mod wait;

@@ -14,6 +14,7 @@ use protocol::secret;
 use proxy::Table;
 
 use super::commanding::Stream;
+use super::updating::UpdateAct;
 use super::writing::Write;
 use crate::execute::Task;
 use crate::link::Outgoing;
@@ -95,6 +96,8 @@ pub enum Act {
     },
     /// Begin, keep or end the answer to a command; it goes on with [`super::Event::Stream`].
     Stream(CommandId, Stream),
+    /// Something for releases of the agent.
+    Update(UpdateAct),
     /// Say something; where nobody takes it, [`super::Event::Unsaid`].
     Say(Outgoing),
 }

@@ -26,6 +26,7 @@ use super::gathering::Gathering;
 use super::measuring::MemoryPercents;
 use super::saying::Voice;
 use super::stepping::{Collecting, Underway};
+use super::updating::Updates;
 use super::writing::{Job, Writing};
 use super::{Beginning, Event, Settings};
 use crate::commands::Commands;
@@ -84,6 +85,8 @@ pub struct Agent {
     /// Commands not looked at yet.
     pub(super) incoming_commands: VecDeque<Vec<u8>>,
     pub(super) commands: Commands,
+    /// Which agent this one is, and is to become.
+    pub(super) updates: Updates,
 
     pub(super) facts: Facts,
     pub(super) memory: Memory,
@@ -130,6 +133,7 @@ impl Agent {
     pub fn new(beginning: Beginning, now: Now) -> Self {
         let Beginning { node, key, root, settings, ledger, boot_id, opened_at, .. } = beginning;
         let floor = settings.between.floor.clone();
+        let updates = Updates::new(settings.own.clone(), now);
         let mut agent = Self {
             acts: Vec::new(),
             settings,
@@ -155,6 +159,7 @@ impl Agent {
             learning: None,
             incoming_commands: VecDeque::new(),
             commands: Commands::default(),
+            updates,
             facts: Facts::default(),
             memory: Memory::default(),
             observed: Observed::default(),
@@ -211,6 +216,7 @@ impl Agent {
                 self.times.push_back(bytes);
             }
             Incoming::Addresses(bytes) => self.addresses = Some(bytes),
+            Incoming::AgentRelease(bytes) => self.updates.hear(bytes),
             Incoming::Command(bytes) => {
                 if self.incoming_commands.len() == MAX_COMMANDS {
                     self.incoming_commands.pop_front();
@@ -243,6 +249,7 @@ impl Agent {
             Event::Learned(result) => self.learned(result, now),
             Event::Asked(asked) => self.asked(*asked, now),
             Event::Stream(id, told) => self.streamed(&id, told, now),
+            Event::Update(news) => self.update_news(news, now),
             Event::Unsaid(subject) => self.voice.unsaid(subject),
         }
     }
@@ -253,6 +260,7 @@ impl Agent {
         self.read_manifests(now);
         self.read_times(now);
         self.read_addresses();
+        self.read_agent_release();
         self.read_commands(now);
         self.look_for_alarms(now);
         self.begin_gathering(now);
@@ -263,6 +271,7 @@ impl Agent {
             self.begin_gathering(now);
         }
         self.begin_writing(now);
+        self.look_for_updates(now);
         self.say(around, now);
         let moments = [
             self.decide_at,
@@ -270,6 +279,7 @@ impl Agent {
             self.writing.wake_at(),
             self.freshness.wake_at(),
             self.commands.wake_at(),
+            self.updates.wake_at(),
             Some(self.voice.wake_at(now)),
         ];
         moments.into_iter().flatten().min().unwrap_or(now)
@@ -318,6 +328,7 @@ impl Agent {
             && self.times.is_empty()
             && self.addresses.is_none()
             && self.learning.is_none()
+            && self.updates.is_quiet()
             && self.incoming_commands.is_empty()
             && self.voice.is_told()
     }

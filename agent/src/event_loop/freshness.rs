@@ -213,6 +213,7 @@ impl Agent {
         let is_due = floor.unix_s() >= self.writing.floor_s().saturating_add(KEEP_FLOOR_S);
         let seen = self.seen.as_ref().map(|seen| seen.version);
         self.freshness.answered(time, seen, now);
+        self.updates.answered(now);
         if is_due && self.writing.is_idle() {
             self.writing.push(Job::Floor);
         }

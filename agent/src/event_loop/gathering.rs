@@ -145,6 +145,7 @@ impl Agent {
                 }
                 self.facts.apply(from);
                 if scope.containers {
+                    self.updates.listed(now);
                     self.join_streams(number, now);
                 }
                 self.remember(around, now);

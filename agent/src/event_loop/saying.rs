@@ -238,6 +238,7 @@ impl Agent {
         let obstacle = self.obstacle();
         let none = BTreeMap::new();
         let alarms = self.freshness.alarms();
+        let agent_update = self.updates.shown();
         let sources = Sources {
             node: &self.node,
             agent_started_ms: self.voice.agent_started_ms,
@@ -256,6 +257,7 @@ impl Agent {
             obstacle: obstacle.as_ref(),
             alarms: &alarms,
             images: (self.gathering.images_number > 0).then_some(&self.facts.images),
+            agent_update: agent_update.as_ref(),
         };
         report::build(sources, self.voice.sequence + 1, now)
     }
@@ -289,7 +291,7 @@ impl Agent {
             environment: self.node.environment.clone(),
             labels: self.settings.labels.clone(),
             formats: (1..=FORMAT).collect(),
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent_version: self.updates.version(),
             nonce,
             boot_id: self.voice.boot_id.clone(),
             seen: self.version(),
@@ -364,7 +366,7 @@ fn plain<T: Serialize>(subject: Up, value: &T) -> Outgoing {
 }
 
 /// This program's own architecture in the words of images, until the engine has told its own.
-fn own_architecture() -> &'static str {
+pub(super) fn own_architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

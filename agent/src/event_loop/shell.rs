@@ -5,6 +5,7 @@
 //! ([`failpoint`]).
 
 mod streams;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,7 +15,6 @@ use planner::Now;
 use planner::node::{LedgerChange, Probed};
 use protocol::hello::Load;
 use protocol::id::{CommandId, ServiceName};
-use protocol::join::Coordinators;
 use protocol::manifest::Version;
 use protocol::release::{Image, Pin};
 use protocol::secret;
@@ -43,6 +43,7 @@ use crate::policy::Looked;
 use crate::probe::Prober;
 use crate::registries::Registries;
 use crate::sampler::Sampler;
+use crate::update::fetch::Source;
 use crate::{failpoint, network, sampler};
 use streams::Telling;
 
@@ -101,6 +102,10 @@ struct Outside<E: Engine> {
     calls: Calls,
     subject: Subject,
     unix_ms: fn() -> u64,
+    programs: Source,
+    /// The program that is on its way.
+    fetching: Option<AbortOnDrop>,
+    is_ending: bool,
     _watching: [AbortOnDrop; 2],
 }
 
@@ -149,6 +154,9 @@ impl<E: Engine> Shell<E> {
             calls: Calls::new(floor),
             subject: parts.subject,
             unix_ms: parts.clock.unix_ms,
+            programs: parts.programs,
+            fetching: None,
+            is_ending: false,
             _watching: watching,
         };
         (Self { agent: Agent::new(beginning, now), outside }, parts.incoming, parts.calls)
@@ -177,6 +185,11 @@ impl<E: Engine> Shell<E> {
         let event = Event::Asked(Box::new(self.outside.calls.take(call, unix_ms)));
         self.agent.handle(event, &self.outside, now);
         let _ = self.act(now);
+    }
+
+    /// Whether another agent is to be started.
+    pub(super) fn is_ending(&self) -> bool {
+        self.outside.is_ending
     }
 
     /// Ends in order: what is being written is written.
@@ -268,6 +281,7 @@ impl<E: Engine> Outside<E> {
             Act::Learn(known) => self.learn(known),
             Act::Answer { number, answer } => self.calls.answer(number, *answer),
             Act::Stream(id, stream) => self.stream(id, stream),
+            Act::Update(act) => self.update(act),
             Act::Say(outgoing) => return self.say(outgoing),
         }
         None
@@ -391,19 +405,6 @@ impl<E: Engine> Outside<E> {
                 }
             }
             tell(&told, Told::Event(Event::Measured(percents))).await;
-        });
-    }
-
-    /// A card may take its time to write.
-    fn learn(&self, known: Coordinators) {
-        let (told, keeper) = (self.told.clone(), self.keeper.clone());
-        tokio::task::spawn_local(async move {
-            let kept = tokio::task::spawn_blocking(move || keeper.keep(&known)).await;
-            let result = match kept {
-                Ok(result) => result.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            tell(&told, Told::Event(Event::Learned(result))).await;
         });
     }
 

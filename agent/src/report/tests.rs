@@ -111,6 +111,7 @@ impl Said {
             engine: EngineState::Ready,
             alarms: &[],
             images: None,
+            agent_update: None,
             obstacle,
         };
         build(sources, 1, now)

@@ -183,8 +183,10 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::NoRevision { .. }
         | Refused::NoSecret(..)
         | Refused::NoNode(_)
+        | Refused::NoAgentRelease { .. }
         | Refused::NoOperator(_) => StatusCode::NOT_FOUND,
         Refused::Release(_)
+        | Refused::AgentRelease(_)
         | Refused::Root(_)
         | Refused::Distrusted { .. }
         | Refused::OnlyFrom { .. }
@@ -197,6 +199,10 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::Retired { .. } => StatusCode::FORBIDDEN,
         Refused::NoCertificate(_) => StatusCode::INTERNAL_SERVER_ERROR,
         Refused::OldCounter { .. }
+        | Refused::OldAgentCounter { .. }
+        | Refused::NoAgentProgram(_)
+        | Refused::OlderAgent(_)
+        | Refused::NoAgentRollout
         | Refused::NoDirectorKey { .. }
         | Refused::NoNodeFits(_)
         | Refused::StillRuns { .. }

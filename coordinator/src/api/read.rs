@@ -31,6 +31,12 @@ pub(super) struct Wanted {
     to: Option<u64>,
 }
 
+impl Wanted {
+    pub(super) const fn after(&self) -> Option<u64> {
+        self.after
+    }
+}
+
 impl Api {
     async fn wait(&self, wanted: &Wanted) {
         if let Some(after) = wanted.after {

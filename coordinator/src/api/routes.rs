@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::{Api, people, read, replacing, secrets, streams, write};
+use super::{Api, agents, people, read, replacing, secrets, streams, write};
 use crate::role::Role;
 
 /// A body without documents.
@@ -72,7 +72,7 @@ const fn change(
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 51] = [
+pub(super) static ROUTES: [Route; 56] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
@@ -121,6 +121,13 @@ pub(super) static ROUTES: [Route; 51] = [
     change(("/v1/coordinator/addresses", Operator), "coordinator move", SMALL, || {
         post(write::tell_addresses)
     }),
+    see("/v1/agent/releases", "agent status", || get(agents::show)),
+    change(("/v1/agent/programs/{program}", Security), "agent program", COPIES, || {
+        post(agents::keep_program)
+    }),
+    change(("/v1/agent/releases", Security), "agent release", ENVELOPE, || post(agents::add)),
+    change(("/v1/agent/rollout", Operator), "agent rollout", SMALL, || post(agents::roll)),
+    change(("/v1/agent/rollout/steer", Operator), "agent steer", SMALL, || post(agents::steer)),
     change(("/v1/backups", Operator), "backup", SMALL, || post(write::keep_backup)),
     change(("/v1/retirements", Operator), "release retire", ENVELOPE, || post(write::retire)),
     change(("/v1/tokens", Operator), "node token", SMALL, || post(write::token)),

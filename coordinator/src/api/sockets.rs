@@ -142,7 +142,7 @@ async fn accept(
             let _place = place;
             let Some(peer) = peer(&stream, group).await else { return };
             let stop = async { drop(stopped.wait_for(|stop| *stop).await) };
-            http::serve(stream, peer, router, stop, END_PATIENCE).await;
+            http::serve(stream, http::Who { peer, shown: None }, router, stop, END_PATIENCE).await;
         });
     }
     let ended = async { while connections.join_next().await.is_some() {} };

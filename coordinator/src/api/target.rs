@@ -28,6 +28,14 @@ pub(super) fn of(path: &str, body: &[u8]) -> String {
             let retirement = document(&body["retirement"]);
             format!("{} below {}", text(&retirement["service"]), text(&retirement["below"]))
         }
+        ["agent", "releases"] => {
+            let release = document(&body["release"]);
+            format!("{} number {}", text(&release["version"]), text(&release["counter"]))
+        }
+        ["agent", "rollout"] if body["version"].is_string() => {
+            format!("to {}", text(&body["version"]))
+        }
+        ["agent", "programs", program] => program.chars().take(16).collect(),
         ["root"] => format!("version {}", text(&document(&body)["version"])),
         ["operators"] => format!("{} as {}", text(&body["name"]), text(&body["role"])),
         ["login"] => format!("invitation {}", text(&body["token"])),

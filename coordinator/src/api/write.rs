@@ -22,7 +22,8 @@ use crate::front::own_addresses;
 use crate::state::answers::{Repeatable, Secrecy};
 use crate::state::reconcile::Reconcile;
 use crate::state::requests::{
-    AddCopies, Deploy, NewToken, Promote, Refused, RestartOn, Retire, Scale, SetSecret, Steer, Undo,
+    AddAgentRelease, AddCopies, Deploy, NewToken, Promote, Refused, RestartOn, Retire, RollAgent,
+    Scale, SetSecret, Steer, Undo,
 };
 use crate::state::shown::{Removed, TokenShown};
 use crate::state::whereabouts::Moving;
@@ -74,7 +75,7 @@ macro_rules! says_who {
     )+};
 }
 
-says_who!(AddCopies, Deploy, Promote, Retire, SetSecret, Undo);
+says_who!(AddAgentRelease, AddCopies, Deploy, Promote, Retire, RollAgent, SetSecret, Undo);
 
 impl Api {
     /// Does something, unless it was done under the same key before.

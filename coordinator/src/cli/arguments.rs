@@ -1,6 +1,7 @@
 //! What can be written of logs and commands, keys, nodes, brokers, backups, operators and the audit log.
 
 mod installing;
+pub(super) mod printed;
 
 use std::path::PathBuf;
 
@@ -213,6 +214,74 @@ pub(super) struct MoveArgs {
     /// Wait at most this long for nodes that are online.
     #[arg(long, value_name = "TIME", default_value = "2m")]
     pub(super) timeout: Millis,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AgentVerb {
+    /// Sign a version of the agent: one static program `pith-agent` per kind of board. Needs an agent-release key.
+    ///
+    /// Version and processor are read from the programs. Nothing moves before `pith agent rollout`.
+    Release(AgentReleaseArgs),
+    /// Bring nodes to a released version, in batches: the next when the one before is confirmed, none after one that was taken back.
+    Rollout(AgentRolloutArgs),
+    /// Show what was released, and how far nodes are.
+    Status,
+    /// Tell no more nodes.
+    Pause,
+    /// Go on, also past nodes that took it back.
+    Resume,
+    /// Go back: the version before, signed again, since nodes take nothing older than they have. Needs an agent-release key.
+    Undo(AgentUndoArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AgentReleaseArgs {
+    /// Programs, each for another kind of board.
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Take programs that need libraries: for development.
+    #[arg(long, hide = true)]
+    pub(super) any_linking: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AgentUndoArgs {
+    /// This version; without it, the one that nodes run beside the newest, or the one released before it.
+    #[arg(long, value_name = "VERSION")]
+    pub(super) to: Option<String>,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AgentRolloutArgs {
+    /// The version; without it, the one that was released last.
+    #[arg(long, value_name = "VERSION")]
+    pub(super) to: Option<String>,
+    /// Nodes at once.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) batch: u32,
+    #[command(flatten)]
+    pub(super) wait: WaitArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ReleaseVerb {
+    /// Raise the security floor of a service, in every environment: releases below it are never begun again.
+    ///
+    /// No deploy, undo or promote brings them back, and no node goes back to them or takes them from a coordinator whose key
+    /// was stolen. The numbers of releases are in the column RELEASE of `pith rollout history`. What runs is not stopped:
+    /// a release that is still needed somewhere is refused, with what to do. A floor never falls.
+    Retire {
+        /// Of which service.
+        service: ServiceName,
+        /// The oldest release that may still run, as `pith rollout history` numbers them under RELEASE.
+        #[arg(long, value_name = "RELEASE", value_parser = clap::value_parser!(u64).range(1..))]
+        below: u64,
+        /// Why, for the events.
+        #[arg(long, value_name = "TEXT")]
+        cause: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,22 +14,42 @@ const KEY_VARIABLE: &str = "PITH_RELEASE_KEY";
 /// A shell command that prints it, such as a password manager's.
 const COMMAND_VARIABLE: &str = "PITH_RELEASE_KEY_COMMAND";
 
+/// A place outside the folder.
+type Source = fn(&mut Vec<String>) -> Result<Option<KeyFile>, CliError>;
+
 /// As many release keys as a release needs signatures.
 ///
 /// # Errors
 /// Where they are not to be had; says what was tried.
 pub(super) fn release_keys(data: &DataDir, root: &Root) -> Result<Vec<SecretKey>, CliError> {
-    let needed = root.roles.get(&RoleName::Release).map_or(1, |role| role.threshold.max(1));
+    keys_of(data, root, RoleName::Release)
+}
+
+/// The same for another role: then the fleet's folder alone is looked in.
+///
+/// # Errors
+/// Where they are not to be had; says what was tried.
+pub(super) fn keys_of(
+    data: &DataDir,
+    root: &Root,
+    role: RoleName,
+) -> Result<Vec<SecretKey>, CliError> {
+    let needed = root.roles.get(&role).map_or(1, |role| role.threshold.max(1));
     let mut tried = Vec::new();
     let mut passphrases = Passphrases::default();
     let mut keys: Vec<SecretKey> = Vec::new();
-    for source in [from_environment, from_command] {
+    let elsewhere = if role == RoleName::Release {
+        &[from_environment as Source, from_command][..]
+    } else {
+        &[]
+    };
+    for source in elsewhere {
         let Some(key) = source(&mut tried)? else { continue };
         let secret = key.open(&mut passphrases).map_err(CliError::refused)?;
         check_known(&secret, &key.name, root)?;
         push(&mut keys, secret);
     }
-    let in_folder = data.keys_of(RoleName::Release, root)?;
+    let in_folder = data.keys_of(role, root)?;
     let folder = data.path().join("keys");
     tried.push(format!("{} (it holds {} of them)", folder.display(), in_folder.len()));
     for key in &in_folder {
@@ -47,7 +67,7 @@ pub(super) fn release_keys(data: &DataDir, root: &Root) -> Result<Vec<SecretKey>
     let held = u32::try_from(keys.len()).unwrap_or(u32::MAX);
     if held < needed {
         return Err(CliError::refused(format_args!(
-            "a release needs {needed} signature(s) under trust root {}, and {held} release key(s) are here\n{}",
+            "a release needs {needed} signature(s) under trust root {}, and {held} {role} key(s) are here\n{}",
             root.version,
             how(&tried)
         )));

@@ -85,6 +85,11 @@ impl Door {
         token(&self.0.secret, COORDINATOR_CLIENT_ID)
     }
 
+    /// Whether a node may come in.
+    pub(super) fn is_admitted(&self, node: &NodeId) -> bool {
+        self.0.credentials.holder(node.as_str()).is_some()
+    }
+
     /// Lets a node in from now on.
     pub fn admit(&self, node: &NodeId) {
         let token = token(&self.0.secret, node.as_str());

@@ -8,6 +8,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::programs::ShownCertificate;
 use crate::api::Peer;
 
 /// A head larger than this is refused.
@@ -15,17 +16,27 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// For a head, and between two requests. Clients of ours close a connection that rests before that.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+pub(crate) struct Who {
+    pub(crate) peer: Peer,
+    pub(crate) shown: Option<ShownCertificate>,
+}
+
 /// Serves a connection to its end; once `end` is there, what is being answered gets `grace`, and nothing new is taken.
 pub(crate) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: Peer,
+    who: Who,
     router: axum::Router,
     end: impl Future<Output = ()>,
     grace: Duration,
 ) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(who.peer.clone());
+        if let Some(shown) = &who.shown {
+            request.extensions_mut().insert(shown.clone());
+        }
         router.call(request)
     });
     let serving = http1::Builder::new()

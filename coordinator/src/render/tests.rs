@@ -259,6 +259,7 @@ fn node_ls_shows_what_is_not_known_as_a_dash() {
         address: "10.0.0.7".to_owned(),
         policy: None,
         agent_version: "0.1.0".to_owned(),
+        agent_target: None,
         capacity: Capacity { architecture: "arm64".to_owned(), cores: 4, memory_bytes: 1 << 30 },
         load: None,
         heard_ms: 0,

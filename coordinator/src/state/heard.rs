@@ -121,6 +121,7 @@ impl State {
         if let Some(place) = place {
             self.take_place(topic, place, at);
         }
+        self.remind_of_agent(topic);
         if self.is_agreed(topic) {
             self.place_on_newcomer(topic);
         }
@@ -239,6 +240,10 @@ impl State {
             self.effects.publish.insert(topic.clone());
         }
         self.note_alarms((&name, &environment), before.as_ref(), &said, at);
+        let update =
+            |report: Option<&Report>| report.and_then(|report| report.agent_update.clone());
+        let (was, is) = (update(before.as_ref()), update(Some(&said)));
+        self.note_agent_update(topic, was.as_ref(), is.as_ref(), at);
         for code in refused {
             self.note_refusal(&name, &environment, &code, at);
         }
@@ -268,11 +273,14 @@ impl State {
             None if of_addresses.is_some() => {
                 ("address of the coordinator", Reason::AddressesRefused)
             }
+            None if code.starts_with("agent_release_") => {
+                ("release of the agent", Reason::AgentReleaseRefused)
+            }
             None if Rejected::ROOT_CODES.contains(&code) => ("trust root", Reason::RootRefused),
             None => ("manifest", Reason::ManifestRefused),
         };
-        let code =
-            of_time.or(of_addresses).or_else(|| code.strip_prefix("command_")).unwrap_or(code);
+        let code_of = of_time.or(of_addresses).or_else(|| code.strip_prefix("command_"));
+        let code = code_of.or_else(|| code.strip_prefix("agent_release_")).unwrap_or(code);
         let refused = format!("refused: {}", printable(code));
         let message = format!("{what} {refused}");
         // The node knows which of them it was.
@@ -286,6 +294,7 @@ impl State {
                             | Reason::TimeRefused
                             | Reason::AddressesRefused
                             | Reason::CommandRefused
+                            | Reason::AgentReleaseRefused
                     )
                 )
                 && event.message.contains(&refused)

@@ -2,6 +2,7 @@
 //!
 //! Plain data. Written whole by [`crate::store`], changed only by [`super::State`].
 
+mod agents;
 mod answers;
 mod line;
 mod membership;
@@ -29,6 +30,7 @@ use protocol::units::Millis;
 use protocol::whereabouts::Learned;
 use serde::{Deserialize, Serialize};
 
+pub use self::agents::{AgentReleaseRecord, AgentRollout, AgentRolloutState, AgentsRecord};
 pub use self::answers::{AnswerKey, KeptAnswer};
 pub use self::membership::{IssuedCertificate, Member, Renewal, Standing, TokenRecord};
 pub use self::people::{Invitation, Operator, OperatorCertificate};
@@ -396,6 +398,8 @@ pub enum Change {
     ForgetAnswer(AnswerKey),
     /// Where nodes are told to look for the coordinator.
     Whereabouts(WhereaboutsRecord),
+    /// Releases of the agent, and which nodes are brought to one.
+    Agents(Box<AgentsRecord>),
 }
 
 /// All that the store holds.
@@ -427,6 +431,8 @@ pub struct Kept {
     pub secrets: Vec<SecretRecord>,
     /// Where nodes are told to look for the coordinator.
     pub whereabouts: Option<WhereaboutsRecord>,
+    /// Releases of the agent.
+    pub agents: Option<AgentsRecord>,
 }
 
 impl Progress {

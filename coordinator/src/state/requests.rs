@@ -1,5 +1,6 @@
 //! What people ask of the fleet. These types are the bodies of the API.
 
+mod agents;
 mod refused;
 mod secrets;
 
@@ -13,6 +14,7 @@ use protocol::spec::ServiceSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::role::Role;
+pub use agents::{AddAgentRelease, AgentSteer, RollAgent};
 pub use refused::Refused;
 pub use secrets::{AddCopies, CopiesOf, SetSecret};
 

@@ -1,5 +1,6 @@
 //! What people and scripts are shown; these types are the answers of the API and what `-o json` prints.
 
+mod agents;
 mod people;
 mod plans;
 mod reconcile;
@@ -20,7 +21,9 @@ use protocol::report::{Detail, HeldReport, InstanceReport, Phase};
 use protocol::spec::ServiceSpec;
 use serde::{Deserialize, Serialize};
 
+use super::agents::AgentTarget;
 use super::records::{Failure, Happened, Kind};
+pub use agents::{AgentNodeShown, AgentReleaseShown, AgentRolloutShown, AgentsShown};
 pub use people::{AuditShown, InvitationShown, LoggedIn, OperatorShown, OperatorsShown};
 pub use plans::{ChangeShown, NodePlanShown, PlanShown, PullShown};
 pub use reconcile::{NodeReconciled, ReconcileShown, Reconciling, RunShown, ServiceReconciled};
@@ -397,6 +400,9 @@ pub struct NodeShown {
     pub policy: Option<PolicyState>,
     /// The agent's version.
     pub agent_version: String,
+    /// The one that it is brought to; none: it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_target: Option<AgentTarget>,
     /// What it has.
     pub capacity: Capacity,
     /// The newest sample.

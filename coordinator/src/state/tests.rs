@@ -1,5 +1,6 @@
 //! The fleet told as stories: requests and messages of nodes in, manifests and states out. No runtime, no clock.
 
+mod agents;
 mod commands;
 mod conflict;
 mod freshness;

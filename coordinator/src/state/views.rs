@@ -229,7 +229,8 @@ impl State {
 
     fn show_node(&self, node: &Node, at: At) -> NodeShown {
         let id = &node.record.id;
-        node.show(&self.show_member(id), self.is_cloned(id, at.unix_ms))
+        let shown = node.show(&self.show_member(id), self.is_cloned(id, at.unix_ms));
+        NodeShown { agent_target: self.agent_target(id), ..shown }
     }
 
     /// Nodes, of one environment or of all, and those in the lobby.
@@ -411,6 +412,7 @@ impl Node {
             address: record.address.clone(),
             policy: record.policy.clone(),
             agent_version: record.agent_version.clone(),
+            agent_target: None,
             capacity: record.capacity.clone(),
             load: self.load.clone(),
             heard_ms: record.heard_ms,

@@ -74,6 +74,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> Result<()
             put("secrets", &keys, text(secret))
         }
         Change::Whereabouts(record) => put("whereabouts", &["coordinator"], text(record)),
+        Change::Agents(record) => put("agents", &["agents"], text(record)),
         Change::Event(event) => {
             let oldest = event.id.saturating_sub(MAX_EVENTS as u64);
             run("DELETE FROM events WHERE id <= ?1", params![number(oldest)])?;
@@ -141,6 +142,7 @@ pub(super) fn read_all(connection: &Connection) -> Result<Kept, StoreError> {
             json(row, 0)
         })?
         .pop(),
+        agents: read(connection, "agents", "SELECT record FROM agents", |row| json(row, 0))?.pop(),
         events: read(connection, "events", "SELECT record FROM events ORDER BY id", |row| {
             json(row, 0)
         })?,

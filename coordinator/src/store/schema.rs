@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::StoreError;
 
 /// Version n is what the first n steps make (`PRAGMA user_version`).
-const STEPS: [&str; 6] = ["
+const STEPS: [&str; 7] = ["
     CREATE TABLE nodes (
         id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, environment TEXT NOT NULL, record TEXT NOT NULL
     ) STRICT;
@@ -43,6 +43,9 @@ const STEPS: [&str; 6] = ["
 ", "
     -- One row.
     CREATE TABLE whereabouts (what TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
+", "
+    -- One row.
+    CREATE TABLE agents (what TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
 "];
 
 /// Another process may be closing.

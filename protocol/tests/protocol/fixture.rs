@@ -473,6 +473,7 @@ pub(crate) fn report() -> Report {
         engine: EngineState::Ready,
         alarms: Vec::new(),
         images: None,
+        agent_update: None,
     }
 }
 

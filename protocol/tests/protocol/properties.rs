@@ -198,7 +198,7 @@ fn the_table_of_topics_names_each_subject_once() {
     let (fleet, node) = (fixture::fleet(), fixture::node());
     assert_eq!(
         Topic::node_subscriptions(&fleet, &node),
-        ["root", "manifest", "time", "addresses", "command"]
+        ["root", "manifest", "time", "addresses", "command", "agent-release"]
             .map(|part| format!("pith/v1/{fleet}/n/{node}/down/{part}"))
     );
     let up = Topic::coordinator_subscriptions(&fleet);

@@ -2,7 +2,7 @@
 
 use super::lines::Lines;
 use super::{Applied, Event, Reply, Request, Snapshot};
-use crate::limits::CALL_DEADLINE;
+use crate::limits::{CALL_DEADLINE, RENEWAL_DEADLINE};
 use crate::table::Table;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -97,6 +97,16 @@ impl Client {
         Err(unexpected(reply))
     }
 
+    /// Has the proxy exchange itself; another process serves when this returned.
+    ///
+    /// # Errors
+    /// Every [`ClientError`]; the proxy goes on then. One that is older than this request says that it does not understand it.
+    pub async fn renew(&self) -> Result<(), ClientError> {
+        let patient = self.clone().with_deadline(RENEWAL_DEADLINE);
+        let reply = patient.call(&Request::Renew).await?;
+        if matches!(reply, Reply::Renewed) { Ok(()) } else { Err(unexpected(reply)) }
+    }
+
     /// Events, across restarts and take-overs of the proxy.
     pub fn watch(&self) -> Watch {
         Watch { client: self.clone(), lines: None, pause: RECONNECT_PAUSE_MIN }
@@ -141,6 +151,7 @@ fn unexpected(reply: Reply) -> ClientError {
         | Reply::Snapshot(_)
         | Reply::HandingOver(_)
         | Reply::Retired { .. }
+        | Reply::Renewed
         | Reply::Busy => ClientError::Unexpected,
     }
 }

@@ -7,6 +7,7 @@ use super::lines::Lines;
 use super::{Changed, Event, Reply, Request, Snapshot};
 use crate::limits::EVENT_PAUSE;
 use crate::live::Live;
+use crate::run::Renewal;
 use crate::state_file;
 use crate::takeover::{self, Predecessor};
 use std::io;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify, oneshot, watch};
 
 /// What all control connections share.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(crate) struct Control {
     frozen: AtomicBool,
     retired: watch::Sender<bool>,
     orphaned: Notify,
+    renewal: Option<Renewal>,
 }
 
 /// Tells that the newer proxy is gone.
@@ -51,11 +53,12 @@ impl Control {
         live: Arc<Live>,
         state_file: PathBuf,
         predecessor: Option<Predecessor>,
+        renewal: Option<Renewal>,
     ) -> Arc<Self> {
         let (predecessor, frozen) = (Mutex::new(predecessor), AtomicBool::new(false));
         let retired = watch::Sender::new(false);
         let orphaned = Notify::new();
-        Arc::new(Self { live, state_file, predecessor, frozen, retired, orphaned })
+        Arc::new(Self { live, state_file, predecessor, frozen, retired, orphaned, renewal })
     }
 
     /// Resolves when a newer proxy has taken over.
@@ -117,6 +120,7 @@ impl Control {
                 Request::Set { table } => self.set(table).await,
                 Request::Get => Reply::Snapshot(self.snapshot().await),
                 Request::Watch => return self.stream_events(lines).await,
+                Request::Renew => self.renew().await,
                 Request::TakeOver => {
                     self.frozen.store(true, SeqCst);
                     frozen = Some(Frozen(self));
@@ -135,6 +139,23 @@ impl Control {
                 }
             };
             lines.send(&reply).await?;
+        }
+    }
+
+    /// Whoever runs us starts the other one; while it takes over nothing here is held.
+    async fn renew(&self) -> Reply {
+        let failed = |error: &str| Reply::Failed { error: error.to_owned() };
+        let Some(renewal) = &self.renewal else {
+            return failed("this proxy was not started by what could start another");
+        };
+        let (done, answer) = oneshot::channel();
+        if renewal.send(done).await.is_err() {
+            return failed("this proxy is ending");
+        }
+        match answer.await {
+            Ok(Ok(())) => Reply::Renewed,
+            Ok(Err(error)) => failed(&error),
+            Err(_) => failed("this proxy is ending"),
         }
     }
 

@@ -37,6 +37,7 @@ impl Place {
             control_socket: self.path("control.sock"),
             state_file: self.path("table.json"),
             take_over,
+            renewal: None,
         };
         let client = Client::new(&options.control_socket);
         let before = client.get().await.map(|snapshot| snapshot.started_ms).ok();

@@ -31,6 +31,7 @@ async fn a_second_proxy_does_not_start_beside_a_running_one() {
         control_socket: place.path("control.sock"),
         state_file: place.path("table.json"),
         take_over: TakeOver::Fresh,
+        renewal: None,
     };
     let result = run(options, std::future::pending()).await;
     assert!(matches!(result, Err(RunError::AlreadyRunning(_))));

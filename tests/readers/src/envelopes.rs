@@ -6,6 +6,7 @@ use protocol::acceptance::{
     Acceptance, Known, accept, reread, verify_hello, verify_node_message, verify_release,
     verify_retirement,
 };
+use protocol::agent_release;
 use protocol::command::{self, MAX_PART_BYTES, Part, What};
 use protocol::envelope::{Envelope, Rejected, Verified};
 use protocol::join::{Answer, Coordinators, JoinBody, RenewBody, verify_join, verify_renew};
@@ -125,8 +126,14 @@ fn signed(purpose: PayloadType, bytes: &[u8]) {
                 assert!(output.bytes().is_none_or(|bytes| bytes.len() <= MAX_PART_BYTES));
             }
         }
-        // Nothing is said with it yet.
-        PayloadType::AgentRelease => {}
+        PayloadType::AgentRelease => {
+            if let Ok(release) = kept(agent_release::accept(bytes, root)) {
+                assert_eq!(release.fleet, *fleet);
+                let older = release.program_for("arm64", release.counter.saturating_add(1));
+                assert!(older.is_err() || release.counter == u64::MAX);
+                let _ = release.program_for("arm64", 0).map(|program| program.size);
+            }
+        }
     }
 }
 

@@ -89,6 +89,16 @@ pub(crate) fn files(bytes: &[u8]) {
                 assert_eq!(address.to_string().parse::<BrokerAddress>().ok(), Some(address));
             }
         }
+        "agent-record" => {
+            if let Ok(record) = agent::update::record::parse(rest) {
+                let version = agent::version::own();
+                let choice = agent::update::choose::agent(&record, &version, "boot", |_| true);
+                // Whatever stands there, it ends: a trial is not begun for ever.
+                let next = choice.record.unwrap_or(record);
+                let json = serde_json::to_vec(&next).expect("a record serialises");
+                assert_eq!(agent::update::record::parse(&json).ok(), Some(next));
+            }
+        }
         _ => {}
     }
 }

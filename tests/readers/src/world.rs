@@ -16,6 +16,7 @@ const ROOT_SEED: [u8; 32] = [1; 32];
 const RELEASE_SEED: [u8; 32] = [2; 32];
 const DIRECTOR_SEED: [u8; 32] = [3; 32];
 const NODE_SEED: [u8; 32] = [4; 32];
+const AGENT_RELEASE_SEED: [u8; 32] = [12; 32];
 
 /// The only manifests that the director has signed.
 pub(crate) const GOLDEN_MANIFESTS: [&[u8]; 2] = [
@@ -42,6 +43,7 @@ pub(crate) static WORLD: LazyLock<World> = LazyLock::new(|| {
         (RoleName::Root, role(ROOT_SEED)),
         (RoleName::Release, role(RELEASE_SEED)),
         (RoleName::Director, role(DIRECTOR_SEED)),
+        (RoleName::AgentRelease, role(AGENT_RELEASE_SEED)),
     ]);
     let root = Root { format: 1, fleet: fleet.clone(), version: 1, epoch: 7, roles };
     let environment = "default".parse().expect("a name");
@@ -54,7 +56,8 @@ pub(crate) static WORLD: LazyLock<World> = LazyLock::new(|| {
 fn seed(purpose: PayloadType) -> [u8; 32] {
     match purpose {
         PayloadType::Root => ROOT_SEED,
-        PayloadType::Release | PayloadType::Retirement | PayloadType::AgentRelease => RELEASE_SEED,
+        PayloadType::Release | PayloadType::Retirement => RELEASE_SEED,
+        PayloadType::AgentRelease => AGENT_RELEASE_SEED,
         PayloadType::Manifest
         | PayloadType::Time
         | PayloadType::Whereabouts

@@ -78,6 +78,8 @@ impl Store {
             Change::Secret(_) => {}
             // The coordinator stays where it is.
             Change::Whereabouts(_) => {}
+            // Boards here run one agent.
+            Change::Agents(_) => {}
             Change::Event(event) => self.last_event = Some(event),
         }
     }
@@ -98,6 +100,7 @@ impl Store {
             answers: Vec::new(),
             secrets: Vec::new(),
             whereabouts: None,
+            agents: None,
         }
     }
 
@@ -210,6 +213,7 @@ impl Control {
             | Change::ForgetNode(_)
             | Change::Line(_)
             | Change::Whereabouts(_)
+            | Change::Agents(_)
             | Change::Event(_) => {}
         }
         Ok(())

@@ -278,7 +278,7 @@ impl World {
                     Event::Message { topic, payload, .. } => match topic.subject {
                         Subject::Down(Down::Root) => Incoming::Root(payload.to_vec()),
                         Subject::Down(Down::Manifest) => Incoming::Manifest(payload.to_vec()),
-                        Subject::Down(Down::Addresses) => return Ok(()),
+                        Subject::Down(Down::Addresses | Down::AgentRelease) => return Ok(()),
                         Subject::Down(Down::Time) => Incoming::Time(payload.to_vec()),
                         Subject::Down(Down::Command) => Incoming::Command(payload.to_vec()),
                         Subject::Up(_) => return Ok(()),

@@ -21,6 +21,7 @@ pub(super) fn settings() -> Settings {
         between: Between { port: None, certificates: None, floor: mqtt::VerifyAt::default() },
         remove_images: true,
         vault: Vault::default(),
+        own: crate::update::Own::alone(),
     }
 }
 

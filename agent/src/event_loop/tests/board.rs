@@ -30,7 +30,7 @@ pub(super) struct Board {
     said: Option<mpsc::Receiver<Outgoing>>,
     root: Option<mpsc::Sender<Call>>,
     stop: Option<oneshot::Sender<()>>,
-    agent: Option<JoinHandle<()>>,
+    agent: Option<JoinHandle<End>>,
     /// What agents are configured with from now on.
     pub(super) fleet_port: Option<std::num::NonZeroU16>,
     _proxy: JoinHandle<Result<(), proxy::RunError>>,
@@ -50,6 +50,7 @@ impl Board {
             control_socket: socket.clone(),
             state_file: dir.path().join("routes.json"),
             take_over: proxy::TakeOver::Fresh,
+            renewal: None,
         };
         let proxy = tokio::task::spawn_local(proxy::run(options, std::future::pending()));
         let engine = FakeEngine::default();
@@ -158,6 +159,14 @@ impl Board {
                 fleet_port: 0,
                 listens_outside: false,
                 pool: "10.215.0.0/16".parse().unwrap(),
+            },
+            programs: crate::update::fetch::Source {
+                state_dir: self.state_dir(),
+                config: self.dir.path().join("agent.toml"),
+                fleet: testing::fleet(),
+                node: testing::identity().node,
+                floor: mqtt::VerifyAt::default(),
+                own_address: None,
             },
             outgoing,
             incoming,

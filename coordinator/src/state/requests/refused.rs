@@ -323,6 +323,40 @@ pub enum Refused {
         "nodes are told of {0} addresses already; drop one: `pith coordinator addresses --forget HOST:PORT`"
     )]
     TooManyAddresses(usize),
+    /// The envelope of a release of the agent.
+    #[error("the release of the agent was refused: {0}")]
+    AgentRelease(protocol::envelope::Rejected),
+    /// One as new is known.
+    #[error("release {found} of the agent is not above {newest}, which is known: release it again")]
+    OldAgentCounter {
+        /// What it says.
+        found: u64,
+        /// The newest.
+        newest: u64,
+    },
+    /// A release before its programs.
+    #[error(
+        "the program for {0} was not sent before its release: `pith agent release FILE` sends both"
+    )]
+    NoAgentProgram(String),
+    /// Nobody released it.
+    #[error(
+        "there is no release of the agent {version}; there are: {known}. `pith agent release FILE` makes one"
+    )]
+    NoAgentRelease {
+        /// What was asked for.
+        version: String,
+        /// What there is.
+        known: String,
+    },
+    /// Nodes would refuse it.
+    #[error(
+        "agent {0} was released before the one that nodes are brought to, and they go below none: `pith agent undo` signs it again"
+    )]
+    OlderAgent(String),
+    /// There is nothing to steer.
+    #[error("nodes are brought to no agent: `pith agent rollout` begins")]
+    NoAgentRollout,
     /// The CA.
     #[error("the coordinator cannot make a certificate: {0}")]
     NoCertificate(String),
@@ -393,6 +427,12 @@ impl Refused {
             Self::BadAddress(_) => "bad_address",
             Self::LastAddress(_) => "last_address",
             Self::TooManyAddresses(_) => "too_many_addresses",
+            Self::AgentRelease(_) => "agent_release_refused",
+            Self::OldAgentCounter { .. } => "old_counter",
+            Self::NoAgentProgram(_) => "no_agent_program",
+            Self::NoAgentRelease { .. } => "no_agent_release",
+            Self::OlderAgent(_) => "older_agent",
+            Self::NoAgentRollout => "no_agent_rollout",
             Self::NoCertificate(_) => "no_certificate_made",
         }
     }

@@ -59,6 +59,7 @@ pub(super) fn director() -> Director {
         (RoleName::Root, Role::single(key(1).public())),
         (RoleName::Release, Role::single(key(2).public())),
         (RoleName::Director, Role::single(key(3).public())),
+        (RoleName::AgentRelease, Role::single(key(66).public())),
     ]);
     let fleet: protocol::id::FleetId = FLEET.parse().unwrap();
     let root = Root { format: FORMAT, fleet: fleet.clone(), version: 1, epoch: 1, roles };
@@ -307,6 +308,7 @@ impl World {
             engine: EngineState::Ready,
             alarms: Vec::new(),
             images: None,
+            agent_update: None,
         }
     }
 
@@ -317,10 +319,6 @@ impl World {
 
     pub(super) fn generation(&self, handle: &str) -> u64 {
         self.state.nodes[&self.node_id(handle)].intent.generation
-    }
-
-    pub(super) fn is_online(&self, handle: &str) -> bool {
-        self.state.nodes[&self.node_id(handle)].record.online
     }
 
     /// The published manifest, verified as a node would.

@@ -79,6 +79,7 @@ impl Process {
                 },
                 remove_images: true,
                 vault: Vault::default(),
+                own: agent::update::Own::alone(),
             },
             ledger: Arc::clone(&board.disk),
             boot_id: board.boot_id(),

@@ -7,6 +7,12 @@ use protocol::release::{Image, Pin};
 use protocol::report::{CandidateReport, InstanceReport, InstanceState, Phase, ServiceReport};
 use protocol::spec::ServiceSpec;
 
+impl super::World {
+    pub(in super::super) fn is_online(&self, handle: &str) -> bool {
+        self.state.nodes[&self.node_id(handle)].record.online
+    }
+}
+
 pub(super) fn parts(service: &str, version: &str) -> (Image, ServiceSpec) {
     let text = format!(
         "name = \"{service}\"\nper_node = 1\n[[ports]]\nname = \"http\"\nlisten = 8080\ntarget = 80\n"

@@ -71,6 +71,8 @@ impl Process {
             Act::Count(counting) => self.asked.count(counting),
             // No coordinator moves here.
             Act::Learn(_) => {}
+            // Nothing launched it: it takes no releases of the agent.
+            Act::Update(_) => {}
             // Nobody asks here.
             Act::Answer { .. } => {}
             // Nobody commands a board here.

@@ -4,16 +4,16 @@ use std::path::Path;
 
 use clap::CommandFactory as _;
 
-use super::{Arguments, CliError, Exit};
+use crate::cli::{Arguments, CliError, Exit};
 
-pub(super) fn completions(shell: clap_complete::Shell) -> Exit {
+pub(in crate::cli) fn completions(shell: clap_complete::Shell) -> Exit {
     let mut command = Arguments::command();
     clap_complete::generate(shell, &mut command, "pith", &mut std::io::stdout());
     Exit::Done
 }
 
 /// `pith.1`, `pith-deploy.1` ...
-pub(super) fn manual(folder: &Path) -> Result<Exit, CliError> {
+pub(in crate::cli) fn manual(folder: &Path) -> Result<Exit, CliError> {
     let failed =
         |error: std::io::Error| CliError::usage(format_args!("{}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(failed)?;

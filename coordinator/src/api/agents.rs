@@ -1,0 +1,81 @@
+//! Requests about releases of the agent.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::{Path as UrlPath, Query, State as Shared};
+use axum::http::StatusCode;
+use axum::response::Json;
+use protocol::id::sha256_hex;
+
+use super::problem::{Answer, Failed, ok};
+use super::read::Wanted;
+use super::write::{By, Turn};
+use super::{Api, LONG_POLL};
+use crate::programs::Programs;
+use crate::state::State;
+use crate::state::answers::Secrecy;
+use crate::state::requests::{AddAgentRelease, AgentSteer, RollAgent};
+
+pub(super) async fn show(Shared(api): Shared<Arc<Api>>, Query(wanted): Query<Wanted>) -> Answer {
+    if let Some(after) = wanted.after() {
+        api.fleet.newer_than(after, LONG_POLL).await;
+    }
+    ok(api.fleet.ask(|state, at| state.show_agents(at)).await?)
+}
+
+/// A program under the hash that the path names.
+pub(super) async fn keep_program(
+    Shared(api): Shared<Arc<Api>>,
+    UrlPath(program): UrlPath<String>,
+    body: Bytes,
+) -> Answer {
+    if sha256_hex(&body) != program {
+        let message = "the program is not what its path names: it came damaged, or is another";
+        return Err(Failed::new(StatusCode::BAD_REQUEST, "other_program", message));
+    }
+    let programs = Programs::of(&api.data);
+    let kept = tokio::task::spawn_blocking(move || programs.keep(&body)).await;
+    let kept = kept.map_err(|error| Failed::internal("program", &error))?;
+    ok(kept.map_err(|error| Failed::internal("program", &error))?)
+}
+
+/// A release is signed where its key is; here its programs must be before it.
+pub(super) async fn add(
+    Shared(api): Shared<Arc<Api>>,
+    Extension(turn): Extension<Turn>,
+    By(asked): By<AddAgentRelease>,
+) -> Answer {
+    let programs = Programs::of(&api.data);
+    let known = programs.clone();
+    let add = move |state: &mut State, at| {
+        state.add_agent_release(
+            asked,
+            |program| known.size(&program.digest) == Some(program.size),
+            at,
+        )
+    };
+    let answer = api.act(turn, Secrecy::Open, add).await;
+    let needed = api.fleet.ask(|state, _| state.agent_programs()).await?;
+    if let Err(error) = programs.keep_only(&needed) {
+        tracing::warn!(%error, "programs that no release names stay");
+    }
+    answer
+}
+
+pub(super) async fn roll(
+    Shared(api): Shared<Arc<Api>>,
+    Extension(turn): Extension<Turn>,
+    By(asked): By<RollAgent>,
+) -> Answer {
+    api.act(turn, Secrecy::Open, move |state, at| state.roll_agent(asked, at)).await
+}
+
+pub(super) async fn steer(
+    Shared(api): Shared<Arc<Api>>,
+    Extension(turn): Extension<Turn>,
+    Json(asked): Json<AgentSteer>,
+) -> Answer {
+    api.act(turn, Secrecy::Open, move |state, at| state.steer_agents(asked, at)).await
+}
