@@ -104,7 +104,7 @@ compile() {
   esac
 }
 
-# What the command line prints of itself, by a pith that runs here.
+# What the command line prints of itself, completions and manual pages, by a pith that runs here.
 completions() {
   local pith=""
   for pith in "dist/pith_${version}_$(dpkg --print-architecture)" "$target_dir/release/pith" target/release/pith target/debug/pith; do
@@ -115,6 +115,19 @@ completions() {
   "$pith" completions bash >"$STAGE/pith.bash"
   "$pith" completions zsh >"$STAGE/_pith"
   "$pith" completions fish >"$STAGE/pith.fish"
+  "$pith" man "$STAGE/man1"
+  gzip -9 --no-name "$STAGE"/man1/*
+}
+
+# The agent's manual is its help: no parser on the board that could write another.
+manual_of_agent() {
+  mkdir -p "$STAGE/man8"
+  {
+    printf '.TH PITH-AGENT 8 "" "pith-agent %s" "Pith"\n.SH NAME\npith-agent \\- %s\n.SH DESCRIPTION\n.nf\n' \
+      "$version" "$(sed -n '1s/^pith-agent: //p' agent/src/cli/help.txt)"
+    tail -n +3 agent/src/cli/help.txt | sed -e 's/\\/\\e/g' -e 's/-/\\-/g' -e "s/^\([.']\)/\\\\\&\1/"
+    printf '.fi\n.SH SEE ALSO\nfile:///usr/share/doc/pith\\-agent/README.md\n'
+  } | gzip -9 --no-name >"$STAGE/man8/pith-agent.8.gz"
 }
 
 package() {
@@ -122,7 +135,7 @@ package() {
   read -r crate _ < <(crate "$program")
   mkdir -p "$STAGE"
   install -m755 "dist/${program}_${version}_$arch" "$STAGE/$program"
-  if [ "$program" = pith ]; then completions; fi
+  case "$program" in pith) completions ;; pith-agent) manual_of_agent ;; esac
   cargo deb --quiet --no-build --no-strip --package "$crate" --target "$(triple "$arch")" \
     --deb-version "$version" --output "dist/${program}_${version}_$arch.deb"
 }

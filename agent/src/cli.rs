@@ -86,42 +86,7 @@ pub enum Command {
 pub const DEFAULT_CONFIG: &str = "/etc/pith/agent.toml";
 
 /// What `--help` prints.
-pub const HELP: &str = "\
-pith-agent: runs what the fleet's coordinator signed for this board
-
-pith-agent [--config FILE]                      run the agent
-pith-agent proxy [--config FILE] [--take-over]  run the proxy that owns the services' ports;
-                                                --take-over replaces one that runs, without closing a port
-pith-agent proxy --renew [--config FILE]        have the running proxy exchange itself, as after an upgrade of the package
-pith-agent launch [proxy] [--config FILE]       what the units run: the packaged agent, or the one that the fleet brought
-pith-agent join TOKEN [--config FILE] [--name NAME] [--again]
-                                                make this board a node: TOKEN is what `pith node token` prints,
-                                                `-` reads it from standard input; waits until the node is approved
-
-on the board, as root, without coordinator, broker or network:
-pith-agent ps [-o json]                         what runs here, and what is held
-pith-agent logs SERVICE [-n LINES] [-f]         the last lines of its instances; -f: and what follows
-pith-agent hold SERVICE [--reason TEXT]         leave it at what runs now, whatever the coordinator says
-pith-agent undo SERVICE [--reason TEXT]         back to the release before, and hold it there
-pith-agent release SERVICE                      what the coordinator says counts again
-pith-agent doctor [-o json]                     what is odd about this board, and the command that mends it: kernel, Docker,
-                                                clock, disk, heat, firewall …; exit code 1 where there is a problem.
-                                                Also before `join`
-pith-agent root                                 the trust roots that this board holds, as JSON: what `pith fleet recover --root FILE`
-                                                needs where the coordinator's folder is lost
-pith-agent uninstall [--yes] [--volumes] [--compose FILE] [-o json]
-                                                what of Pith is on this board, and a compose.yaml of what runs; with --yes its units are
-                                                stopped, its containers and networks removed, with --volumes its volumes too
-
-pith-agent --version | --help
-
---config FILE   default: /etc/pith/agent.toml; a board that has joined needs none
---name NAME     among people; default: `name` of the file, else the host's name
---again         ask for another certificate of the same fleet
---reason TEXT   why, for people: the coordinator shows it
--n LINES        default: 100
-PITH_LOG        what is logged, such as `info` (default) or `info,agent=debug`
-";
+pub const HELP: &str = include_str!("cli/help.txt");
 
 /// Why the arguments were not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
