@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use protocol::acceptance::NodeIdentity;
 use protocol::id::NodeId;
+use protocol::keys::{Root, SecretKey};
 use proxy::TakeOver;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -61,12 +62,18 @@ pub async fn agent(
     local.run_until(run(config, path, shutdown)).await
 }
 
-async fn run(
-    config: Config,
-    path: &Path,
-    shutdown: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
-    failpoint::begin();
+/// What the board's own files make of the agent.
+struct Begun {
+    ledger: Ledger,
+    key: SecretKey,
+    vault: Vault,
+    joined: Option<Joined>,
+    root_file: PathBuf,
+    root: Root,
+    node: NodeIdentity,
+}
+
+fn begin(config: &Config) -> anyhow::Result<Begun> {
     let ledger = Ledger::open(&config.state_dir, &clock::boot_id(), clock::now())?;
     let key = identity::load_or_create(&config.state_dir)?;
     doctor::record(&config.state_dir);
@@ -82,22 +89,40 @@ async fn run(
         node: key.public().node_id(),
         environment: config.environment(),
     };
-    let own = Own::of_process(&config.state_dir);
+    Ok(Begun { ledger, key, vault, joined, root_file, root, node })
+}
+
+fn programs(
+    config: &Config,
+    path: &Path,
+    node: &NodeIdentity,
+    floor: &mqtt::VerifyAt,
+) -> anyhow::Result<Source> {
+    Ok(Source {
+        state_dir: config.state_dir.clone(),
+        config: absolute(path.to_owned())?,
+        fleet: node.fleet.clone(),
+        node: node.node.clone(),
+        floor: floor.clone(),
+        own_address: own_address(config),
+    })
+}
+
+async fn run(
+    config: Config,
+    path: &Path,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    failpoint::begin();
+    let Begun { ledger, key, vault, joined, root_file, root, node } = begin(&config)?;
     let registries = config.registries.as_deref().map(Registries::read).transpose()?;
     let floor = tls::floor(&ledger, &root, joined.as_ref().and_then(|joined| joined.times));
     let boot = link::Boot { id: clock::boot_id(), age: clock::now() };
     let reached = link::reached(config.broker.as_ref(), joined.as_ref(), &node, &floor)?;
     let mut settings = settings(&config, joined.as_ref(), &reached, &floor);
     settings.vault = vault.clone();
-    settings.own = own;
-    let programs = Source {
-        state_dir: config.state_dir.clone(),
-        config: absolute(path.to_owned())?,
-        fleet: node.fleet.clone(),
-        node: node.node.clone(),
-        floor: floor.clone(),
-        own_address: own_address(&config),
-    };
+    settings.own = Own::of_process(&config.state_dir);
+    let programs = programs(&config, path, &node, &floor)?;
     let follows = reached.follows;
     let session = link::session(reached, &node, &boot);
     let (handle, heard) = mqtt::Session::start(session, seed(&node.node, &boot.id));

@@ -179,7 +179,7 @@ impl Coordinator {
         let front = match bound {
             Some(bound) => {
                 let router = joining::router(asking.clone(), desk.clone()).merge(router.clone());
-                let router = router.merge(programs::router(Programs::of(&data), door.clone()));
+                let router = router.merge(programs::router(Programs::of(data), door.clone()));
                 let (limits, ca) = (Limits::default(), Arc::clone(&ca));
                 let broker = broker.as_ref().map(Broker::local_addr);
                 Some(Front::start(bound, FrontConfig { limits, ca, door, broker, router })?)

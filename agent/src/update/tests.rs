@@ -12,7 +12,7 @@ use super::{Launched, Runs};
 const BOOT: &str = "boot";
 
 fn held(slot: Slot, version: &str, counter: u64) -> Held {
-    let digit = version.bytes().nth(2).map_or('0', char::from).to_string();
+    let digit = version.chars().nth(2).unwrap_or('0').to_string();
     Held {
         slot,
         digest: digest(&digit),

@@ -275,8 +275,8 @@ fn node_ls_shows_what_is_not_known_as_a_dash() {
     };
     assert_eq!(
         nodes(&NodesShown { nodes: vec![node], lobby: Vec::new(), absent: Vec::new() }),
-        "NAME   STATUS  ENVIRONMENT  ADDRESS   AGENT  CPU  MEMORY  TEMP  SERVICES\n\
-         opi-1  ready   default      10.0.0.7  0.1.0  -    -       -     web\n"
+        "NAME   STATUS  ENVIRONMENT  ADDRESS   VERSION  CPU  MEMORY  TEMP  SERVICES\n\
+         opi-1  ready   default      10.0.0.7  0.1.0    -    -       -     web\n"
     );
 }
 

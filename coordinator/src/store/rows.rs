@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::StoreError;
 use crate::state::MAX_EVENTS;
-use crate::state::records::{Change, Intent, Kept, Revision, StoredRelease};
+use crate::state::records::{Change, Happened, Intent, Kept, Revision, StoredRelease};
 
 /// Writes one change.
 pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> Result<(), StoreError> {
@@ -75,14 +75,20 @@ pub(super) fn apply(transaction: &Transaction<'_>, change: &Change) -> Result<()
         }
         Change::Whereabouts(record) => put("whereabouts", &["coordinator"], text(record)),
         Change::Agents(record) => put("agents", &["agents"], text(record)),
-        Change::Event(event) => {
-            let oldest = event.id.saturating_sub(MAX_EVENTS as u64);
-            run("DELETE FROM events WHERE id <= ?1", params![number(oldest)])?;
-            let values = params![number(event.id), text(event)];
-            run("INSERT OR REPLACE INTO events VALUES (?1, ?2)", values)
-        }
+        Change::Event(event) => put_event(transaction, event),
     }?;
     Ok(())
+}
+
+/// The newest ones stay.
+fn put_event(transaction: &Transaction<'_>, event: &Happened) -> rusqlite::Result<usize> {
+    let oldest = event.id.saturating_sub(MAX_EVENTS as u64);
+    transaction
+        .prepare_cached("DELETE FROM events WHERE id <= ?1")?
+        .execute(params![number(oldest)])?;
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO events VALUES (?1, ?2)")?
+        .execute(params![number(event.id), text(event)])
 }
 
 /// A record under its keys, which are text.
