@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tracing::{info, warn};
 
+use crate::archives::{Archives, Dialling};
 use crate::config::Config;
 use crate::engine::Ours;
 use crate::engine::docker::Docker;
@@ -95,6 +96,12 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
     let carrying = link::carry(node.clone(), handle, heard, to_send, received, bells);
     let carrying = tokio::task::spawn_local(carrying);
     info!(node = %node.node, name = %settings.name, environment = %node.environment, "agent starts");
+    let dialling = Dialling {
+        state_dir: config.state_dir.clone(),
+        node: node.clone(),
+        own_address: own_address(&config),
+        floor: settings.between.floor.clone(),
+    };
     let (calls, _answering) = answer_root(config.agent_socket());
     let parts = Parts {
         executor: executor(&config, &node, vault)?,
@@ -104,6 +111,7 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         ledger,
         proxy: proxy::Client::new(config.proxy_socket()),
         registries: registries.unwrap_or_default(),
+        archives: Archives::new(&config.state_dir, dialling, config.pull_rate()),
         settings,
         keeper,
         outgoing,

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod acceptance;
+pub mod archive;
 pub mod command;
 pub mod envelope;
 pub mod file;

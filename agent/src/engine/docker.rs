@@ -7,6 +7,7 @@ mod access;
 mod classify;
 mod create;
 mod events;
+mod load;
 mod logs;
 mod networks;
 mod observe;
@@ -16,6 +17,7 @@ mod written;
 
 use std::cell::OnceCell;
 use std::future::Future;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -215,6 +217,13 @@ impl Engine for Docker {
         let (docker, image, credentials) = (self.clone(), image.clone(), credentials.cloned());
         Pull::spawn(move |updates| async move {
             pull::pull(&docker, &image, credentials, &updates).await
+        })
+    }
+
+    fn load(&self, image: &Image, file: &Path) -> Pull {
+        let (docker, image, file) = (self.clone(), image.clone(), file.to_owned());
+        Pull::spawn(move |updates| async move {
+            load::load(&docker, &image, &file, &updates).await
         })
     }
 

@@ -83,6 +83,8 @@ pub enum PullError {
     HttpRegistry,
     /// The engine itself is away: worth trying again, nobody's fault.
     EngineUnavailable,
+    /// Another file stands where the archive should: worth trying again some times.
+    Another,
     /// Anything else: worth trying again.
     Other,
 }
@@ -98,7 +100,7 @@ impl PullError {
             Self::NoSpace => Reason::NoSpace,
             Self::Unreachable => Reason::RegistryUnreachable,
             Self::EngineUnavailable => Reason::EngineUnavailable,
-            Self::HttpRegistry | Self::Other => Reason::PullFailed,
+            Self::HttpRegistry | Self::Another | Self::Other => Reason::PullFailed,
         }
     }
 
@@ -111,7 +113,7 @@ impl PullError {
             | Self::WrongPlatform
             | Self::NoSpace
             | Self::HttpRegistry => true,
-            Self::Unreachable | Self::EngineUnavailable | Self::Other => false,
+            Self::Unreachable | Self::EngineUnavailable | Self::Another | Self::Other => false,
         }
     }
 }

@@ -62,6 +62,10 @@ impl Agent {
             PullUpdate::Progress { bytes, total } => {
                 *moved_at = now;
                 *is_stalled = false;
+                // What came of an archive stays: the next try begins where this one ends.
+                if matches!(pin, Pin::Archive(_)) {
+                    *failures = 0;
+                }
                 *progress = format!(
                     "pulling {}: {} of {} MiB",
                     image.reference,
@@ -158,7 +162,8 @@ fn failures(pulling: &Pulling) -> u32 {
 }
 
 fn failed(error: PullError, message: String, failures: u32, now: Now) -> Pulling {
-    let is_hopeless = error == PullError::Other && failures >= UNKNOWN_FAILURES;
+    let is_counted = matches!(error, PullError::Other | PullError::Another);
+    let is_hopeless = is_counted && failures >= UNKNOWN_FAILURES;
     let doublings = failures.saturating_sub(1).min(RETRY_DOUBLINGS);
     Pulling::Failed {
         reason: error.reason(),

@@ -55,7 +55,7 @@ pub(super) async fn pull(
 }
 
 /// Whether the image is there for this processor.
-async fn present(docker: &Docker, image: &Image) -> Result<bool, PullUpdate> {
+pub(super) async fn present(docker: &Docker, image: &Image) -> Result<bool, PullUpdate> {
     let client = docker.client().map_err(|error| failed(&error))?;
     let host = docker.host().await.map_err(|error| failed(&error))?;
     match observe::refuse_wrong_platform(client, host, image).await {
@@ -65,7 +65,7 @@ async fn present(docker: &Docker, image: &Image) -> Result<bool, PullUpdate> {
     }
 }
 
-fn failed(error: &EngineError) -> PullUpdate {
+pub(super) fn failed(error: &EngineError) -> PullUpdate {
     let kind = match error {
         EngineError::WrongPlatform(_) => PullError::WrongPlatform,
         EngineError::NoSpace(_) => PullError::NoSpace,
@@ -164,7 +164,7 @@ impl Progress {
 
 /// An image whose layers are in the page cache alone is torn by a power cut (moby#49784): everything Docker wrote goes to
 /// the disk before the image counts. Where its directory cannot be opened from here, Docker's own care is what there is.
-async fn flush(docker: &Docker) {
+pub(super) async fn flush(docker: &Docker) {
     let Ok(info) = docker.info().await else { return };
     let sync = move || match std::fs::File::open(&info.root_dir) {
         Ok(directory) => nix::unistd::syncfs(directory.as_fd()).map_err(|e| e.to_string()),

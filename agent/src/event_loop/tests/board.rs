@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::beginning::settings;
+use crate::archives::{Archives, Dialling};
 use crate::engine::fake::{Behaviour, FakeEngine};
 use crate::engine::{Container, ContainerState, Ours};
 use crate::local::{Answer, Request, Wish};
@@ -135,6 +136,7 @@ impl Board {
                 policy: PolicyFile::of_user(self.policy_file(), testing::uid()),
                 secrets: SecretFiles::at(self.secrets_dir(), vault()),
             },
+            archives: Archives::new(self.dir.path(), dialling(self.dir.path(), &node), None),
             node,
             key: testing::node_key(),
             root: testing::root(),
@@ -285,4 +287,10 @@ pub(super) fn web(generation: u64, tag: &str) -> ManifestBuilder {
 
 pub(super) fn verbs(changes: &[String]) -> Vec<&str> {
     changes.iter().filter_map(|change| change.split(' ').next()).collect()
+}
+
+/// To nowhere: the fake engine has what it is asked for.
+fn dialling(state_dir: &std::path::Path, node: &NodeIdentity) -> Dialling {
+    let floor = settings().between.floor;
+    Dialling { state_dir: state_dir.to_owned(), node: node.clone(), own_address: None, floor }
 }
