@@ -1,5 +1,6 @@
 //! The API as the command line uses it: one method per request, errors that say what to do.
 
+mod archives;
 mod asking;
 mod people;
 mod secrets;

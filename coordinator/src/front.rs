@@ -9,6 +9,7 @@
 //! A session ends at any moment that the [`Door`] says, which the broker library could not do.
 
 mod addresses;
+pub mod blobs;
 mod connect;
 mod door;
 pub(crate) mod http;
@@ -31,6 +32,7 @@ pub use self::addresses::own_addresses;
 pub use self::connect::{Connect, ConnectError};
 pub use self::door::{Door, DoorError};
 pub use self::places::Limits;
+use self::blobs::Shown;
 use self::places::{Places, Seat};
 use self::tls::TlsError;
 use protocol::id::sha256_hex;
@@ -226,8 +228,13 @@ impl Visitor {
             }
         };
         if stream.get_ref().1.alpn_protocol() == Some(protocol::join::ALPN_HTTP) {
-            let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let certificate = certificate.map(|der| sha256_hex(der));
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certificate = shown.map(|der| sha256_hex(der));
+            let router = shared.router.clone();
+            let router = match shown.cloned() {
+                Some(shown) => router.layer(axum::Extension(Shown(Arc::new(shown)))),
+                None => router,
+            };
             let is_stranger = certificate.is_none();
             let peer = Peer::Remote { from: peer.ip().to_canonical(), certificate };
             let end = async {
@@ -237,7 +244,7 @@ impl Visitor {
                     false => std::future::pending().await,
                 }
             };
-            http::serve(stream, peer, shared.router.clone(), end, Duration::ZERO).await;
+            http::serve(stream, peer, router, end, Duration::ZERO).await;
             return;
         }
         session::run(stream, peer, seat, until, &shared).await;

@@ -15,6 +15,7 @@ use crate::broker::{self, Broker, BrokerConfig};
 use crate::ca::{Ca, CaError};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::event_loop::{EventLoop, Fleet, at};
+use crate::front::blobs;
 use crate::front::joining::{self, Desk};
 use crate::front::{Bound, Door, DoorError, Front, FrontConfig, FrontError, Limits};
 use crate::link::{self, LinkConfig};
@@ -176,7 +177,9 @@ impl Coordinator {
         let router = api::router(&api);
         let front = match bound {
             Some(bound) => {
-                let router = joining::router(asking.clone(), desk.clone()).merge(router.clone());
+                let blobs = blobs::router(Arc::clone(&api.archives), door.clone());
+                let router = joining::router(asking.clone(), desk.clone()).merge(blobs);
+                let router = router.merge(api::router(&api));
                 let (limits, ca) = (Limits::default(), Arc::clone(&ca));
                 let broker = broker.as_ref().map(Broker::local_addr);
                 Some(Front::start(bound, FrontConfig { limits, ca, door, broker, router })?)

@@ -1,5 +1,6 @@
 //! Answers as text: tables and sentences. Pure; every function gives whole lines.
 
+pub mod archives;
 pub mod members;
 pub mod people;
 mod progress;

@@ -16,6 +16,7 @@
 //! Decides nothing that `planner::fleet` decides: placement and order are asked of it.
 
 pub mod answers;
+mod archives;
 mod clones;
 pub mod commands;
 pub mod conflict;

@@ -10,6 +10,7 @@ pub mod by_hand;
 pub mod client;
 pub mod demo;
 pub mod docker;
+pub mod file_server;
 pub mod fleet;
 pub mod http;
 pub mod inside;
