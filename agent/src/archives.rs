@@ -7,7 +7,7 @@
 //! as a pull does, which the loop begins again.
 
 mod dialling;
-mod room;
+pub(crate) mod room;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

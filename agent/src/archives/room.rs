@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 
 /// What stays free beside everything.
-const RESERVE_BYTES: u64 = 64 << 20;
+const RESERVE_BYTES: u64 = 32 << 20;
 /// The engine unpacks the archive beside its layers, and then keeps these.
 const UNPACKED_TIMES: u64 = 2;
 /// Files that an image may have.
@@ -44,6 +44,17 @@ pub(super) fn look(
     match (engine, docker) {
         (Some(engine), Some(docker)) if !is_one => enough(docker, &engine, unpacked, true),
         (Some(_) | None, Some(_) | None) => Ok(()),
+    }
+}
+
+/// Looks for room for `missing` compressed bytes of layers in `docker`.
+///
+/// # Errors
+/// As [`look`].
+pub(crate) fn for_layers(docker: &Path, missing: u64) -> Result<(), String> {
+    match free(docker) {
+        Some(free) => enough(docker, &free, missing.saturating_mul(UNPACKED_TIMES), true),
+        None => Ok(()),
     }
 }
 
