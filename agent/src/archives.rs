@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::download::{DownloadError, Kept, fetch};
-use crate::engine::{Engine, PullError, PullUpdate};
 use crate::engine::pull::Pull;
+use crate::engine::{Engine, PullError, PullUpdate};
 pub use dialling::Dialling;
 
 /// The folder in `state_dir`.
@@ -84,9 +84,10 @@ impl<E: Engine> Work<E> {
         let disk = |error: std::io::Error| {
             DownloadError::Disk(format!("{}: {error}", self.archives.folder.display()))
         };
-        let location: Location = self.image.reference.parse().map_err(
-            |error: protocol::archive::InvalidLocation| DownloadError::NotFound(error.to_string()),
-        )?;
+        let location: Location =
+            self.image.reference.parse().map_err(|error: protocol::archive::InvalidLocation| {
+                DownloadError::NotFound(error.to_string())
+            })?;
         let Archive { sha256, bytes, .. } = &self.archive;
         let mut kept = Kept::open(&self.archives.folder, sha256, *bytes).map_err(disk)?;
         loop {
@@ -134,9 +135,7 @@ impl<E: Engine> Work<E> {
     async fn make_room(&self, kept: &Kept) -> Result<(), DownloadError> {
         let docker = self.engine.info().await.ok().map(|info| PathBuf::from(info.root_dir));
         let missing = kept.bytes() - kept.len();
-        let look = || {
-            room::look(&self.archives.folder, missing, docker.as_deref(), kept.bytes())
-        };
+        let look = || room::look(&self.archives.folder, missing, docker.as_deref(), kept.bytes());
         let Err(first) = look() else { return Ok(()) };
         if room::clear(&self.archives.folder, kept.path()) == 0 {
             return Err(DownloadError::NoSpace(first));
@@ -145,7 +144,10 @@ impl<E: Engine> Work<E> {
     }
 
     async fn load(&self, mut kept: Kept, updates: &mpsc::Sender<PullUpdate>) -> PullUpdate {
-        tracing::info!(image = self.image.reference, "archive whole, its sha256 is right: Docker loads it");
+        tracing::info!(
+            image = self.image.reference,
+            "archive whole, its sha256 is right: Docker loads it"
+        );
         let mut loading = self.engine.load(&self.image, kept.path());
         let mut last = None;
         while let Some(update) = loading.next().await {

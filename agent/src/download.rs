@@ -90,7 +90,10 @@ pub struct Dialled {
 
 impl std::fmt::Debug for Dialled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dialled").field("host", &self.host).field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Dialled")
+            .field("host", &self.host)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -166,9 +169,9 @@ async fn ask<D: Dial>(
             return Ok((answer, connection));
         }
         let to = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok());
-        at = to.and_then(|to| at.followed(to)).ok_or_else(|| {
-            DownloadError::NotFound(format!("{at}: it leads to no web address"))
-        })?;
+        at = to
+            .and_then(|to| at.followed(to))
+            .ok_or_else(|| DownloadError::NotFound(format!("{at}: it leads to no web address")))?;
     }
     Err(DownloadError::NotFound(format!("{from}: it leads on more than {MAX_REDIRECTIONS} times")))
 }

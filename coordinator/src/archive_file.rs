@@ -35,10 +35,14 @@ pub enum ArchiveError {
     #[error("it is no archive of an image: {0}")]
     Unreadable(#[from] io::Error),
     /// One that is compressed.
-    #[error("it is compressed; unpack it (gunzip, unzstd, unxz) and name the .tar: its sha256 is another one then")]
+    #[error(
+        "it is compressed; unpack it (gunzip, unzstd, unxz) and name the .tar: its sha256 is another one then"
+    )]
     Compressed,
     /// Nothing of an image in it.
-    #[error("it holds neither manifest.json nor index.json: `docker save -o app.tar IMAGE` makes one that does")]
+    #[error(
+        "it holds neither manifest.json nor index.json: `docker save -o app.tar IMAGE` makes one that does"
+    )]
     NoIndex,
     /// More than one, or none.
     #[error("it holds {0} images, and one is wanted: save one image, for one platform")]
@@ -133,7 +137,9 @@ fn documents(archive: &mut tar::Archive<impl Read>) -> Result<Documents, Archive
         }
         let name = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
         let is_document = name.ends_with(".json") || name.starts_with("blobs/sha256/");
-        if !entry.header().entry_type().is_file() || !is_document || entry.size() > MAX_DOCUMENT_BYTES
+        if !entry.header().entry_type().is_file()
+            || !is_document
+            || entry.size() > MAX_DOCUMENT_BYTES
         {
             continue;
         }
@@ -163,7 +169,8 @@ fn inside(documents: &Documents) -> Result<Inside, ArchiveError> {
         (None, Some(named)) => blob_of(&configuration(documents, named, 0)?),
         (None, None) => return Err(ArchiveError::NoIndex),
     };
-    let damaged = |problem: &str| ArchiveError::Damaged { name: config.clone(), problem: problem.to_owned() };
+    let damaged =
+        |problem: &str| ArchiveError::Damaged { name: config.clone(), problem: problem.to_owned() };
     let bytes = documents.get(&config).ok_or_else(|| damaged("is missing"))?;
     let image_id = digest(&format!("sha256:{}", sha256_hex(bytes)))?;
     let said = config.rsplit('/').next().unwrap_or_default();
@@ -253,7 +260,8 @@ mod tests {
     const CONFIG: &[u8] = br#"{"architecture":"arm64","os":"linux"}"#;
 
     fn saved(config: &str) -> Vec<u8> {
-        format!(r#"[{{"Config":"{config}","RepoTags":["web:v1"],"Layers":["x/layer.tar"]}}]"#).into()
+        format!(r#"[{{"Config":"{config}","RepoTags":["web:v1"],"Layers":["x/layer.tar"]}}]"#)
+            .into()
     }
 
     #[test]
@@ -311,6 +319,9 @@ mod tests {
         check(&tar_of(&[("manifest.json", &saved("abc.json"))]), "abc.json is missing");
         let lies = tar_of(&[("manifest.json", &saved("abc.json")), ("abc.json", CONFIG)]);
         check(&lies, "another sha256");
-        check(&tar_of(&[("index.json", br#"{"manifests":[{"digest":"a"},{"digest":"b"}]}"#)]), "2 images");
+        check(
+            &tar_of(&[("index.json", br#"{"manifests":[{"digest":"a"},{"digest":"b"}]}"#)]),
+            "2 images",
+        );
     }
 }

@@ -159,7 +159,8 @@ impl Archives {
             }
             context.update(&piece);
             // A disk may take its time to write.
-            let writing = tokio::task::spawn_blocking(move || file.write_all(&piece).map(|()| file));
+            let writing =
+                tokio::task::spawn_blocking(move || file.write_all(&piece).map(|()| file));
             let written = writing.await.map_err(|error| ShelfError::Broken(error.to_string()))?;
             file = written.map_err(failed)?;
         }
@@ -269,7 +270,8 @@ mod tests {
         let name = format!("{}.json", sha256_hex(config));
         let manifest = format!(r#"[{{"Config":"{name}"}}]"#);
         let mut builder = tar::Builder::new(Vec::new());
-        for (name, bytes) in [(name.as_str(), &config[..]), ("manifest.json", manifest.as_bytes())] {
+        for (name, bytes) in [(name.as_str(), &config[..]), ("manifest.json", manifest.as_bytes())]
+        {
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len() as u64);
             header.set_cksum();
@@ -291,7 +293,10 @@ mod tests {
         let bytes = image();
         let shown = push(&shelf, &bytes).await.unwrap();
         assert_eq!(hex_of(&shown.archive.sha256), sha256_hex(&bytes));
-        assert_eq!((shown.archive.bytes, shown.architecture.as_str()), (bytes.len() as u64, "arm64"));
+        assert_eq!(
+            (shown.archive.bytes, shown.architecture.as_str()),
+            (bytes.len() as u64, "arm64")
+        );
         assert_eq!(push(&shelf, &bytes).await.unwrap(), shown, "once more is the same");
         assert_eq!(Archives::of(data.path()).all(), std::slice::from_ref(&shown));
         assert_eq!(shelf.open(&shown.archive.sha256).unwrap().1, bytes.len() as u64);

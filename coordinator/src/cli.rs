@@ -46,8 +46,9 @@ use protocol::id::{EnvironmentName, ServiceName};
 use protocol::units::Millis;
 
 use arguments::{
-    AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, ExecArgs, FleetVerb, InitArgs, KeysVerb, LoginArgs,
-    LogsArgs, NodeVerb, OperatorVerb, PushArgs, RestartArgs, RestoreArgs, SecretVerb, SignArgs, TokenArgs,
+    AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, ExecArgs, FleetVerb, InitArgs, KeysVerb,
+    LoginArgs, LogsArgs, NodeVerb, OperatorVerb, PushArgs, RestartArgs, RestoreArgs, SecretVerb,
+    SignArgs, TokenArgs,
 };
 pub use exit::{CliError, Exit};
 use session::{Named, Session};

@@ -29,10 +29,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use self::addresses::own_addresses;
+use self::blobs::Shown;
 pub use self::connect::{Connect, ConnectError};
 pub use self::door::{Door, DoorError};
 pub use self::places::Limits;
-use self::blobs::Shown;
 use self::places::{Places, Seat};
 use self::tls::TlsError;
 use protocol::id::sha256_hex;

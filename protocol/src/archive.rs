@@ -88,7 +88,9 @@ impl FromStr for Location {
 fn is_authority(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((host, after)) => (host, after.strip_prefix(':').or(after.is_empty().then_some("1"))),
+            Some((host, after)) => {
+                (host, after.strip_prefix(':').or(after.is_empty().then_some("1")))
+            }
             None => return false,
         },
         None => match text.split_once(':') {
@@ -185,8 +187,18 @@ mod tests {
     #[test]
     fn what_is_none_is_refused() {
         for text in [
-            "", "app.tar", "ftp://a/b", "http://", "http:///x", "http://user:pw@a/b", "http://a:0/b",
-            "http://a:99999/b", "http://a b/c", "https://[::1/x", "pith://abc", "http://a\u{e9}/x",
+            "",
+            "app.tar",
+            "ftp://a/b",
+            "http://",
+            "http:///x",
+            "http://user:pw@a/b",
+            "http://a:0/b",
+            "http://a:99999/b",
+            "http://a b/c",
+            "https://[::1/x",
+            "pith://abc",
+            "http://a\u{e9}/x",
         ] {
             assert_eq!(text.parse::<Location>(), Err(InvalidLocation), "{text}");
         }

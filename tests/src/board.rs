@@ -86,7 +86,11 @@ impl Board {
             .args(["create", "-q", "-f", "qcow2", "-F", format, "-b"])
             .args([below, &disk])
             .status();
-        assert!(made.as_ref().is_ok_and(ExitStatus::success), "qemu-img: {made:?}: no disk over {}", below.display());
+        assert!(
+            made.as_ref().is_ok_and(ExitStatus::success),
+            "qemu-img: {made:?}: no disk over {}",
+            below.display()
+        );
         Self {
             image: image.clone(),
             folder: folder.to_owned(),
@@ -232,7 +236,11 @@ impl Board {
     pub fn wait(&self, what: &str, limit: Duration, line: &str) {
         let begun = std::time::Instant::now();
         while self.run(line).code != 0 {
-            assert!(begun.elapsed() < limit, "nothing within {limit:?}: {what}\n{}", self.last_words());
+            assert!(
+                begun.elapsed() < limit,
+                "nothing within {limit:?}: {what}\n{}",
+                self.last_words()
+            );
             std::thread::sleep(Duration::from_secs(1));
         }
     }
@@ -240,7 +248,8 @@ impl Board {
     /// The end of the journals of our units and of the console, for a report of a failure.
     #[must_use]
     pub fn last_words(&self) -> String {
-        let units = ssh::run(self, "journalctl -q --no-pager -n 40 -u pith-agent -u pith-proxy -u docker");
+        let units =
+            ssh::run(self, "journalctl -q --no-pager -n 40 -u pith-agent -u pith-proxy -u docker");
         let units = units.map(|outcome| outcome.stdout).unwrap_or_default();
         let console = fs::read(self.console()).unwrap_or_default();
         let from = console.len().saturating_sub(2000);

@@ -122,7 +122,8 @@ fn serve(mut stream: TcpStream, inside: &Mutex<Inside>) {
     }
     let header = |name: &str| head.iter().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let is_agent = header("user-agent:") == Some("pith-agent");
-    let range = header("range:").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    let range =
+        header("range:").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     let (file, etag, manners, number) = {
         let mut inside = lock(inside);
         let manners = if is_agent { inside.manners.clone() } else { Manners::default() };

@@ -88,7 +88,8 @@ fn a_cut_link_is_resumed_and_undo_needs_no_server() {
         return;
     }
     let (one, two) = (Archived::new("a1"), Archived::new("a2"));
-    let (first, second) = (FileServer::start(one.file.clone()), FileServer::start(two.file.clone()));
+    let (first, second) =
+        (FileServer::start(one.file.clone()), FileServer::start(two.file.clone()));
     let fleet = Fleet::start(1);
     let port = free_port();
     let service = Service::new("app", port);

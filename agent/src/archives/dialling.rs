@@ -22,11 +22,8 @@ use crate::join::https;
 use crate::tls::Joined;
 
 /// Where systems keep the authorities they trust: Debian and Alpine, Fedora, and others.
-const AUTHORITIES: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
+const AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 /// Names another file, as with other programs.
 const AUTHORITIES_VARIABLE: &str = "SSL_CERT_FILE";
 
@@ -52,7 +49,8 @@ impl Dial for Dialling {
                 let Some((host, port)) = to.host_and_port() else {
                     return Err(no("it has no port".to_owned()));
                 };
-                let stream = TcpStream::connect((host, port)).await.map_err(|e| no(e.to_string()))?;
+                let stream =
+                    TcpStream::connect((host, port)).await.map_err(|e| no(e.to_string()))?;
                 let stream: Box<dyn https::Wire> = if *is_secure {
                     Box::new(self.secured(host, stream).await.map_err(no)?)
                 } else {

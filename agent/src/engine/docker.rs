@@ -222,9 +222,9 @@ impl Engine for Docker {
 
     fn load(&self, image: &Image, file: &Path) -> Pull {
         let (docker, image, file) = (self.clone(), image.clone(), file.to_owned());
-        Pull::spawn(move |updates| async move {
-            load::load(&docker, &image, &file, &updates).await
-        })
+        Pull::spawn(
+            move |updates| async move { load::load(&docker, &image, &file, &updates).await },
+        )
     }
 
     async fn remove_image(&self, image: &Image) -> Result<(), EngineError> {

@@ -49,11 +49,7 @@ pub(super) async fn resolve(
     Ok(Image { reference: named.clone(), pin: Pin::Archive(archive) })
 }
 
-fn check_architecture(
-    named: &str,
-    image: &str,
-    nodes: &BTreeSet<String>,
-) -> Result<(), CliError> {
+fn check_architecture(named: &str, image: &str, nodes: &BTreeSet<String>) -> Result<(), CliError> {
     let cannot: Vec<&str> =
         nodes.iter().map(String::as_str).filter(|node| !runs_on(node, image)).collect();
     if cannot.is_empty() {

@@ -51,7 +51,8 @@ async fn give(
     headers: HeaderMap,
 ) -> Response {
     if !is_let_in(&shelf, shown.as_deref(), &headers) {
-        return (StatusCode::FORBIDDEN, "archives are for the nodes of this fleet\n").into_response();
+        return (StatusCode::FORBIDDEN, "archives are for the nodes of this fleet\n")
+            .into_response();
     }
     let Ok(digest) = format!("sha256:{sha256}").parse::<Digest>() else {
         return StatusCode::NOT_FOUND.into_response();

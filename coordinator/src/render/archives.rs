@@ -11,7 +11,8 @@ const MIB: u64 = 1 << 20;
 #[must_use]
 pub fn list(all: &[ArchiveShown]) -> String {
     if all.is_empty() {
-        return "nothing was pushed; `pith push IMAGE` sends an image of the local Docker\n".to_owned();
+        return "nothing was pushed; `pith push IMAGE` sends an image of the local Docker\n"
+            .to_owned();
     }
     let mut rows = vec![["SHA256", "IMAGE", "ARCHITECTURE", "SIZE", "PUSHED"].map(str::to_owned)];
     for shown in all {

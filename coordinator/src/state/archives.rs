@@ -25,7 +25,8 @@ impl State {
             let order = open.map(Rollout::order);
             let from = order.and_then(|order| order.from_revision);
             let numbers = [service.record.stable, order.map(|order| order.revision), from];
-            let mut revisions = numbers.into_iter().flatten().filter_map(|n| service.revisions.get(&n));
+            let mut revisions =
+                numbers.into_iter().flatten().filter_map(|n| service.revisions.get(&n));
             if revisions.any(|revision| is_of_it(&revision.release)) {
                 users.insert(id.to_string());
             }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::problem::Problems;
-use super::tree::{Item, Keys, Table};
 use super::source::{self, ArchiveSource};
+use super::tree::{Item, Keys, Table};
 use super::{Places, container, health, hooks, host, placing, ports, rollout, secrets, volumes};
 use crate::id::ServiceName;
 use crate::spec::{HostAccess, Scheduling, ServiceSpec, Volume};

@@ -37,7 +37,8 @@ pub(super) fn read(root: &Table<'_>, problems: &mut Problems<'_>) -> Option<Arch
     let sha256 = table.get("sha256").map(|item| read_sha256(item, problems));
     let Some(item) = table.get("archive") else {
         let message = "missing key `source.archive`".to_owned();
-        let label = "expected where the archive is, such as archive = \"https://files.example/app.tar\"";
+        let label =
+            "expected where the archive is, such as archive = \"https://files.example/app.tar\"";
         problems.add(&table.span, "source.archive", message, label);
         return None;
     };

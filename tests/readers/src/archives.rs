@@ -29,9 +29,16 @@ fn tar(bytes: &[u8]) {
 fn location(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(read) = text.parse::<Location>() else { return };
-    assert_eq!(read.to_string().parse::<Location>().as_ref(), Ok(&read), "it is written as it is read");
+    assert_eq!(
+        read.to_string().parse::<Location>().as_ref(),
+        Ok(&read),
+        "it is written as it is read"
+    );
     let followed = read.followed(text);
-    assert!(!matches!(followed, Some(Location::Coordinator(_))), "the web leads nobody to the coordinator");
+    assert!(
+        !matches!(followed, Some(Location::Coordinator(_))),
+        "the web leads nobody to the coordinator"
+    );
     if let Location::Web { authority, path, .. } = &read {
         assert!(read.host_and_port().is_some_and(|(host, port)| !host.is_empty() && port > 0));
         assert!(path.starts_with('/') && !authority.contains(['/', '@', '?', '#']));

@@ -5,12 +5,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tests::board::cases::{ALL, Case};
 use tests::board::Image;
+use tests::board::cases::{ALL, Case};
 use tests::board::lab::Parts;
 use tests::board::results::Results;
 
-const USAGE: &str = "usage: board-test --image FOLDER --package FILE.deb --demo FILE.tar --folder FOLDER [CASE...]";
+const USAGE: &str =
+    "usage: board-test --image FOLDER --package FILE.deb --demo FILE.tar --folder FOLDER [CASE...]";
 
 fn main() -> ExitCode {
     match arguments(std::env::args().skip(1)) {

@@ -23,14 +23,26 @@ pub struct Case {
 
 /// Every case, in the order in which all are run: `install` makes what the others start from.
 pub const ALL: &[Case] = &[
-    Case { name: "install", what: "a blank board: package, token, first deploy, a rollout under load", run: install::run },
-    Case { name: "budget", what: "memory, writes, wakeups and bytes of an idle board and of a deploy", run: budget::run },
+    Case {
+        name: "install",
+        what: "a blank board: package, token, first deploy, a rollout under load",
+        run: install::run,
+    },
+    Case {
+        name: "budget",
+        what: "memory, writes, wakeups and bytes of an idle board and of a deploy",
+        run: budget::run,
+    },
     Case { name: "clock-1970", what: "booted in 1970, without network", run: clock::in_1970 },
     Case { name: "clock-2099", what: "booted in 2099, without network", run: clock::in_2099 },
     Case { name: "away", what: "the coordinator is away for five minutes", run: away::run },
     Case { name: "full", what: "the disk is full", run: full::run },
     Case { name: "leak", what: "an application takes all memory", run: leak::run },
-    Case { name: "power", what: "the power is cut at random moments of rollouts and installs", run: power::run },
+    Case {
+        name: "power",
+        what: "the power is cut at random moments of rollouts and installs",
+        run: power::run,
+    },
 ];
 
 impl Case {

@@ -107,7 +107,8 @@ impl Coordinator {
     /// When it does not.
     pub fn start(&mut self) {
         let config = self.folder.join("coordinator.toml");
-        let text = format!("[broker]\nlisten = \"{}\"\n[backup]\nnightly = false\n", self.address());
+        let text =
+            format!("[broker]\nlisten = \"{}\"\n[backup]\nnightly = false\n", self.address());
         fs::write(&config, text).expect("a file can be written");
         let log = fs::File::options().create(true).append(true).open(self.folder.join("serve.log"));
         let mut command = self.command(&["serve", "--config"]);
@@ -156,7 +157,8 @@ impl Coordinator {
     #[track_caller]
     pub fn json(&self, args: &[&str]) -> Value {
         let outcome = self.pith(&[args, &["-o", "json"]].concat());
-        serde_json::from_str(&outcome.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}\n{outcome:?}"))
+        serde_json::from_str(&outcome.stdout)
+            .unwrap_or_else(|e| panic!("{args:?}: {e}\n{outcome:?}"))
     }
 
     /// Deploys with these arguments after the file.

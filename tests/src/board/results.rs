@@ -99,7 +99,8 @@ impl Results {
     /// The table, as Markdown.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut lines = vec!["| case | what | seen | target |".to_owned(), "|---|---|---|---|".to_owned()];
+        let mut lines =
+            vec!["| case | what | seen | target |".to_owned(), "|---|---|---|---|".to_owned()];
         for (case, rows) in &self.cases {
             for Row { what, seen, target, is_met } in rows {
                 let missed = if *is_met { "" } else { " **missed**" };
@@ -110,9 +111,7 @@ impl Results {
     }
 
     fn save(&self) {
-        let row = |row: &Row| {
-            json!({ "what": row.what, "seen": row.seen, "target": row.target, "is_met": row.is_met })
-        };
+        let row = |row: &Row| json!({ "what": row.what, "seen": row.seen, "target": row.target, "is_met": row.is_met });
         let cases: BTreeMap<&String, Vec<Value>> =
             self.cases.iter().map(|(case, rows)| (case, rows.iter().map(row).collect())).collect();
         let all = json!({ "package": self.package, "cases": cases, "counts": self.counts });
@@ -136,7 +135,10 @@ mod tests {
         assert!(!again.is_met());
         let table = again.table();
         assert!(table.contains("| install | joined | 12 s |  |"), "{table}");
-        assert!(table.contains("| budget | memory | 6.00 MiB | at most 5 MiB **missed** |"), "{table}");
+        assert!(
+            table.contains("| budget | memory | 6.00 MiB | at most 5 MiB **missed** |"),
+            "{table}"
+        );
         assert_eq!(Results::open(folder.path(), "bb").table().lines().count(), 2);
     }
 }

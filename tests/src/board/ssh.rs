@@ -34,7 +34,10 @@ fn ssh(board: &Board) -> Command {
 /// would hold that command's stderr open for ever, so it is a process without any.
 pub(super) fn connect(board: &Board) -> bool {
     let mut command = ssh(board);
-    command.args(["-f", "-N", "-o", "ControlMaster=yes", "root@127.0.0.1"]).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["-f", "-N", "-o", "ControlMaster=yes", "root@127.0.0.1"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 

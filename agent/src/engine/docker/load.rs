@@ -90,7 +90,8 @@ async fn give(
         before = now;
         if silent >= SILENT_LOOKS {
             let seconds = LOOK_EVERY.as_secs() * u64::from(SILENT_LOOKS);
-            let message = format!("Docker has taken nothing of {} for {seconds} s", image.reference);
+            let message =
+                format!("Docker has taken nothing of {} for {seconds} s", image.reference);
             return Err(PullUpdate::Failed { error: PullError::EngineUnavailable, message });
         }
         if silent == 0 {

@@ -45,11 +45,16 @@ pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
     let _ = coordinator.deploy(&web("v2"), &["--timeout", "5m"]).expect_code(0);
     std::thread::sleep(SETTLE);
     let deploy = counted(&board).since(before);
-    rows.push(Row::held("bytes written by agent and proxy per deploy", format!("{:.0} kB", deploy.written / 1e3)));
+    rows.push(Row::held(
+        "bytes written by agent and proxy per deploy",
+        format!("{:.0} kB", deploy.written / 1e3),
+    ));
 
     rows.extend(probed(&board));
 
-    let _ = coordinator.deploy(&web("v2").scheduling("per_node = 10"), &["--timeout", "8m"]).expect_code(0);
+    let _ = coordinator
+        .deploy(&web("v2").scheduling("per_node = 10"), &["--timeout", "8m"])
+        .expect_code(0);
     std::thread::sleep(SETTLE);
     rows.push(Row::at_most("PSS of agent + proxy with 10 instances", pss_mib(&board), 8.0, "MiB"));
 
@@ -70,7 +75,12 @@ fn probed(board: &Board) -> Vec<Row> {
     let seen = counted(board).since(before);
     let seconds = PROBED.as_secs_f64();
     vec![
-        Row::at_most("wakeups per round of probes", seen.wakeups / seconds / PROBE_ROUNDS_PER_S, 3.0, "(idle's one included)"),
+        Row::at_most(
+            "wakeups per round of probes",
+            seen.wakeups / seconds / PROBE_ROUNDS_PER_S,
+            3.0,
+            "(idle's one included)",
+        ),
         Row::held("CPU per minute with a probe a second", cpu(seen, seconds)),
     ]
 }
@@ -80,7 +90,8 @@ fn idle(board: &Board, coordinator: &lab::Coordinator) -> Vec<Row> {
     let (before, coordinator_before) = (counted(board), coordinator.written());
     std::thread::sleep(WINDOW);
     let seen = counted(board).since(before);
-    let coordinator_written = coordinator.written().zip(coordinator_before).map(|(now, then)| now - then);
+    let coordinator_written =
+        coordinator.written().zip(coordinator_before).map(|(now, then)| now - then);
     let seconds = WINDOW.as_secs_f64();
     let a_day = |bytes: f64| bytes * WINDOWS_A_DAY / 1e6;
     #[allow(clippy::cast_precision_loss, reason = "bytes of minutes")]
@@ -91,9 +102,19 @@ fn idle(board: &Board, coordinator: &lab::Coordinator) -> Vec<Row> {
         Row::held("bytes written an idle hour", format!("{:.0} B", seen.written * 4.0)),
         Row::at_most("wakeups a second without probes", seen.wakeups / seconds, 1.0, "/s"),
         Row::held("CPU per idle minute", cpu(seen, seconds)),
-        Row::at_most("IP bytes a day to and from the coordinator, TLS included", a_day(seen.link_bytes), 1.0, "MB"),
+        Row::at_most(
+            "IP bytes a day to and from the coordinator, TLS included",
+            a_day(seen.link_bytes),
+            1.0,
+            "MB",
+        ),
         Row::held("IP bytes an idle hour", format!("{:.0} kB", seen.link_bytes * 4.0 / 1e3)),
-        Row::at_most("written a day by the coordinator, one idle board", a_day(coordinator_written), 5.0, "MB"),
+        Row::at_most(
+            "written a day by the coordinator, one idle board",
+            a_day(coordinator_written),
+            5.0,
+            "MB",
+        ),
     ]
 }
 
@@ -103,7 +124,8 @@ fn cpu(seen: Counted, seconds: f64) -> String {
 
 fn sizes(parts: &Parts) -> Row {
     let program = parts.package.with_extension("");
-    let bytes = std::fs::metadata(&program).map(|meta| meta.len()).expect("the program beside its package");
+    let bytes =
+        std::fs::metadata(&program).map(|meta| meta.len()).expect("the program beside its package");
     #[allow(clippy::cast_precision_loss, reason = "a few megabytes")]
     let megabytes = bytes as f64 / 1e6;
     Row::at_most("size of pith-agent", megabytes, 4.0, "MB")

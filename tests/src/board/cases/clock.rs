@@ -27,7 +27,10 @@ fn boots_at(parts: &Parts, case: &str, date: &str) -> Vec<Row> {
     let rows = vec![
         Row::held("its date", thinks),
         Row::held("last-good served without network", "yes"),
-        Row::held("session up and a deploy ready when the network is there", deploys(&board, &mut coordinator)),
+        Row::held(
+            "session up and a deploy ready when the network is there",
+            deploys(&board, &mut coordinator),
+        ),
     ];
     let thinks = board.said("date +%F");
     assert!(thinks.starts_with(year), "somebody set the board's clock: {thinks}");
@@ -40,7 +43,8 @@ fn deploys(board: &Board, coordinator: &mut Coordinator) -> String {
     let _ = coordinator.deploy(&web("v2"), &["--timeout", "5m"]).expect_code(0);
     serves(board, "v2");
     // A release that never becomes ready goes back by itself at this clock too.
-    let outcome = coordinator.deploy(&web("v3").rollout("progress_deadline = \"20s\""), &["--timeout", "5m"]);
+    let outcome =
+        coordinator.deploy(&web("v3").rollout("progress_deadline = \"20s\""), &["--timeout", "5m"]);
     assert_eq!(outcome.code, 3, "{outcome:?}");
     assert_eq!(coordinator.rollout_end(SERVICE), "rolled_back");
     serves(board, "v2");

@@ -37,7 +37,10 @@ pub(super) fn run(parts: &Parts, results: &mut Results) -> Vec<Row> {
         std::thread::sleep(if installs { wait / 4 } else { wait });
         board.cut();
         coordinator.kill();
-        eprintln!("power: cut {k} of {cuts}, {wait:?} into {}", if installs { "an installation" } else { "a rollout" });
+        eprintln!(
+            "power: cut {k} of {cuts}, {wait:?} into {}",
+            if installs { "an installation" } else { "a rollout" }
+        );
         board.boot();
         if installs {
             board.must("dpkg --configure -a && dpkg -i /root/pith-agent.deb");
@@ -75,7 +78,11 @@ fn comes_back(board: &Board) {
 
 /// One container per slot runs, and nothing of ours is left over beside what a node keeps for going back.
 fn alone(board: &Board) {
-    board.wait("nothing is doubled", PATIENCE, "test $(docker ps -q --filter label=io.pith.service=web | wc -l) = 1");
+    board.wait(
+        "nothing is doubled",
+        PATIENCE,
+        "test $(docker ps -q --filter label=io.pith.service=web | wc -l) = 1",
+    );
     let names = board.said("docker ps -a --filter label=io.pith.service=web --format '{{.Names}}'");
     let all: Vec<&str> = names.lines().collect();
     let distinct: BTreeSet<&str> = all.iter().copied().collect();
