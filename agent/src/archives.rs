@@ -97,7 +97,7 @@ impl<E: Engine> Work<E> {
             match self.fetch(&location, &mut kept, updates).await {
                 Ok(()) if kept.check().await.map_err(disk)? => return Ok(kept),
                 Ok(()) if is_in_one => {
-                    return Err(DownloadError::Another(format!(
+                    return Err(DownloadError::Wrong(format!(
                         "{location} has another sha256 than the release names: what came was thrown away, and \
                          Docker has not seen it"
                     )));
@@ -187,6 +187,7 @@ fn of_download(error: &DownloadError) -> PullUpdate {
         DownloadError::NotFound(_) => PullError::NotFound,
         DownloadError::Denied(_) => PullError::Denied,
         DownloadError::Another(_) => PullError::Another,
+        DownloadError::Wrong(_) => PullError::Wrong,
         DownloadError::NoSpace(_) => PullError::NoSpace,
         DownloadError::Disk(_) => PullError::Other,
     };

@@ -53,6 +53,9 @@ pub enum DownloadError {
     /// Another file is there.
     #[error("{0}")]
     Another(String),
+    /// It came whole, and is another file: it would be that again.
+    #[error("{0}")]
+    Wrong(String),
     /// The disk is full.
     #[error("{0}")]
     NoSpace(String),
@@ -70,6 +73,7 @@ impl DownloadError {
             Self::NotFound(_)
             | Self::Denied(_)
             | Self::Another(_)
+            | Self::Wrong(_)
             | Self::NoSpace(_)
             | Self::Disk(_) => false,
         }
@@ -216,6 +220,7 @@ async fn receive(
     told: &mut impl FnMut(u64),
 ) -> Result<(), DownloadError> {
     let (began, mut received, mut waiting) = (Instant::now(), 0_u64, Vec::new());
+    let is_from_start = kept.is_empty();
     let end = loop {
         let frame = match timeout(SILENCE, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
@@ -228,10 +233,15 @@ async fn receive(
         waiting.extend_from_slice(&data);
         if kept.len() + waiting.len() as u64 > kept.bytes() {
             kept.begin(None).map_err(|e| disk(&e, kept))?;
-            return Err(DownloadError::Another(format!(
-                "{place} gives more than the {} bytes that the release names: it is another file",
-                kept.bytes()
-            )));
+            let bytes = kept.bytes();
+            let text = format!(
+                "{place} gives more than the {bytes} bytes that the release names: it is another file"
+            );
+            // What was kept may have been the other file's.
+            return Err(match is_from_start {
+                true => DownloadError::Wrong(text),
+                false => DownloadError::Unreachable(text),
+            });
         }
         let is_last = kept.len() + waiting.len() as u64 == kept.bytes();
         if waiting.len() >= WRITE_BYTES || is_last {

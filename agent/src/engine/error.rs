@@ -85,6 +85,8 @@ pub enum PullError {
     EngineUnavailable,
     /// Another file stands where the archive should: worth trying again some times.
     Another,
+    /// The archive came whole, and is not what was signed.
+    Wrong,
     /// Anything else: worth trying again.
     Other,
 }
@@ -100,7 +102,7 @@ impl PullError {
             Self::NoSpace => Reason::NoSpace,
             Self::Unreachable => Reason::RegistryUnreachable,
             Self::EngineUnavailable => Reason::EngineUnavailable,
-            Self::HttpRegistry | Self::Another | Self::Other => Reason::PullFailed,
+            Self::HttpRegistry | Self::Wrong | Self::Another | Self::Other => Reason::PullFailed,
         }
     }
 
@@ -112,6 +114,7 @@ impl PullError {
             | Self::Denied
             | Self::WrongPlatform
             | Self::NoSpace
+            | Self::Wrong
             | Self::HttpRegistry => true,
             Self::Unreachable | Self::EngineUnavailable | Self::Another | Self::Other => false,
         }

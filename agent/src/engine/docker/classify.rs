@@ -187,11 +187,13 @@ fn pull_message(kind: PullError, reference: &str, text: &str) -> String {
              add \"insecure-registries\": [\"{registry}\"] to /etc/docker/daemon.json and restart Docker"
         ),
         PullError::EngineUnavailable => format!("Docker does not answer: {text}"),
-        PullError::Other | PullError::Another if text.contains("x509") => format!(
-            "{registry} shows a certificate that this node's Docker does not trust ({text}); \
+        PullError::Other | PullError::Another | PullError::Wrong if text.contains("x509") => {
+            format!(
+                "{registry} shows a certificate that this node's Docker does not trust ({text}); \
              put its CA into /etc/docker/certs.d/{registry}/ca.crt"
-        ),
-        PullError::Other | PullError::Another => {
+            )
+        }
+        PullError::Other | PullError::Another | PullError::Wrong => {
             format!("{reference} cannot be pulled: {text}")
         }
     }
