@@ -200,7 +200,7 @@ async fn ask_once<D: Dial>(
     for (name, value) in headers {
         request = request.header(name, value);
     }
-    if kept.len() > 0 {
+    if !kept.is_empty() {
         request = request.header(RANGE, format!("bytes={}-", kept.len()));
         if let Some(validator) = kept.validator() {
             request = request.header(IF_RANGE, validator);
@@ -265,10 +265,8 @@ async fn receive(
 
 fn disk(error: &io::Error, kept: &Kept) -> DownloadError {
     let text = format!("{}: {error}", kept.path().display());
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DownloadError::NoSpace(text),
-        _ => DownloadError::Disk(text),
-    }
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    if is_full { DownloadError::NoSpace(text) } else { DownloadError::Disk(text) }
 }
 
 /// The file below `folder` in which what is wanted is gathered.

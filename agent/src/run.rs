@@ -96,12 +96,7 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
     let carrying = link::carry(node.clone(), handle, heard, to_send, received, bells);
     let carrying = tokio::task::spawn_local(carrying);
     info!(node = %node.node, name = %settings.name, environment = %node.environment, "agent starts");
-    let dialling = Dialling {
-        state_dir: config.state_dir.clone(),
-        node: node.clone(),
-        own_address: own_address(&config),
-        floor: settings.between.floor.clone(),
-    };
+    let archives = archives(&config, &node, &settings.between.floor);
     let (calls, _answering) = answer_root(config.agent_socket());
     let parts = Parts {
         executor: executor(&config, &node, vault)?,
@@ -111,7 +106,7 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         ledger,
         proxy: proxy::Client::new(config.proxy_socket()),
         registries: registries.unwrap_or_default(),
-        archives: Archives::new(&config.state_dir, dialling, config.pull_rate()),
+        archives,
         settings,
         keeper,
         outgoing,
@@ -132,6 +127,16 @@ async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Resu
 fn own_address(config: &Config) -> Option<String> {
     let broker = config.broker.as_ref().filter(|broker| broker.token_file.is_none());
     broker.map(|broker| broker.address.clone())
+}
+
+fn archives(config: &Config, node: &NodeIdentity, floor: &mqtt::VerifyAt) -> Archives {
+    let dialling = Dialling {
+        state_dir: config.state_dir.clone(),
+        node: node.clone(),
+        own_address: own_address(config),
+        floor: floor.clone(),
+    };
+    Archives::new(&config.state_dir, dialling, config.pull_rate())
 }
 
 fn executor(

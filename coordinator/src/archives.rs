@@ -237,7 +237,7 @@ impl Archives {
     fn check_room(&self) -> Result<(), ShelfError> {
         let above = self.folder.parent().unwrap_or(Path::new("."));
         let Ok(disk) = statvfs(above) else { return Ok(()) };
-        let free = u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size());
+        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
         match free < self.floor {
             true => Err(ShelfError::NoRoom { free: free / MIB, floor: self.floor / MIB }),
             false => Ok(()),

