@@ -34,6 +34,8 @@ pub struct Asked {
     pub is_conditional: bool,
     /// Bytes of the body that were sent.
     pub sent: usize,
+    /// Whether it hung up while the server rested.
+    pub has_hung_up: bool,
 }
 
 #[derive(Debug, Default)]
@@ -134,7 +136,7 @@ fn serve(mut stream: TcpStream, inside: &Mutex<Inside>) {
         let from = range.unwrap_or(0);
         let is_conditional = header("if-range:").is_some();
         if is_agent {
-            inside.asked.push(Asked { from, is_conditional, sent: 0 });
+            inside.asked.push(Asked { from, is_conditional, sent: 0, has_hung_up: false });
         }
         (file, inside.etag.clone(), manners, inside.asked.len().saturating_sub(1))
     };
@@ -170,7 +172,10 @@ fn serve(mut stream: TcpStream, inside: &Mutex<Inside>) {
     if manners.rest_after.is_some() && end < body.len() {
         let _ = stream.set_read_timeout(Some(Duration::from_secs(120)));
         // Until the other side has gone.
-        let _ = stream.read(&mut [0]);
+        let ended = stream.read(&mut [0]);
+        if is_agent && ended.is_ok() {
+            lock(inside).asked[number].has_hung_up = true;
+        }
     }
     let _ = stream.shutdown(Shutdown::Write);
 }
