@@ -184,3 +184,142 @@ fn write_proxy(path: &Path, starts: &ProxyStarts) -> bool {
     let bytes = serde_json::to_vec(starts).expect("plain data serialises");
     durable::write(path, &bytes, Readers::Owner).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
+    use protocol::agent_release::AgentVersion;
+
+    use super::*;
+    use crate::update::record::Slot;
+
+    fn held() -> Held {
+        Held {
+            slot: Slot::A,
+            digest: format!("sha256:{}", "a".repeat(64)).parse().unwrap(),
+            size: 4,
+            version: "9.0.0".parse().unwrap(),
+            counter: 1,
+            package: package(),
+        }
+    }
+
+    fn package() -> AgentVersion {
+        "0.1.0".parse().unwrap()
+    }
+
+    /// A board on which a program is confirmed.
+    struct Board {
+        dir: tempfile::TempDir,
+        config: Config,
+    }
+
+    impl Board {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let text =
+                format!("state_dir = \"{0}/state\"\nruntime_dir = \"{0}\"\n", dir.path().display());
+            let config = Config::parse(Path::new("agent.toml"), &text).unwrap();
+            let board = Self { dir, config };
+            board.keep(&Record { held: Some(held()), floor: 1, ..Record::default() });
+            std::fs::write(board.program(), b"\x7fELF").unwrap();
+            std::fs::set_permissions(board.program(), std::fs::Permissions::from_mode(0o500))
+                .unwrap();
+            board
+        }
+
+        fn state(&self) -> PathBuf {
+            self.dir.path().join("state")
+        }
+
+        fn program(&self) -> PathBuf {
+            record::program(&self.state(), Slot::A)
+        }
+
+        fn keep(&self, record: &Record) {
+            record::write(&self.state(), record).unwrap();
+        }
+
+        fn chosen(&self, role: Role) -> Runs {
+            chosen(role, &self.config, &package()).0
+        }
+    }
+
+    #[test]
+    fn what_was_confirmed_is_started_and_what_was_changed_since_is_not() {
+        let board = Board::new();
+        assert_eq!(board.chosen(Role::Agent), Runs::Slot(Slot::A));
+        std::fs::set_permissions(board.program(), std::fs::Permissions::from_mode(0o722)).unwrap();
+        assert_eq!(board.chosen(Role::Agent), Runs::Package, "others may write it");
+        std::fs::remove_file(board.program()).unwrap();
+        std::fs::write(board.program(), b"\x7fELF longer").unwrap();
+        assert_eq!(board.chosen(Role::Agent), Runs::Package, "it has another length");
+        std::fs::remove_file(board.program()).unwrap();
+        std::os::unix::fs::symlink("/bin/true", board.program()).unwrap();
+        assert_eq!(board.chosen(Role::Agent), Runs::Package, "it is somewhere else");
+    }
+
+    #[test]
+    fn root_starts_nothing_that_another_user_owns() {
+        if !nix::unistd::geteuid().is_root() {
+            // Nobody else can give files away.
+            return;
+        }
+        let board = Board::new();
+        chown(board.program(), Some(4711), None).unwrap();
+        assert_eq!(board.chosen(Role::Agent), Runs::Package);
+        chown(board.program(), Some(0), None).unwrap();
+        assert_eq!(board.chosen(Role::Agent), Runs::Slot(Slot::A));
+        chown(record::folder(&board.state()), Some(4711), None).unwrap();
+        assert_eq!(board.chosen(Role::Agent), Runs::Package, "nor what lies in its folder");
+    }
+
+    #[test]
+    fn whatever_cannot_be_read_the_package_is_started() {
+        let board = Board::new();
+        let file = record::folder(&board.state()).join("state.json");
+        for bytes in [&b""[..], b"{", b"[]", b"\0\0\0\0", br#"{"held":{"slot":"c"}}"#] {
+            std::fs::write(&file, bytes).unwrap();
+            for role in [Role::Agent, Role::Proxy] {
+                assert_eq!(board.chosen(role), Runs::Package, "{bytes:?}");
+            }
+        }
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        assert_eq!(board.chosen(Role::Agent), Runs::Package);
+    }
+
+    #[test]
+    fn a_trial_is_counted_on_the_disk_before_it_is_started() {
+        let board = Board::new();
+        board.keep(&Record::default().tried(held()));
+        for starts in 1..=MAX_STARTS {
+            assert_eq!(board.chosen(Role::Agent), Runs::Slot(Slot::A));
+            let trial = record::read(&board.state()).unwrap().trial.unwrap();
+            assert_eq!((trial.starts, trial.boot_id), (starts, clock::boot_id()));
+        }
+        assert_eq!(board.chosen(Role::Agent), Runs::Package);
+        assert_eq!(record::read(&board.state()).unwrap().trial, None);
+    }
+
+    #[test]
+    fn a_program_that_does_not_serve_as_a_proxy_is_left_after_three_starts_unless_it_has_served() {
+        let board = Board::new();
+        for _ in 0..MAX_STARTS {
+            assert_eq!(board.chosen(Role::Proxy), Runs::Slot(Slot::A));
+        }
+        assert_eq!(board.chosen(Role::Proxy), Runs::Package);
+        assert_eq!(
+            board.chosen(Role::Agent),
+            Runs::Slot(Slot::A),
+            "it is a good agent all the same"
+        );
+        std::fs::remove_file(board.dir.path().join(PROXY_FILE)).unwrap();
+        assert_eq!(board.chosen(Role::Proxy), Runs::Slot(Slot::A));
+        proxy_is_proven(board.dir.path());
+        for _ in 0..10 {
+            assert_eq!(board.chosen(Role::Proxy), Runs::Slot(Slot::A));
+        }
+    }
+}
