@@ -27,7 +27,7 @@ build:
 	@ls -l "$${CARGO_TARGET_DIR:-target}"/release/pith "$${CARGO_TARGET_DIR:-target}"/release/pith-agent | awk '{ printf "%s  %.1f MB\n", $$NF, $$5 / 1e6 }'
 
 dist:
-	@$(RUST); . tests/setup/dist.sh; cross/dist.sh
+	@cross/dist.sh
 
 board-test:
 	@tests/board/run.sh $(CASE)

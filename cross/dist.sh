@@ -11,6 +11,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tests/setup/rust.sh
 . tests/setup/rust.sh
+# shellcheck source=tests/setup/dist.sh
+. tests/setup/dist.sh
 
 ALL=(pith-agent:arm64 pith-agent:amd64 pith:arm64 pith:amd64)
 # Not installed by anybody: what the emulated board runs (tests/board/run.sh). It goes to dist/.board.
@@ -34,23 +36,6 @@ triple() {
 # The crate and profile of a program.
 crate() { case "$1" in pith-agent) echo agent agent ;; pith) echo coordinator release ;; demo-app) echo demo-app release ;; esac; }
 
-zig() {
-  if [ -n "${CARGO_ZIGBUILD_ZIG_PATH:-}" ]; then echo "$CARGO_ZIGBUILD_ZIG_PATH"; return; fi
-  command -v zig || python3 -c 'import os, ziglang; print(os.path.join(os.path.dirname(ziglang.__file__), "zig"))' 2>/dev/null
-}
-
-# A compiler that can make programs for a target: "RUSTC has" its standard library, or "RUSTC builds" it from its sources.
-compiler_for() {
-  local rustc sysroot
-  for rustc in "$(rustup which rustc 2>/dev/null || command -v rustc)" /usr/bin/rustc; do
-    [ -x "$rustc" ] || continue
-    sysroot=$("$rustc" --print sysroot)
-    if [ -d "$sysroot/lib/rustlib/$1/lib" ]; then echo "$rustc has"; return; fi
-    if [ -e "$sysroot/lib/rustlib/src/rust/library/std/Cargo.toml" ]; then echo "$rustc builds"; return; fi
-  done
-  return 1
-}
-
 # by_cross CRATE PROFILE TRIPLE
 by_cross() {
   command -v cross >/dev/null 2>&1 && docker version >/dev/null 2>&1 || return 1
@@ -73,8 +58,7 @@ renamed() {
 by_zigbuild() {
   local rustc how flags more=() bootstrap=()
   command -v cargo-zigbuild >/dev/null 2>&1 || { say "no cargo-zigbuild (cargo install cargo-zigbuild; it needs zig)"; return 1; }
-  CARGO_ZIGBUILD_ZIG_PATH=$(zig) || { say "no zig, which cargo-zigbuild links with"; return 1; }
-  export CARGO_ZIGBUILD_ZIG_PATH
+  [ -n "${CARGO_ZIGBUILD_ZIG_PATH:-}" ] || { say "no zig, which cargo-zigbuild links with"; return 1; }
   read -r rustc how < <(compiler_for "$3") || { say "no standard library for $3 (rustup target add $3) and no sources of it"; return 1; }
   # The crates' folder has to be there to be renamed.
   "$(dirname "$rustc")/cargo" fetch --locked --quiet

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use proxy::TakeOver;
 
 use crate::join::Existing;
-use crate::launch::Role;
+use crate::launch::Unit;
 pub use verbs::Verb;
 
 /// What the agent was asked to do.
@@ -44,7 +44,7 @@ pub enum Command {
         /// The same `agent.toml`.
         config: PathBuf,
         /// Which of the two.
-        role: Role,
+        unit: Unit,
         /// A proxy that runs is replaced.
         takes_over: bool,
         /// In another process, whose id is printed.

@@ -48,7 +48,7 @@ pub fn findings(facts: &Facts) -> Examination {
     let found = checks.into_iter().flat_map(|check| check(facts));
     Examination {
         board: facts.subject.name.clone(),
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        agent_version: crate::version::text().to_owned(),
         as_root: facts.as_root,
         findings: found.chain(firewall::check(facts)).collect(),
     }

@@ -10,14 +10,12 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use protocol::agent_release::{AgentVersion, MAX_STARTS};
-use protocol::id::Digest;
-use serde::{Deserialize, Serialize};
+use protocol::agent_release::AgentVersion;
 
 use crate::config::Config;
 use crate::durable::{self, Readers};
-use crate::update::choose::{self, Choice};
-use crate::update::record::{self, Held, Record};
+use crate::update::choose::{self, Choice, ProxyStarts};
+use crate::update::record::{self, Held};
 use crate::update::{LAUNCHER_VARIABLE, RUNS_VARIABLE, Runs};
 use crate::{clock, version};
 
@@ -28,37 +26,28 @@ const WATCHDOG_PID: &str = "WATCHDOG_PID";
 
 /// Which of the two is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum Unit {
     /// The agent.
     Agent,
     /// The proxy.
     Proxy,
 }
 
-/// What is kept of the proxy's starts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct ProxyStarts {
-    digest: Digest,
-    starts: u32,
-    /// It has served for a while.
-    is_proven: bool,
-}
-
 /// Becomes the agent or the proxy.
 ///
 /// # Errors
 /// Only where not even the packaged program can be run: why.
-pub fn launch(role: Role, config: &Path, rest: &[OsString]) -> std::io::Error {
+pub fn launch(unit: Unit, config: &Path, rest: &[OsString]) -> std::io::Error {
     let packaged = std::env::current_exe().unwrap_or_else(|_| "/usr/bin/pith-agent".into());
     let package = version::own();
     let chosen = match Config::load(config) {
-        Ok(read) => chosen(role, &read, &package),
+        Ok(read) => chosen(unit, &read, &package),
         // The packaged program says what is wrong with it.
         Err(_) => (Runs::Package, None),
     };
     let (runs, program) = chosen;
     let mut arguments: Vec<OsString> = Vec::new();
-    if role == Role::Proxy {
+    if unit == Unit::Proxy {
         arguments.push("proxy".into());
     }
     arguments.extend(rest.iter().cloned());
@@ -83,10 +72,10 @@ pub fn launch(role: Role, config: &Path, rest: &[OsString]) -> std::io::Error {
 ///
 /// # Errors
 /// Where it cannot be started.
-pub fn apart(role: Role, config: &Path, rest: &[OsString]) -> std::io::Result<u32> {
+pub fn apart(unit: Unit, config: &Path, rest: &[OsString]) -> std::io::Result<u32> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("launch");
-    if role == Role::Proxy {
+    if unit == Unit::Proxy {
         command.arg("proxy");
     }
     command.args(rest).arg("--config").arg(config);
@@ -95,7 +84,7 @@ pub fn apart(role: Role, config: &Path, rest: &[OsString]) -> std::io::Result<u3
     Ok(command.spawn()?.id())
 }
 
-fn chosen(role: Role, config: &Config, package: &AgentVersion) -> (Runs, Option<PathBuf>) {
+fn chosen(unit: Unit, config: &Config, package: &AgentVersion) -> (Runs, Option<PathBuf>) {
     let dir = &config.state_dir;
     let record = match record::read(dir) {
         Ok(record) => record,
@@ -105,11 +94,12 @@ fn chosen(role: Role, config: &Config, package: &AgentVersion) -> (Runs, Option<
         }
     };
     let is_usable = |held: &Held| is_usable(dir, held);
-    let runs = match role {
-        Role::Agent => written(dir, choose::agent(&record, package, &clock::boot_id(), is_usable)),
-        Role::Proxy => {
-            let has_failed = count_proxy(&config.runtime_dir, &record, package);
-            choose::proxy(&record, package, has_failed, is_usable)
+    let runs = match unit {
+        Unit::Agent => written(dir, choose::agent(&record, package, &clock::boot_id(), is_usable)),
+        Unit::Proxy => {
+            let known = read_proxy(&config.runtime_dir.join(PROXY_FILE));
+            let choice = choose::proxy(&record, package, known, is_usable);
+            counted(&config.runtime_dir, choice)
         }
     };
     match runs {
@@ -147,25 +137,10 @@ fn is_usable(dir: &Path, held: &Held) -> bool {
     is_folder && program.is_some_and(|of| of.is_file() && of.len() == held.size)
 }
 
-/// Counts a start of the proxy from what the agent brought; whether that was tried too often.
-fn count_proxy(runtime_dir: &Path, record: &Record, package: &AgentVersion) -> bool {
-    let Some(held) = record.held.as_ref().filter(|held| !choose::package_wins(package, held))
-    else {
-        return false;
-    };
-    let path = runtime_dir.join(PROXY_FILE);
-    let known = read_proxy(&path).filter(|known| known.digest == held.digest);
-    let fresh = ProxyStarts { digest: held.digest.clone(), starts: 0, is_proven: false };
-    let mut of_it = known.unwrap_or(fresh);
-    if of_it.is_proven {
-        return false;
-    }
-    if of_it.starts >= MAX_STARTS {
-        return true;
-    }
-    of_it.starts += 1;
-    // What cannot be counted is not tried.
-    !write_proxy(&path, &of_it)
+/// On tmpfs, before anything runs by it.
+fn counted(runtime_dir: &Path, (runs, starts): (Runs, Option<ProxyStarts>)) -> Runs {
+    let is_kept = starts.is_none_or(|starts| write_proxy(&runtime_dir.join(PROXY_FILE), &starts));
+    if is_kept { runs } else { Runs::Package }
 }
 
 /// The proxy of this process has served for a while.
@@ -189,10 +164,10 @@ fn write_proxy(path: &Path, starts: &ProxyStarts) -> bool {
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, chown};
 
-    use protocol::agent_release::AgentVersion;
+    use protocol::agent_release::MAX_STARTS;
 
     use super::*;
-    use crate::update::record::Slot;
+    use crate::update::record::{Record, Slot};
 
     fn held() -> Held {
         Held {
@@ -241,23 +216,23 @@ mod tests {
             record::write(&self.state(), record).unwrap();
         }
 
-        fn chosen(&self, role: Role) -> Runs {
-            chosen(role, &self.config, &package()).0
+        fn chosen(&self, unit: Unit) -> Runs {
+            chosen(unit, &self.config, &package()).0
         }
     }
 
     #[test]
     fn what_was_confirmed_is_started_and_what_was_changed_since_is_not() {
         let board = Board::new();
-        assert_eq!(board.chosen(Role::Agent), Runs::Slot(Slot::A));
+        assert_eq!(board.chosen(Unit::Agent), Runs::Slot(Slot::A));
         std::fs::set_permissions(board.program(), std::fs::Permissions::from_mode(0o722)).unwrap();
-        assert_eq!(board.chosen(Role::Agent), Runs::Package, "others may write it");
+        assert_eq!(board.chosen(Unit::Agent), Runs::Package, "others may write it");
         std::fs::remove_file(board.program()).unwrap();
         std::fs::write(board.program(), b"\x7fELF longer").unwrap();
-        assert_eq!(board.chosen(Role::Agent), Runs::Package, "it has another length");
+        assert_eq!(board.chosen(Unit::Agent), Runs::Package, "it has another length");
         std::fs::remove_file(board.program()).unwrap();
         std::os::unix::fs::symlink("/bin/true", board.program()).unwrap();
-        assert_eq!(board.chosen(Role::Agent), Runs::Package, "it is somewhere else");
+        assert_eq!(board.chosen(Unit::Agent), Runs::Package, "it is somewhere else");
     }
 
     #[test]
@@ -268,11 +243,11 @@ mod tests {
         }
         let board = Board::new();
         chown(board.program(), Some(4711), None).unwrap();
-        assert_eq!(board.chosen(Role::Agent), Runs::Package);
+        assert_eq!(board.chosen(Unit::Agent), Runs::Package);
         chown(board.program(), Some(0), None).unwrap();
-        assert_eq!(board.chosen(Role::Agent), Runs::Slot(Slot::A));
+        assert_eq!(board.chosen(Unit::Agent), Runs::Slot(Slot::A));
         chown(record::folder(&board.state()), Some(4711), None).unwrap();
-        assert_eq!(board.chosen(Role::Agent), Runs::Package, "nor what lies in its folder");
+        assert_eq!(board.chosen(Unit::Agent), Runs::Package, "nor what lies in its folder");
     }
 
     #[test]
@@ -281,13 +256,13 @@ mod tests {
         let file = record::folder(&board.state()).join("state.json");
         for bytes in [&b""[..], b"{", b"[]", b"\0\0\0\0", br#"{"held":{"slot":"c"}}"#] {
             std::fs::write(&file, bytes).unwrap();
-            for role in [Role::Agent, Role::Proxy] {
-                assert_eq!(board.chosen(role), Runs::Package, "{bytes:?}");
+            for unit in [Unit::Agent, Unit::Proxy] {
+                assert_eq!(board.chosen(unit), Runs::Package, "{bytes:?}");
             }
         }
         std::fs::remove_file(&file).unwrap();
         std::fs::create_dir(&file).unwrap();
-        assert_eq!(board.chosen(Role::Agent), Runs::Package);
+        assert_eq!(board.chosen(Unit::Agent), Runs::Package);
     }
 
     #[test]
@@ -295,11 +270,11 @@ mod tests {
         let board = Board::new();
         board.keep(&Record::default().tried(held()));
         for starts in 1..=MAX_STARTS {
-            assert_eq!(board.chosen(Role::Agent), Runs::Slot(Slot::A));
+            assert_eq!(board.chosen(Unit::Agent), Runs::Slot(Slot::A));
             let trial = record::read(&board.state()).unwrap().trial.unwrap();
             assert_eq!((trial.starts, trial.boot_id), (starts, clock::boot_id()));
         }
-        assert_eq!(board.chosen(Role::Agent), Runs::Package);
+        assert_eq!(board.chosen(Unit::Agent), Runs::Package);
         assert_eq!(record::read(&board.state()).unwrap().trial, None);
     }
 
@@ -307,19 +282,19 @@ mod tests {
     fn a_program_that_does_not_serve_as_a_proxy_is_left_after_three_starts_unless_it_has_served() {
         let board = Board::new();
         for _ in 0..MAX_STARTS {
-            assert_eq!(board.chosen(Role::Proxy), Runs::Slot(Slot::A));
+            assert_eq!(board.chosen(Unit::Proxy), Runs::Slot(Slot::A));
         }
-        assert_eq!(board.chosen(Role::Proxy), Runs::Package);
+        assert_eq!(board.chosen(Unit::Proxy), Runs::Package);
         assert_eq!(
-            board.chosen(Role::Agent),
+            board.chosen(Unit::Agent),
             Runs::Slot(Slot::A),
             "it is a good agent all the same"
         );
         std::fs::remove_file(board.dir.path().join(PROXY_FILE)).unwrap();
-        assert_eq!(board.chosen(Role::Proxy), Runs::Slot(Slot::A));
+        assert_eq!(board.chosen(Unit::Proxy), Runs::Slot(Slot::A));
         proxy_is_proven(board.dir.path());
         for _ in 0..10 {
-            assert_eq!(board.chosen(Role::Proxy), Runs::Slot(Slot::A));
+            assert_eq!(board.chosen(Unit::Proxy), Runs::Slot(Slot::A));
         }
     }
 }

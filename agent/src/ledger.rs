@@ -13,7 +13,7 @@ use std::sync::Arc;
 use nix::fcntl::{Flock, FlockArg};
 use planner::Now;
 
-pub use contents::{Contents, Hold, KeptHere, Pulled, Role};
+pub use contents::{Contents, Hold, KeptAs, KeptHere, Pulled};
 use slots::{Slots, Whole};
 
 /// Why the ledger cannot be used.

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr as _;
 
-use agent::cli::{self, Command, Verb};
-use agent::config::{Config, ConfigError};
+use agent::cli::{self, Command};
+use agent::config::Config;
 use agent::join::{self, Existing, Pace, Wish};
-use agent::launch::{self, Role};
+use agent::launch::{self, Unit};
 use agent::local::verbs;
 use agent::update::self_test;
-use agent::{run, tls, version};
+use agent::{run, tls, uninstall, version};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -40,8 +40,12 @@ fn main() -> ExitCode {
         Command::Run { config } => with_config(&config, |read| {
             serve(async { run::agent(read, &config, terminated()?).await })
         }),
-        Command::Local { config, verb, json } => local(&config, verb, json),
-        Command::Uninstall { config, wish } => uninstall(&config, &wish),
+        Command::Local { config, verb, json } => {
+            answered(&config, async |config| verbs::run(verb, &config, json).await)
+        }
+        Command::Uninstall { config, wish } => {
+            answered(&config, async |config| uninstall::run(config, &wish).await)
+        }
         Command::Join { config, token, name, existing } => join(&config, &token, name, existing),
         Command::Proxy { config, take_over } => with_config(&config, |read| {
             serve(async { run::proxy(read, &config, take_over, terminated()?).await })
@@ -49,18 +53,18 @@ fn main() -> ExitCode {
         Command::RenewProxy { config } => with_config(&config, |config| {
             serve(async { Ok(proxy::Client::new(config.proxy_socket()).renew().await?) })
         }),
-        Command::Launch { config, role, takes_over, is_apart } => {
-            launch(role, &config, takes_over, is_apart)
+        Command::Launch { config, unit, takes_over, is_apart } => {
+            launch(unit, &config, takes_over, is_apart)
         }
         Command::SelfTest { config } => self_test(&config),
     }
 }
 
 /// Becomes what the board runs, or starts it in a process that is nobody's child once this one has ended.
-fn launch(role: Role, config: &Path, takes_over: bool, is_apart: bool) -> ExitCode {
+fn launch(unit: Unit, config: &Path, takes_over: bool, is_apart: bool) -> ExitCode {
     let rest = if takes_over { vec!["--take-over".into()] } else { Vec::new() };
     let error = if is_apart {
-        match launch::apart(role, config, &rest) {
+        match launch::apart(unit, config, &rest) {
             Ok(pid) => {
                 println!("{pid}");
                 return ExitCode::SUCCESS;
@@ -68,7 +72,7 @@ fn launch(role: Role, config: &Path, takes_over: bool, is_apart: bool) -> ExitCo
             Err(error) => error,
         }
     } else {
-        launch::launch(role, config, &rest)
+        launch::launch(unit, config, &rest)
     };
     eprintln!("pith-agent: nothing can be started: {error}");
     ExitCode::FAILURE
@@ -126,28 +130,9 @@ fn join(path: &Path, token: &str, name: Option<String>, existing: Existing) -> E
     }
 }
 
-/// What root asks of this board's own agent.
-fn local(path: &Path, verb: Verb, json: bool) -> ExitCode {
-    let config = match load(path) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("pith-agent: {error}");
-            return ExitCode::from(USAGE);
-        }
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => ExitCode::from(runtime.block_on(verbs::run(verb, &config, json))),
-        Err(error) => {
-            eprintln!("pith-agent: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// What there is of Pith here, and its end.
-fn uninstall(path: &Path, wish: &agent::uninstall::Wish) -> ExitCode {
-    let config = match load(path) {
+/// What root asks, until it has its answer and exit code.
+fn answered(path: &Path, answer: impl AsyncFnOnce(Config) -> u8) -> ExitCode {
+    let config = match tls::config(path) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("pith-agent: {error}");
@@ -155,7 +140,7 @@ fn uninstall(path: &Path, wish: &agent::uninstall::Wish) -> ExitCode {
         }
     };
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => ExitCode::from(runtime.block_on(agent::uninstall::run(config, wish))),
+        Ok(runtime) => ExitCode::from(runtime.block_on(answer(config))),
         Err(error) => {
             eprintln!("pith-agent: {error}");
             ExitCode::FAILURE
@@ -163,16 +148,8 @@ fn uninstall(path: &Path, wish: &agent::uninstall::Wish) -> ExitCode {
     }
 }
 
-fn load(path: &Path) -> Result<Config, ConfigError> {
-    let mut config = Config::load(path)?;
-    if let Some(placement) = tls::placement(&config.state_dir) {
-        config.take(path, &placement)?;
-    }
-    Ok(config)
-}
-
 fn with_config(path: &Path, serve: impl FnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
-    let config = match load(path) {
+    let config = match tls::config(path) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("pith-agent: {error}");

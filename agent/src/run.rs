@@ -50,9 +50,10 @@ const HOSTS_FILE: &str = "hosts";
 
 /// Runs the agent until `shutdown` resolves.
 ///
+/// `path` is where `config` was read.
+///
 /// # Errors
 /// What keeps it from starting, with the file and the mend.
-/// `path` is where `config` was read.
 pub async fn agent(
     config: Config,
     path: &Path,

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{self, Bundle};
+use crate::config::{Config, ConfigError};
 use crate::join::https::Client;
 use crate::ledger::Ledger;
 
@@ -203,6 +204,18 @@ pub fn made_at(times: Times) -> u64 {
 #[must_use]
 pub fn placement(state_dir: &Path) -> Option<Placement> {
     json(&state_dir.join(PLACEMENT_FILE)).ok().flatten()
+}
+
+/// `agent.toml` with what was decided about the node.
+///
+/// # Errors
+/// What is wrong with the file, or contradicts the decision.
+pub fn config(path: &Path) -> Result<Config, ConfigError> {
+    let mut config = Config::load(path)?;
+    if let Some(placement) = placement(&config.state_dir) {
+        config.take(path, &placement)?;
+    }
+    Ok(config)
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, JoinedError> {

@@ -1,7 +1,6 @@
 //! The command line: what can be written, and which verb answers. Each verb is a file below; none reads arguments itself.
 
 mod agent;
-mod agent_program;
 mod arguments;
 mod audit;
 mod backup;

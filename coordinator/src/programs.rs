@@ -5,7 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use protocol::id::{Digest, sha256_hex};
+use protocol::id::Digest;
 
 use crate::data_dir::{DataDir, DataDirError, write_whole};
 
@@ -25,8 +25,7 @@ impl Programs {
     /// Where a program is, or would be.
     #[must_use]
     pub fn path(&self, digest: &Digest) -> PathBuf {
-        let name = digest.as_str();
-        self.0.path().join(FOLDER).join(name.strip_prefix("sha256:").unwrap_or(name))
+        self.0.path().join(FOLDER).join(digest.hex())
     }
 
     /// Its size in bytes; none where it is not here.
@@ -40,8 +39,7 @@ impl Programs {
     /// # Errors
     /// Where it cannot be written.
     pub fn keep(&self, bytes: &[u8]) -> Result<Digest, DataDirError> {
-        let digest: Digest =
-            format!("sha256:{}", sha256_hex(bytes)).parse().expect("64 digits of a hash");
+        let digest = Digest::of(bytes);
         self.0.create_folder(FOLDER)?;
         let path = self.path(&digest);
         write_whole(&path, bytes).map_err(|source| DataDirError::Io { path, source })?;

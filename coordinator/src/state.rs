@@ -249,7 +249,7 @@ impl State {
                 .map(|secret| ((secret.environment.clone(), secret.name.clone()), secret))
                 .collect(),
             whereabouts: kept.whereabouts.unwrap_or_default(),
-            agents: agents::restored(kept.agents),
+            agents: kept.agents.unwrap_or_default(),
             events: kept.events.into(),
             next_event,
             version: 1,

@@ -168,6 +168,26 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
+impl Digest {
+    /// That of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::of_sha256(&Sha256::digest(bytes).into())
+    }
+
+    /// From a hash that was taken piece by piece.
+    #[must_use]
+    pub fn of_sha256(hash: &[u8; 32]) -> Self {
+        Self(format!("sha256:{}", hex(hash)))
+    }
+
+    /// Without `sha256:` before it.
+    #[must_use]
+    pub fn hex(&self) -> &str {
+        self.0.rsplit(':').next().unwrap_or_default()
+    }
+}
+
 impl NodeId {
     /// The id that belongs to a node's public key, so that an id cannot be claimed without the key.
     #[must_use]

@@ -73,8 +73,7 @@ impl Pin {
     #[must_use]
     pub fn short(&self) -> &str {
         let (Self::Digest(digest) | Self::ImageId(digest)) = self;
-        let hex = digest.as_str().rsplit(':').next().unwrap_or_default();
-        hex.get(..SHORT_DIGITS).unwrap_or(hex)
+        digest.hex().get(..SHORT_DIGITS).unwrap_or(digest.hex())
     }
 }
 

@@ -19,8 +19,6 @@ tests/setup/docker.sh
 
 if [ -z "${PITH_BINARIES:-}" ]; then make --no-print-directory build; fi
 if [ -z "${PITH_PACKAGE:-}" ]; then
-  # shellcheck source=tests/setup/dist.sh
-  . tests/setup/dist.sh
   cross/dist.sh pith-agent:arm64 demo-app:arm64
   PITH_PACKAGE=$(find dist -name 'pith-agent_*_arm64.deb' | LC_ALL=C sort | tail -n 1)
 fi

@@ -6,17 +6,19 @@ dist_tools=${XDG_CACHE_HOME:-$HOME/.cache}/pith-dist
 PATH="$PATH:$dist_tools/bin"
 export PATH
 
-dist_has_musl() {
+# A compiler that can make programs for a target: "RUSTC has" its standard library, or "RUSTC builds" it from its sources.
+compiler_for() {
   local rustc sysroot
   for rustc in "$(rustup which rustc 2>/dev/null || command -v rustc)" /usr/bin/rustc; do
-    sysroot=$("$rustc" --print sysroot 2>/dev/null) || continue
-    [ -d "$sysroot/lib/rustlib/aarch64-unknown-linux-musl/lib" ] && return
-    [ -e "$sysroot/lib/rustlib/src/rust/library/std/Cargo.toml" ] && return
+    [ -x "$rustc" ] || continue
+    sysroot=$("$rustc" --print sysroot)
+    if [ -d "$sysroot/lib/rustlib/$1/lib" ]; then echo "$rustc has"; return; fi
+    if [ -e "$sysroot/lib/rustlib/src/rust/library/std/Cargo.toml" ]; then echo "$rustc builds"; return; fi
   done
   return 1
 }
 
-if ! dist_has_musl; then
+if ! compiler_for aarch64-unknown-linux-musl >/dev/null; then
   echo "dist: adding a standard library for boards" >&2
   rustup target add aarch64-unknown-linux-musl x86_64-unknown-linux-musl >/dev/null 2>&1 || tests/setup/packages.sh dist >&2 || true
 fi
@@ -24,9 +26,12 @@ if ! command -v cargo-zigbuild >/dev/null 2>&1 && command -v python3 >/dev/null 
   echo "dist: installing cargo-zigbuild and zig in $dist_tools" >&2
   if python3 -m venv "$dist_tools" >/dev/null 2>&1; then "$dist_tools/bin/pip" install --quiet cargo-zigbuild ziglang >&2 || true; fi
 fi
-if [ -x "$dist_tools/bin/python3" ] && [ -z "${CARGO_ZIGBUILD_ZIG_PATH:-}" ]; then
-  CARGO_ZIGBUILD_ZIG_PATH=$("$dist_tools/bin/python3" -c 'import os, ziglang; print(os.path.join(os.path.dirname(ziglang.__file__), "zig"))' 2>/dev/null) &&
-    export CARGO_ZIGBUILD_ZIG_PATH || unset CARGO_ZIGBUILD_ZIG_PATH
+if [ -z "${CARGO_ZIGBUILD_ZIG_PATH:-}" ]; then
+  for python in "$dist_tools/bin/python3" python3; do
+    CARGO_ZIGBUILD_ZIG_PATH=$(command -v zig ||
+      "$python" -c 'import os, ziglang; print(os.path.join(os.path.dirname(ziglang.__file__), "zig"))' 2>/dev/null) && break
+  done
+  export CARGO_ZIGBUILD_ZIG_PATH
 fi
 if ! command -v cargo-deb >/dev/null 2>&1; then
   echo "dist: installing cargo-deb in $dist_tools" >&2

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::docker;
-use crate::fleet::{Outcome, binaries};
+use crate::fleet::{Outcome, binaries, pith};
 use crate::http::free_port;
 use crate::wait::until_true;
 
@@ -108,10 +108,7 @@ impl Boards {
     /// `pith …` against this fleet, not started yet.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binaries().join("pith"));
-        command.args(args).env("PITH_DATA", self.path(&self.data)).env("NO_COLOR", "1");
-        command.stdin(Stdio::null());
-        command
+        pith(&self.path(&self.data), args)
     }
 
     /// Runs `pith …` to its end.
@@ -130,9 +127,7 @@ impl Boards {
     #[must_use]
     #[track_caller]
     pub fn json(&self, args: &[&str]) -> Value {
-        let outcome = self.pith(&[args, &["-o", "json"]].concat()).expect_code(0);
-        serde_json::from_str(&outcome.stdout)
-            .unwrap_or_else(|e| panic!("{args:?}: {e}\n{outcome:?}"))
+        self.pith(&[args, &["-o", "json"]].concat()).expect_code(0).read_json(args)
     }
 
     /// The line's token.

@@ -353,9 +353,7 @@ impl ByHand {
     #[must_use]
     #[track_caller]
     pub fn json(&self, args: &[&str]) -> Value {
-        let outcome = self.pith(&[args, &["-o", "json"]].concat());
-        serde_json::from_str(&outcome.stdout)
-            .unwrap_or_else(|e| panic!("{args:?}: {e}\n{outcome:?}"))
+        self.pith(&[args, &["-o", "json"]].concat()).read_json(args)
     }
 
     /// A node as `pith node ls` shows it.
@@ -452,10 +450,7 @@ fn password(user: &str) -> String {
 }
 
 fn pith(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(binaries().join("pith"));
-    command.args(args).env("PITH_DATA", dir.join("data")).env("NO_COLOR", "1");
-    command.stdin(Stdio::null());
-    command
+    crate::fleet::pith(&dir.join("data"), args)
 }
 
 fn fleet_id(dir: &Path) -> String {

@@ -49,6 +49,16 @@ impl Outcome {
         }
     }
 
+    /// What `-o json` printed.
+    ///
+    /// # Panics
+    /// When it is no JSON; shows what was printed.
+    #[must_use]
+    #[track_caller]
+    pub fn read_json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}\n{self:?}"))
+    }
+
     /// The same outcome, when the code is the expected one.
     ///
     /// # Panics
@@ -81,6 +91,14 @@ pub fn binaries() -> PathBuf {
         );
     }
     dir.to_owned()
+}
+
+/// `pith …` against the fleet of a data folder, not started yet.
+#[must_use]
+pub fn pith(data: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(binaries().join("pith"));
+    command.args(args).env("PITH_DATA", data).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
 }
 
 impl Fleet {

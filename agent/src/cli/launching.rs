@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::{Command, UsageError};
-use crate::launch::Role;
+use crate::launch::Unit;
 
 pub(super) fn is_word(word: &str) -> bool {
     matches!(word, "launch" | "self-test")
@@ -17,12 +17,12 @@ pub(super) fn parse(
     mut config: PathBuf,
 ) -> Result<Command, UsageError> {
     let mut arguments = arguments.into_iter();
-    let (mut role, mut takes_over, mut is_apart) = (Role::Agent, false, false);
+    let (mut unit, mut takes_over, mut is_apart) = (Unit::Agent, false, false);
     let is_launch = word == "launch";
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
             Some("--config") => config = arguments.next().ok_or(UsageError::MissingFile)?.into(),
-            Some("proxy") if is_launch => role = Role::Proxy,
+            Some("proxy") if is_launch => unit = Unit::Proxy,
             Some("--take-over") if is_launch => takes_over = true,
             Some("--apart") if is_launch => is_apart = true,
             Some("--help" | "-h") => return Ok(Command::Help),
@@ -32,10 +32,10 @@ pub(super) fn parse(
             }
         }
     }
-    match (is_launch, role, takes_over) {
+    match (is_launch, unit, takes_over) {
         (false, _, _) => Ok(Command::SelfTest { config }),
-        (true, Role::Agent, true) => Err(UsageError::TakeOverWithoutProxy),
-        (true, _, _) => Ok(Command::Launch { config, role, takes_over, is_apart }),
+        (true, Unit::Agent, true) => Err(UsageError::TakeOverWithoutProxy),
+        (true, _, _) => Ok(Command::Launch { config, unit, takes_over, is_apart }),
     }
 }
 
@@ -51,16 +51,16 @@ mod tests {
     #[test]
     fn what_units_and_programs_ask_is_read() {
         let config = PathBuf::from("a.toml");
-        let launch = |role, takes_over, is_apart| Command::Launch {
+        let launch = |unit, takes_over, is_apart| Command::Launch {
             config: "a.toml".into(),
-            role,
+            unit,
             takes_over,
             is_apart,
         };
-        assert_eq!(check("launch --config a.toml"), Ok(launch(Role::Agent, false, false)));
-        assert_eq!(check("launch proxy --config a.toml"), Ok(launch(Role::Proxy, false, false)));
+        assert_eq!(check("launch --config a.toml"), Ok(launch(Unit::Agent, false, false)));
+        assert_eq!(check("launch proxy --config a.toml"), Ok(launch(Unit::Proxy, false, false)));
         let apart = check("launch --apart proxy --take-over --config a.toml");
-        assert_eq!(apart, Ok(launch(Role::Proxy, true, true)));
+        assert_eq!(apart, Ok(launch(Unit::Proxy, true, true)));
         assert_eq!(check("self-test --config a.toml"), Ok(Command::SelfTest { config }));
         assert_eq!(check("launch --take-over"), Err(UsageError::TakeOverWithoutProxy));
         assert_eq!(check("self-test proxy"), Err(UsageError::Unknown("proxy".into())));

@@ -8,7 +8,7 @@ use protocol::release::Pin;
 
 use super::facts::Facts;
 use super::{ok, problem, unknown, warning};
-use crate::ledger::{KeptHere, Role};
+use crate::ledger::{KeptAs, KeptHere};
 
 const KEPT: &str = "kept-images";
 const NAMES: &str = "registry-names";
@@ -38,7 +38,7 @@ fn kept(facts: &Facts) -> Vec<Finding> {
     let gone = facts.kept.iter().filter(|(_, is_here)| *is_here == Some(false));
     let gone: Vec<Finding> = gone.map(|(kept, _)| gone_image(kept)).collect();
     if gone.is_empty() {
-        let back = facts.kept.iter().filter(|(kept, _)| kept.role == Role::LastGood).count();
+        let back = facts.kept.iter().filter(|(kept, _)| kept.kept_as == KeptAs::LastGood).count();
         let seen = format!(
             "all {} are here, {back} of them to go back to without a network",
             facts.kept.len()
@@ -49,16 +49,16 @@ fn kept(facts: &Facts) -> Vec<Finding> {
 }
 
 fn gone_image(kept: &KeptHere) -> Finding {
-    let KeptHere { service, role, revision, release } = kept;
+    let KeptHere { service, kept_as, revision, release } = kept;
     let image = &release.image;
     let seen = format!(
         "{service}: the image of its {} release (revision {revision}, {}) is gone",
-        role.as_str(),
+        kept_as.as_str(),
         image.reference
     );
-    let why = match role {
-        Role::LastGood => "going back would need the registry and a network",
-        Role::Running => {
+    let why = match kept_as {
+        KeptAs::LastGood => "going back would need the registry and a network",
+        KeptAs::Running => {
             "an instance that has to be made anew would need the registry and a network"
         }
     };
@@ -122,10 +122,10 @@ mod tests {
     use super::*;
     use protocol::doctor::Severity::{Ok as Well, Problem, Unknown, Warning};
 
-    fn kept(role: Role, reference: &str, is_here: Option<bool>) -> (KeptHere, Option<bool>) {
+    fn kept(kept_as: KeptAs, reference: &str, is_here: Option<bool>) -> (KeptHere, Option<bool>) {
         let mut release = crate::testing::release(&crate::testing::spec("web"), "v1");
         release.image.reference = reference.to_owned();
-        (KeptHere { service: "web".parse().unwrap(), role, revision: 6, release }, is_here)
+        (KeptHere { service: "web".parse().unwrap(), kept_as, revision: 6, release }, is_here)
     }
 
     #[test]
@@ -133,8 +133,8 @@ mod tests {
         let mut facts = Tree::new().facts();
         assert_eq!(check(&facts), [], "nothing runs here");
         facts.kept = vec![
-            kept(Role::Running, "127.0.0.1:5000/web:v2", Some(true)),
-            kept(Role::LastGood, "127.0.0.1:5000/web:v1", Some(true)),
+            kept(KeptAs::Running, "127.0.0.1:5000/web:v2", Some(true)),
+            kept(KeptAs::LastGood, "127.0.0.1:5000/web:v1", Some(true)),
         ];
         check_findings(&check(&facts), &[(KEPT, Well, "1 of them to go back to", "")]);
         facts.kept[1].1 = Some(false);
@@ -157,7 +157,7 @@ mod tests {
     fn a_registry_of_multicast_dns_needs_the_hosts_file_or_resolved() {
         let seen = |tree: Tree| {
             let mut facts = tree.facts();
-            facts.kept = vec![kept(Role::Running, "registry.local:5000/web:v2", Some(true))];
+            facts.kept = vec![kept(KeptAs::Running, "registry.local:5000/web:v2", Some(true))];
             check(&facts).split_off(1)
         };
         let plain = || Tree::new().file(RESOLV, "nameserver 192.168.1.1\n");

@@ -203,7 +203,7 @@ mod tests {
     use super::super::testing::{Tree, check_findings};
     use super::*;
     use crate::engine::Neighbour;
-    use crate::ledger::{KeptHere, Role};
+    use crate::ledger::{KeptAs, KeptHere};
     use protocol::doctor::Severity::{Note, Ok as Well, Problem, Unknown, Warning};
 
     const UNIT: &str = "[Service]\nType=oneshot\nExecStart=/usr/bin/docker system prune -af\n";
@@ -290,8 +290,12 @@ mod tests {
         let listen = protocol::spec::Listen { address: None, port: 443 };
         spec.ports[0].listen = Some(listen);
         let release = crate::testing::release(&spec, "v1");
-        let kept =
-            KeptHere { service: "web".parse().unwrap(), role: Role::Running, revision: 1, release };
+        let kept = KeptHere {
+            service: "web".parse().unwrap(),
+            kept_as: KeptAs::Running,
+            revision: 1,
+            release,
+        };
         facts.kept = vec![(kept, Some(true))];
         check_findings(
             &check(&facts)[2..],

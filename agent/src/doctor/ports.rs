@@ -9,7 +9,7 @@ use protocol::spec::Port;
 
 use super::facts::{Facts, Ran};
 use super::{AS_ROOT, ok, problem, unknown};
-use crate::ledger::Role;
+use crate::ledger::KeptAs;
 
 const PORTS: &str = "listen-ports";
 const SS_TCP: &str = "ss -H -l -t -n -p";
@@ -61,7 +61,7 @@ fn of_services(facts: &Facts) -> impl Iterator<Item = (u16, ServiceName, Option<
 fn running(facts: &Facts) -> impl Iterator<Item = (&ServiceName, &[Port])> {
     let environment = &facts.subject.environment;
     let kept = facts.kept.iter().map(|(kept, _)| kept);
-    let running = kept.filter(|kept| kept.role == Role::Running);
+    let running = kept.filter(|kept| kept.kept_as == KeptAs::Running);
     running.map(move |kept| (&kept.service, kept.release.spec(environment).ports.as_slice()))
 }
 
@@ -145,8 +145,12 @@ mod tests {
         let mut spec = crate::testing::spec("web");
         spec.ports[0].listen = Some(Listen { address: None, port });
         let release = crate::testing::release(&spec, "v1");
-        let kept =
-            KeptHere { service: "web".parse().unwrap(), role: Role::Running, revision: 1, release };
+        let kept = KeptHere {
+            service: "web".parse().unwrap(),
+            kept_as: KeptAs::Running,
+            revision: 1,
+            release,
+        };
         facts.kept = vec![(kept, Some(true))];
         facts
     }

@@ -4,6 +4,7 @@
 //! Must not decide: an act is done as it is, in its turn. Here alone a test may kill the agent, before and after each step
 //! ([`failpoint`]).
 
+mod learning;
 mod streams;
 mod updates;
 

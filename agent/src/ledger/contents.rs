@@ -21,7 +21,7 @@ use protocol::secret::{self, SecretVersions};
 use protocol::succession::Chain;
 use serde::{Deserialize, Serialize};
 
-pub use here::{KeptHere, Role};
+pub use here::{KeptAs, KeptHere};
 
 /// All that a node must not forget, as JSON on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

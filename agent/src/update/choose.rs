@@ -1,6 +1,8 @@
 //! Which program is started: the launcher's one decision, without IO.
 
 use protocol::agent_release::{AgentVersion, MAX_STARTS, UpdatePhase};
+use protocol::id::Digest;
+use serde::{Deserialize, Serialize};
 
 use super::Runs;
 use super::record::{Held, Record, Turn, update};
@@ -14,6 +16,17 @@ pub struct Choice {
     pub record: Option<Record>,
     /// What is started where the record cannot be written: nothing is tried whose starts cannot be counted.
     pub otherwise: Runs,
+}
+
+/// What is kept of the proxy's starts from a program that the agent brought.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyStarts {
+    /// Of the program.
+    pub digest: Digest,
+    /// How many there were since the board's.
+    pub starts: u32,
+    /// It has served for a while.
+    pub is_proven: bool,
 }
 
 /// Whether the package was exchanged since a program was brought, for a newer one than that: then an operator has spoken.
@@ -58,19 +71,24 @@ pub fn agent(
     Choice { runs, record: (next != *record).then_some(next), otherwise: former }
 }
 
-/// Chooses for the proxy: what is confirmed for the agent, until `failed` says that it does not serve as a proxy.
+/// Chooses for the proxy: what is confirmed for the agent, until it has ended too often without ever having served for a while. With
+/// that comes what is written down before; where it cannot be, the package runs.
 #[must_use]
 pub fn proxy(
     record: &Record,
     package: &AgentVersion,
-    has_failed: bool,
+    known: Option<ProxyStarts>,
     is_usable: impl Fn(&Held) -> bool,
-) -> Runs {
-    match &record.held {
-        Some(held) if !has_failed && !package_wins(package, held) && is_usable(held) => {
-            Runs::Slot(held.slot)
-        }
-        Some(_) | None => Runs::Package,
+) -> (Runs, Option<ProxyStarts>) {
+    let confirmed = record.held.as_ref().filter(|held| !package_wins(package, held));
+    let Some(held) = confirmed else { return (Runs::Package, None) };
+    let fresh = ProxyStarts { digest: held.digest.clone(), starts: 0, is_proven: false };
+    let of_it = known.filter(|known| known.digest == held.digest).unwrap_or(fresh);
+    let runs = if is_usable(held) { Runs::Slot(held.slot) } else { Runs::Package };
+    match of_it {
+        ProxyStarts { is_proven: true, .. } => (runs, None),
+        ProxyStarts { starts, .. } if starts >= MAX_STARTS => (Runs::Package, None),
+        ProxyStarts { starts, .. } => (runs, Some(ProxyStarts { starts: starts + 1, ..of_it })),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use mqtt::VerifyAt;
 use protocol::agent_release::{AgentVersion, MAX_PROGRAM_BYTES, PROGRAM_PATH, Program};
-use protocol::id::{Digest, FleetId, NodeId, hex};
+use protocol::id::{Digest, FleetId, NodeId};
 use sha2::Digest as _;
 use tokio::time::timeout;
 
@@ -184,12 +184,7 @@ impl<'a> Download<'a> {
     }
 
     async fn from(&mut self, client: &crate::join::https::Client, at: &str) -> Result<(), Problem> {
-        let digest = self.wanted.digest.as_str();
-        let path = format!(
-            "{PROGRAM_PATH}/{}/{}",
-            self.node,
-            digest.strip_prefix("sha256:").unwrap_or(digest)
-        );
+        let path = format!("{PROGRAM_PATH}/{}/{}", self.node, self.wanted.digest.hex());
         let opened = client.open(at, &path, self.has).await;
         let (status, mut body, _connection) =
             opened.map_err(|error| Problem::Passing(error.to_string()))?;
@@ -283,5 +278,5 @@ fn hash(file: &mut File) -> io::Result<(sha2::Sha256, u64)> {
 }
 
 fn digest(hash: sha2::Sha256) -> Digest {
-    format!("sha256:{}", hex(&hash.finalize())).parse().expect("64 digits of a hash")
+    Digest::of_sha256(&hash.finalize().into())
 }

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use super::record;
-use crate::config::Config;
 use crate::tls::{self, Joined};
 use crate::{identity, ledger, trust};
 
@@ -76,13 +75,10 @@ pub async fn ask(program: &Path, config: &Path) -> Result<Said, String> {
 /// # Errors
 /// What of this board it cannot use.
 pub fn run(path: &Path) -> anyhow::Result<Said> {
-    let mut config = Config::load(path)?;
-    if let Some(placement) = tls::placement(&config.state_dir) {
-        config.take(path, &placement)?;
-    }
+    let config = tls::config(path)?;
     let dir = &config.state_dir;
     let contents = ledger::look(dir).context("the ledger")?;
-    let key = identity::load_or_create(dir)?;
+    let key = identity::load(dir)?;
     let root = trust::load(&config.root_file())?;
     let floor = tls::first_floor();
     floor.raise(contents.floor_s());

@@ -92,7 +92,7 @@ fn a_program_that_is_gone_or_not_ours_is_never_started() {
     let record = Record { held: Some(held(Slot::A, "0.2.0", 1)), ..Record::default() };
     let version = "0.1.0".parse().unwrap();
     assert_eq!(choose::agent(&record, &version, BOOT, |_| false).runs, Runs::Package);
-    assert_eq!(choose::proxy(&record, &version, false, |_| false), Runs::Package);
+    assert_eq!(choose::proxy(&record, &version, None, |_| false).0, Runs::Package);
     let tried = choose::agent(&trying(), &version, BOOT, |_| false);
     assert_eq!(tried.runs, Runs::Package);
     assert_eq!(tried.record.unwrap().last.unwrap().phase, UpdatePhase::Reverted);
@@ -118,10 +118,18 @@ fn a_package_that_was_exchanged_for_a_newer_one_wins() {
 #[test]
 fn the_proxy_runs_what_is_confirmed_and_never_what_is_tried() {
     let version = "0.1.0".parse().unwrap();
-    assert_eq!(choose::proxy(&trying(), &version, false, |_| true), Runs::Package);
+    assert_eq!(choose::proxy(&trying(), &version, None, |_| true), (Runs::Package, None));
     let confirmed = trying().confirmed();
-    assert_eq!(choose::proxy(&confirmed, &version, false, |_| true), Runs::Slot(Slot::A));
-    assert_eq!(choose::proxy(&confirmed, &version, true, |_| true), Runs::Package);
+    let mut known = None;
+    for starts in 1..=MAX_STARTS {
+        let (runs, counted) = choose::proxy(&confirmed, &version, known, |_| true);
+        assert_eq!(runs, Runs::Slot(Slot::A));
+        assert_eq!(counted.as_ref().unwrap().starts, starts);
+        known = counted;
+    }
+    assert_eq!(choose::proxy(&confirmed, &version, known.clone(), |_| true), (Runs::Package, None));
+    let proven = known.map(|known| choose::ProxyStarts { is_proven: true, ..known });
+    assert_eq!(choose::proxy(&confirmed, &version, proven, |_| true), (Runs::Slot(Slot::A), None));
     assert!(confirmed.is_proxy_due);
 }
 

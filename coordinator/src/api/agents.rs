@@ -9,19 +9,17 @@ use axum::http::StatusCode;
 use axum::response::Json;
 use protocol::id::sha256_hex;
 
+use super::Api;
 use super::problem::{Answer, Failed, ok};
 use super::read::Wanted;
 use super::write::{By, Turn};
-use super::{Api, LONG_POLL};
 use crate::programs::Programs;
 use crate::state::State;
 use crate::state::answers::Secrecy;
 use crate::state::requests::{AddAgentRelease, AgentSteer, RollAgent};
 
 pub(super) async fn show(Shared(api): Shared<Arc<Api>>, Query(wanted): Query<Wanted>) -> Answer {
-    if let Some(after) = wanted.after() {
-        api.fleet.newer_than(after, LONG_POLL).await;
-    }
+    api.wait(&wanted).await;
     ok(api.fleet.ask(|state, at| state.show_agents(at)).await?)
 }
 

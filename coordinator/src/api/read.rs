@@ -31,14 +31,8 @@ pub(super) struct Wanted {
     to: Option<u64>,
 }
 
-impl Wanted {
-    pub(super) const fn after(&self) -> Option<u64> {
-        self.after
-    }
-}
-
 impl Api {
-    async fn wait(&self, wanted: &Wanted) {
+    pub(super) async fn wait(&self, wanted: &Wanted) {
         if let Some(after) = wanted.after {
             self.fleet.newer_than(after, LONG_POLL).await;
         }

@@ -37,14 +37,7 @@ pub(super) async fn replace(
     let token = joining.token(&offer, addresses)?;
     api.act(turn, Secrecy::Secret, move |state, at| {
         let (shown, kept) = state.replace_by_token(&who, &wish, &offer, at)?;
-        let token = TokenShown {
-            id: kept.id.to_string(),
-            token: token.encode(),
-            expires_ms: kept.expires_ms,
-            approve: kept.approve,
-            addresses: token.addresses,
-        };
-        Ok(ReplacementShown { token: Some(token), ..shown })
+        Ok(ReplacementShown { token: Some(TokenShown::of(&kept, token)), ..shown })
     })
     .await
 }

@@ -154,13 +154,7 @@ pub(super) async fn token(
     let token = joining.token(&offer, addresses)?;
     api.act(turn, Secrecy::Secret, move |state, at| {
         let kept = state.new_token(&wish, &offer, at)?;
-        Ok(TokenShown {
-            id: kept.id.to_string(),
-            token: token.encode(),
-            expires_ms: kept.expires_ms,
-            approve: kept.approve,
-            addresses: token.addresses,
-        })
+        Ok(TokenShown::of(&kept, token))
     })
     .await
 }

@@ -1,16 +1,17 @@
 //! `pith agent release | rollout | status | pause | resume | undo`: versions of the agent, signed here, taken by boards in batches.
 
+mod program;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use protocol::FORMAT;
 use protocol::agent_release::{AgentRelease, AgentVersion, Program};
 use protocol::envelope::Envelope;
-use protocol::id::{Digest, sha256_hex};
+use protocol::id::Digest;
 use protocol::keys::RoleName;
 use tokio::time::Instant;
 
-use super::agent_program::{self, Linking};
 use super::arguments::{AgentReleaseArgs, AgentRolloutArgs, AgentUndoArgs, AgentVerb};
 use super::deploy::user;
 use super::follow::{self, Patience, Waited};
@@ -20,6 +21,7 @@ use crate::client::Client;
 use crate::render::{self, Progress};
 use crate::state::requests::{AddAgentRelease, AgentSteer, RollAgent};
 use crate::state::shown::{AgentReleaseShown, AgentsShown};
+use program::{AgentProgram, Linking};
 
 pub(super) async fn run(session: &Session, verb: AgentVerb) -> Result<Exit, CliError> {
     let client = session.client().await?;
@@ -74,8 +76,7 @@ async fn release(
     };
     let mut platforms = BTreeMap::new();
     for (platform, bytes) in programs {
-        let digest: Digest =
-            format!("sha256:{}", sha256_hex(&bytes)).parse().expect("64 digits of a hash");
+        let digest = Digest::of(&bytes);
         let size = bytes.len() as u64;
         client.send_program(&digest, bytes).await?;
         platforms.insert(platform, Program { digest, size });
@@ -85,11 +86,11 @@ async fn release(
     Ok(Exit::Done)
 }
 
-fn read(file: &Path, takes_any: bool) -> Result<(Vec<u8>, agent_program::AgentProgram), CliError> {
+fn read(file: &Path, takes_any: bool) -> Result<(Vec<u8>, AgentProgram), CliError> {
     let wrong =
         |why: &dyn std::fmt::Display| CliError::usage(format_args!("{}: {why}", file.display()));
     let bytes = std::fs::read(file).map_err(|error| wrong(&error))?;
-    let read = agent_program::read(&bytes).map_err(|error| wrong(&error))?;
+    let read = program::read(&bytes).map_err(|error| wrong(&error))?;
     if read.linking == Linking::Dynamic && !takes_any {
         return Err(wrong(
             &"not static: it needs libraries that boards may not have; `make dist` builds static ones",

@@ -256,7 +256,7 @@ impl<'a> Visit<'a> {
 
 fn is_multicast(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    host.trim_end_matches('.').to_ascii_lowercase().ends_with(".local")
+    mqtt::needs_multicast_dns(host)
 }
 
 fn unreached(down: &[&Reached]) -> CliError {

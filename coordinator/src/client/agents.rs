@@ -21,9 +21,8 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn send_program(&self, digest: &Digest, bytes: Vec<u8>) -> Result<(), ClientError> {
-        let name = digest.as_str();
-        let name = name.strip_prefix("sha256:").unwrap_or(name);
-        self.bytes(Method::POST, format!("agent/programs/{name}"), Some(bytes)).await.map(|_| ())
+        let path = format!("agent/programs/{}", digest.hex());
+        self.bytes(Method::POST, path, Some(bytes)).await.map(|_| ())
     }
 
     /// Keeps a signed release.

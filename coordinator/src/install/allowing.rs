@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use protocol::file::parse_policy;
+use protocol::id::sha256_hex;
 use protocol::policy::NodePolicy;
-use sha2::{Digest as _, Sha256};
 
 /// What a file begins with that was written here; what follows is the hash of the rest, so that a person's change is noticed.
 const MARK: &str =
@@ -86,7 +86,7 @@ impl Allow {
     #[must_use]
     pub fn file(&self) -> String {
         let body = body(&self.0);
-        format!("{MARK}{}\n{body}", hash(&body))
+        format!("{MARK}{}\n{body}", sha256_hex(body.as_bytes()))
     }
 
     /// What to do where the board has `there`, which may be as its package brought it.
@@ -115,11 +115,7 @@ impl Allow {
 
 fn is_untouched(file: &str) -> bool {
     let Some((first, rest)) = file.split_once('\n') else { return false };
-    first.strip_prefix(MARK).is_some_and(|of_rest| of_rest.trim() == hash(rest))
-}
-
-fn hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    first.strip_prefix(MARK).is_some_and(|of_rest| of_rest.trim() == sha256_hex(rest.as_bytes()))
 }
 
 fn body(policy: &NodePolicy) -> String {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use nix::sys::stat::Mode;
+use protocol::id::hex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
@@ -361,8 +362,7 @@ fn private_folder() -> Result<PathBuf, SshError> {
         path: top.clone(),
         source: std::io::Error::other("no random bytes"),
     })?;
-    let name: String = drawn.iter().map(|byte| format!("{byte:02x}")).collect();
-    let path = top.join(format!("pith-{name}"));
+    let path = top.join(format!("pith-{}", hex(&drawn)));
     let made = nix::unistd::mkdir(&path, Mode::S_IRWXU);
     made.map_err(|error| SshError::Here { path: path.clone(), source: error.into() })?;
     Ok(path)

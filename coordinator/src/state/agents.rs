@@ -11,7 +11,7 @@ use protocol::id::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::heard::printable;
-use super::records::{AgentReleaseRecord, AgentRollout, AgentRolloutState, AgentsRecord, Change};
+use super::records::{AgentReleaseRecord, AgentRollout, AgentRolloutState, Change};
 use super::requests::{AddAgentRelease, AgentSteer, Refused, RollAgent};
 use super::shown::{AgentNodeShown, AgentReleaseShown, AgentRolloutShown, AgentsShown};
 use super::{At, Node, State, natural};
@@ -360,9 +360,4 @@ impl Node {
         let update = self.record.report.as_ref()?.agent_update.as_ref()?;
         (update.counter == counter).then_some(update)
     }
-}
-
-/// As it was kept.
-pub(super) fn restored(kept: Option<AgentsRecord>) -> AgentsRecord {
-    kept.unwrap_or_default()
 }

@@ -67,6 +67,17 @@ impl State {
         offer: &Offer,
         at: At,
     ) -> Result<TokenRecord, NotDone> {
+        self.token_for(wish, None, offer, at)
+    }
+
+    /// The same; `replaces`: in whose place its board comes.
+    pub(super) fn token_for(
+        &mut self,
+        wish: &NewToken,
+        replaces: Option<NodeId>,
+        offer: &Offer,
+        at: At,
+    ) -> Result<TokenRecord, NotDone> {
         let is_over =
             |token: &TokenRecord| at.unix_ms.saturating_sub(token.expires_ms) > TOKEN_REMEMBERED_MS;
         let over: Vec<TokenId> =
@@ -89,7 +100,7 @@ impl State {
             environment: wish.environment.clone(),
             approve: wish.approve,
             used_by: None,
-            replaces: None,
+            replaces,
         };
         self.tokens.insert(token.id.clone(), token.clone());
         self.effects.changes.push(Change::Token(Box::new(token.clone())));

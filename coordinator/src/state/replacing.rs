@@ -66,10 +66,7 @@ impl State {
             approve: true,
             ..wish.clone()
         };
-        let token =
-            TokenRecord { replaces: Some(shown.id.clone()), ..self.new_token(&wish, offer, at)? };
-        self.tokens.insert(token.id.clone(), token.clone());
-        self.effects.changes.push(Change::Token(Box::new(token.clone())));
+        let token = self.token_for(&wish, Some(shown.id.clone()), offer, at)?;
         self.note_node(
             &shown.id,
             "is to be replaced: the board that joins with its token takes its place".to_owned(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Board, Image, SERVICE_PORT};
-use crate::fleet::{Outcome, binaries};
+use crate::fleet::{Outcome, pith};
 use crate::http;
 use crate::services::Service;
 use crate::wait::until_true;
@@ -134,10 +134,7 @@ impl Coordinator {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binaries().join("pith"));
-        command.args(args).env("PITH_DATA", self.folder.join("data")).env("NO_COLOR", "1");
-        command.stdin(Stdio::null());
-        command
+        pith(&self.folder.join("data"), args)
     }
 
     /// Runs `pith …` to its end.
@@ -156,9 +153,7 @@ impl Coordinator {
     #[must_use]
     #[track_caller]
     pub fn json(&self, args: &[&str]) -> Value {
-        let outcome = self.pith(&[args, &["-o", "json"]].concat());
-        serde_json::from_str(&outcome.stdout)
-            .unwrap_or_else(|e| panic!("{args:?}: {e}\n{outcome:?}"))
+        self.pith(&[args, &["-o", "json"]].concat()).read_json(args)
     }
 
     /// Deploys with these arguments after the file.

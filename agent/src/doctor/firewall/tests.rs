@@ -2,7 +2,7 @@
 
 use super::super::testing::{Tree, check_findings};
 use super::*;
-use crate::ledger::{KeptHere, Role};
+use crate::ledger::{KeptAs, KeptHere};
 use proptest::prelude::*;
 use protocol::doctor::Severity::{Note, Ok as Well, Problem, Unknown};
 use protocol::spec::Listen;
@@ -75,8 +75,12 @@ fn serving(tree: &Tree, listen: u16) -> Facts {
     let mut spec = crate::testing::spec("web");
     spec.ports[0].listen = Some(Listen { address: None, port: listen });
     let release = crate::testing::release(&spec, "v1");
-    let kept =
-        KeptHere { service: "web".parse().unwrap(), role: Role::Running, revision: 1, release };
+    let kept = KeptHere {
+        service: "web".parse().unwrap(),
+        kept_as: KeptAs::Running,
+        revision: 1,
+        release,
+    };
     facts.kept = vec![(kept, Some(true))];
     facts.subject.fleet_port = 0;
     facts

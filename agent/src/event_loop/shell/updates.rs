@@ -1,5 +1,4 @@
-//! What the shell does for releases of the agent: brings programs, writes the record, asks the proxy to exchange itself. And keeps where
-//! the coordinator is.
+//! What the shell does for releases of the agent: brings programs, writes the record, asks the proxy to exchange itself.
 
 use tokio::task::JoinError;
 
@@ -7,8 +6,6 @@ use super::{Event, Outside, Told, tell};
 use crate::engine::Engine;
 use crate::engine::pull::AbortOnDrop;
 use crate::event_loop::{UpdateAct, UpdateNews};
-use protocol::join::Coordinators;
-
 use crate::failpoint;
 use crate::update::fetch::Order;
 use crate::update::record::{self, Record};
@@ -46,19 +43,6 @@ impl<E: Engine> Outside<E> {
             };
             let event = Event::Update(UpdateNews::Kept(result));
             tell(&told, Told::Step { number, event }).await;
-        });
-    }
-
-    /// A card may take its time to write.
-    pub(super) fn learn(&self, known: Coordinators) {
-        let (told, keeper) = (self.told.clone(), self.keeper.clone());
-        tokio::task::spawn_local(async move {
-            let kept = tokio::task::spawn_blocking(move || keeper.keep(&known)).await;
-            let result = match kept {
-                Ok(result) => result.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            tell(&told, Told::Event(Event::Learned(result))).await;
         });
     }
 

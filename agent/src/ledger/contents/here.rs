@@ -11,7 +11,7 @@ pub struct KeptHere {
     /// Of which service.
     pub service: ServiceName,
     /// What it is kept for.
-    pub role: Role,
+    pub kept_as: KeptAs,
     /// Under which revision it was begun.
     pub revision: u64,
     /// It. It was verified when it came.
@@ -20,14 +20,14 @@ pub struct KeptHere {
 
 /// What a release is kept for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum KeptAs {
     /// It runs, or is moved to.
     Running,
     /// What the service goes back to.
     LastGood,
 }
 
-impl Role {
+impl KeptAs {
     /// The word for people.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -44,12 +44,12 @@ impl Contents {
     pub fn kept_here(&self) -> Vec<KeptHere> {
         let mut here = Vec::new();
         for (service, entry) in &self.services {
-            let roles = [(Role::Running, &entry.running), (Role::LastGood, &entry.last_good)];
-            for (role, kept) in roles {
+            let both = [(KeptAs::Running, &entry.running), (KeptAs::LastGood, &entry.last_good)];
+            for (kept_as, kept) in both {
                 let Some(kept) = kept else { continue };
                 if let Some(release) = self.release_of(kept) {
                     let (service, revision) = (service.clone(), kept.revision);
-                    here.push(KeptHere { service, role, revision, release });
+                    here.push(KeptHere { service, kept_as, revision, release });
                 }
             }
         }

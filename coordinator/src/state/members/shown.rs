@@ -1,11 +1,26 @@
 //! Who is meant by a name, and how members are shown.
 
 use protocol::id::{EnvironmentName, NodeId, NodeName};
+use protocol::join::Token;
 
 use crate::state::State;
-use crate::state::records::{Member, Renewal, Standing};
+use crate::state::records::{Member, Renewal, Standing, TokenRecord};
 use crate::state::requests::Refused as NotDone;
-use crate::state::shown::MemberShown;
+use crate::state::shown::{MemberShown, TokenShown};
+
+impl TokenShown {
+    /// What is kept of a token, with the line to paste.
+    #[must_use]
+    pub fn of(kept: &TokenRecord, token: Token) -> Self {
+        Self {
+            id: kept.id.to_string(),
+            token: token.encode(),
+            expires_ms: kept.expires_ms,
+            approve: kept.approve,
+            addresses: token.addresses,
+        }
+    }
+}
 
 impl State {
     /// By its id, or the name that it has or asks for.
