@@ -82,10 +82,12 @@ pub(crate) fn typed(what: &str, prompt: &str) -> Result<String, PassphraseError>
     let before = tcgetattr(&terminal).map_err(io::Error::from)?;
     let mut silent = before.clone();
     silent.local_flags.remove(LocalFlags::ECHO);
-    terminal.write_all(prompt.as_bytes())?;
+    // Before the prompt: what somebody types at once must neither be shown nor be flushed away.
     tcsetattr(&terminal, SetArg::TCSAFLUSH, &silent).map_err(io::Error::from)?;
     let mut line = String::new();
-    let read = BufReader::new(&terminal).read_line(&mut line);
+    let read = terminal
+        .write_all(prompt.as_bytes())
+        .and_then(|()| BufReader::new(&terminal).read_line(&mut line));
     tcsetattr(&terminal, SetArg::TCSAFLUSH, &before).map_err(io::Error::from)?;
     terminal.write_all(b"\n")?;
     read?;

@@ -133,8 +133,8 @@ fn check_firewall(fleet: &Fleet, port: u16) {
     let config = fleet.file("board.toml", &config);
     let examine = |rule: &str| {
         let rules = format!(
-            "table inet filter {{ chain input {{ type filter hook input priority 0; policy \
-                accept; iif lo accept; {rule}; }} }}"
+            "table inet filter {{\nchain input {{\ntype filter hook input priority 0; policy accept;\n\
+             iif lo accept; {rule}\n}}\n}}\n"
         );
         let rules = fleet.file("rules.nft", &rules);
         let agent = binaries().join("pith-agent");

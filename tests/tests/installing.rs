@@ -160,8 +160,9 @@ fn at_terminal(world: &Boards, guest: &Guest, password: &str, more: &[&str]) -> 
     let line = [&words[..], &more.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>()]
         .concat()
         .join(" ");
-    let mut script = Command::new("script");
-    script.args(["-qefc", &line, "/dev/null"]).env("PITH_SSH", guest.ssh());
+    // Whoever waits at a terminal waits for ever.
+    let mut script = Command::new("timeout");
+    script.args(["180", "script", "-qefc", &line, "/dev/null"]).env("PITH_SSH", guest.ssh());
     for (key, value) in install.get_envs() {
         script.env(key, value.unwrap_or_default());
     }
