@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use protocol::id::{EnvironmentName, NodeName};
 use protocol::join::ROOT_FILE;
+use protocol::units::Bytes;
 use serde::Deserialize;
 
 use crate::network::Ipv4Net;
@@ -64,6 +65,18 @@ pub struct Config {
     /// Whether images that services left behind may be removed; never on a machine that is also used otherwise.
     #[serde(default = "default_true")]
     pub remove_images: bool,
+    /// How images come.
+    #[serde(default)]
+    pub pull: PullTable,
+}
+
+/// How images come; those of registries are pulled by Docker, as its own daemon.json says.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullTable {
+    /// At most so many bytes of archives in a second, such as `"2Mi"`; none: as fast as they come.
+    #[serde(default)]
+    pub rate: Option<String>,
 }
 
 /// How to reach the broker.
@@ -189,6 +202,9 @@ impl Config {
         if let Err(error) = config.network_pool.parse::<Ipv4Net>() {
             return Err(invalid("network_pool", error.to_string()));
         }
+        if let Some(Err(problem)) = config.pull.rate.as_deref().map(rate) {
+            return Err(invalid("pull.rate", problem));
+        }
         let is_socket = |text: &str| text.starts_with("unix:///") || text.starts_with('/');
         if !is_socket(&config.docker) {
             let problem = format!(
@@ -208,6 +224,12 @@ impl Config {
     #[must_use]
     pub fn pool(&self) -> Ipv4Net {
         self.network_pool.parse().expect("checked when it was read")
+    }
+
+    /// The checked rate of archives, bytes in a second.
+    #[must_use]
+    pub fn pull_rate(&self) -> Option<u64> {
+        self.pull.rate.as_deref().and_then(|text| rate(text).ok())
     }
 
     /// The checked name.
@@ -264,6 +286,14 @@ impl Config {
     #[must_use]
     pub fn proxy_state(&self) -> PathBuf {
         self.runtime_dir.join("routes.json")
+    }
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    match text.parse::<Bytes>() {
+        Ok(Bytes(0)) => Err("at least 1; without the line there is no limit".to_owned()),
+        Ok(Bytes(bytes)) => Ok(bytes),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -374,6 +404,8 @@ mod tests {
             &format!("name = \"a\"\ndocker = \"tcp://10.0.0.1\"\n{LEAST}"),
             &["`docker`", "unix:///var/run/docker.sock"],
         );
+        check(&format!("{LEAST}[pull]\nrate = \"fast\"\n"), &["`pull.rate`"]);
+        check(&format!("{LEAST}[pull]\nrate = \"0\"\n"), &["`pull.rate`", "no limit"]);
         let error = Config::load(Path::new("/does/not/exist.toml")).unwrap_err().to_string();
         assert!(error.contains("/does/not/exist.toml"), "{error}");
     }

@@ -14,6 +14,7 @@ mod survey;
 mod written;
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use protocol::id::{EnvironmentName, ServiceName};
 use protocol::release::Image;
@@ -64,6 +65,10 @@ pub trait Engine: Clone + 'static {
 
     /// Begins to pull a pinned image. Ends with one [`PullUpdate::Done`] or [`PullUpdate::Failed`]; dropping it cancels.
     fn pull(&self, image: &Image, credentials: Option<&RegistryLogin>) -> Pull;
+
+    /// Begins to take an image from an archive whose sha256 is right. Ends as [`Engine::pull`] does; an image that is here already
+    /// needs no file.
+    fn load(&self, image: &Image, file: &Path) -> Pull;
 
     /// Removes an image under its pin; gone is done, in use is a [`EngineError::Conflict`].
     async fn remove_image(&self, image: &Image) -> Result<(), EngineError>;

@@ -44,6 +44,7 @@ use protocol::topic::Up;
 use proxy::{Applied, Client, ClientError, Snapshot};
 use tokio::sync::mpsc;
 
+use crate::archives::Archives;
 use crate::doctor::Subject;
 use crate::engine::{Engine, EngineError, EngineEvent, PullUpdate};
 use crate::execute::{Done, Executor, StepError};
@@ -182,6 +183,8 @@ pub struct Parts<E> {
     pub proxy: Client,
     /// Credentials for pulls.
     pub registries: Registries,
+    /// Where images in archives are gathered.
+    pub archives: Archives,
     /// The rest of `agent.toml`.
     pub settings: Settings,
     /// Keeps where the coordinator is.

@@ -8,12 +8,14 @@
 //!
 //! One task owns the state; everything that waits runs in a local task and comes back as an event.
 
+pub mod archives;
 pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod doctor;
+pub mod download;
 pub mod durable;
 pub mod engine;
 pub mod event_loop;

@@ -16,7 +16,9 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tracing::{info, warn};
 
+use crate::archives::Archives;
 use crate::config::Config;
+use crate::download::Dialling;
 use crate::engine::Ours;
 use crate::engine::docker::Docker;
 use crate::engine::pull::AbortOnDrop;
@@ -93,22 +95,6 @@ fn begin(config: &Config) -> anyhow::Result<Begun> {
     Ok(Begun { ledger, key, vault, joined, root_file, root, node })
 }
 
-fn programs(
-    config: &Config,
-    path: &Path,
-    node: &NodeIdentity,
-    floor: &mqtt::VerifyAt,
-) -> anyhow::Result<Source> {
-    Ok(Source {
-        state_dir: config.state_dir.clone(),
-        config: absolute(path.to_owned())?,
-        fleet: node.fleet.clone(),
-        node: node.node.clone(),
-        floor: floor.clone(),
-        own_address: own_address(config),
-    })
-}
-
 async fn run(
     config: Config,
     path: &Path,
@@ -123,7 +109,7 @@ async fn run(
     let mut settings = settings(&config, joined.as_ref(), &reached, &floor);
     settings.vault = vault.clone();
     settings.own = Own::of_process(&config.state_dir);
-    let programs = programs(&config, path, &node, &floor)?;
+    let config_file = absolute(path.to_owned())?;
     let follows = reached.follows;
     let session = link::session(reached, &node, &boot);
     let (handle, heard) = mqtt::Session::start(session, seed(&node.node, &boot.id));
@@ -148,6 +134,7 @@ async fn run(
     let carrying = link::carry(node.clone(), handle, heard, to_send, received, bells);
     let carrying = tokio::task::spawn_local(carrying);
     info!(node = %node.node, name = %settings.name, environment = %node.environment, "agent starts");
+    let dialling = dialling(&config, &node, &settings.between.floor);
     let (calls, _answering) = answer_root(config.agent_socket());
     let parts = Parts {
         executor: executor(&config, &node, vault)?,
@@ -157,10 +144,11 @@ async fn run(
         ledger,
         proxy: proxy::Client::new(config.proxy_socket()),
         registries: registries.unwrap_or_default(),
+        archives: Archives::new(dialling.clone(), config.pull_rate()),
         settings,
         keeper,
         subject: doctor::Subject::of(&config),
-        programs,
+        programs: Source { dialling, config: config_file },
         outgoing,
         incoming,
         calls,
@@ -190,6 +178,15 @@ fn asked_to_end(state_dir: &Path) {
 fn own_address(config: &Config) -> Option<String> {
     let broker = config.broker.as_ref().filter(|broker| broker.token_file.is_none());
     broker.map(|broker| broker.address.clone())
+}
+
+fn dialling(config: &Config, node: &NodeIdentity, floor: &mqtt::VerifyAt) -> Dialling {
+    Dialling {
+        state_dir: config.state_dir.clone(),
+        node: node.clone(),
+        own_address: own_address(config),
+        floor: floor.clone(),
+    }
 }
 
 fn executor(

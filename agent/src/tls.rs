@@ -149,14 +149,6 @@ impl Joined {
         bundle.is_ok_and(|bundle| bundle::is_awaiting(&bundle, self.certificate().as_ref()))
     }
 
-    /// To ask the coordinator over HTTPS as this node.
-    ///
-    /// # Errors
-    /// When certificate, key and CA cannot be used together.
-    pub fn https(&self, fleet: &FleetId, floor: &VerifyAt) -> io::Result<Client> {
-        Client::with_ca(&self.ca, fleet, floor)?.showing(&self.chain, &self.key)
-    }
-
     /// For the session with the broker, which is believed under the first CA alone.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 //! [`LONG_POLL`].
 
 mod agents;
+mod archives;
 mod caller;
 mod gate;
 mod limits;
@@ -34,6 +35,7 @@ use axum::middleware::from_fn_with_state;
 use protocol::id::FleetId;
 use serde::{Deserialize, Serialize};
 
+use crate::archives::Archives;
 use crate::audit::Audit;
 use crate::ca::Ca;
 use crate::data_dir::DataDir;
@@ -61,6 +63,8 @@ pub struct Api {
     pub data: DataDir,
     /// The fleet's CA: who logs in gets a certificate of it.
     pub ca: Arc<Ca>,
+    /// Images without a registry.
+    pub archives: Arc<Archives>,
     /// What is asked is written here first.
     pub audit: Audit,
     /// What tokens say; none: this coordinator opens no port to join at.
@@ -100,8 +104,9 @@ impl Api {
         joining: Option<Joining>,
         (limits, clock): (Limits, Clock),
     ) -> Arc<Self> {
+        let archives = Arc::new(Archives::of(data.path()));
         let (rates, places) = (Rates::new(limits), Places::new(limits));
-        Arc::new(Self { fleet, data, ca, audit, joining, clock, rates, places })
+        Arc::new(Self { fleet, data, ca, archives, audit, joining, clock, rates, places })
     }
 
     fn at(&self) -> At {

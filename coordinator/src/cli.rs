@@ -1,6 +1,7 @@
 //! The command line: what can be written, and which verb answers. Each verb is a file below; none reads arguments itself.
 
 mod agent;
+mod archives;
 mod arguments;
 mod audit;
 mod backup;
@@ -23,6 +24,7 @@ mod operator;
 mod plan;
 mod promote;
 mod ps;
+mod push;
 mod release;
 mod restart;
 mod restore;
@@ -46,9 +48,9 @@ use protocol::id::{EnvironmentName, ServiceName};
 use protocol::units::Millis;
 
 use arguments::{
-    AgentVerb, AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, ExecArgs, FleetVerb, KeysVerb,
-    LoginArgs, LogsArgs, NodeVerb, OperatorVerb, ReleaseVerb, RestartArgs, RestoreArgs, SecretVerb,
-    SignArgs, TokenArgs,
+    AgentVerb, AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, ExecArgs, FleetVerb, InitArgs,
+    KeysVerb, LoginArgs, LogsArgs, NodeVerb, OperatorVerb, PushArgs, ReleaseVerb, RestartArgs,
+    RestoreArgs, SecretVerb, SignArgs, TokenArgs,
 };
 pub use exit::{CliError, Exit};
 use session::{Named, Session};
@@ -97,6 +99,8 @@ enum Verb {
     Deploy(DeployArgs),
     /// Show what a deploy would change: exit 0 nothing, 10 something.
     Plan(TargetArgs),
+    /// Give the coordinator an image, for nodes without a registry: prints what to put into the service file.
+    Push(PushArgs),
     /// Roll the very release that stands in one environment out in another.
     Promote(PromoteArgs),
     /// Look at rollouts, steer them, go back.
@@ -204,20 +208,6 @@ enum Verb {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
-}
-
-#[derive(Debug, Args)]
-struct InitArgs {
-    /// How many root keys must sign each trust root.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    root_threshold: u32,
-    /// A root key, by its secret or its public file (`pith keys new` makes both); may stand several times. Without it
-    /// one is made here.
-    #[arg(long, value_name = "FILE")]
-    root_key: Vec<PathBuf>,
-    /// Encrypt the keys that are made here: PITH_PASSPHRASE, else asked for.
-    #[arg(long)]
-    passphrase: bool,
 }
 
 #[derive(Debug, Args)]
@@ -475,6 +465,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Broker { verb } => broker::run(&session, verb).await,
         Verb::Backup(args) => backup::run(&session, args).await,
         Verb::Restore(args) => restore::run(&session, &args),
+        Verb::Push(args) => push::run(&session, args).await,
         Verb::Restart(args) => restart::run(&session, args).await,
         Verb::Scale(args) => scale::run(&session, args).await,
         Verb::Rm(args) => rm::run(&session, args).await,

@@ -1,6 +1,7 @@
 //! The API as the command line uses it: one method per request, errors that say what to do.
 
 mod agents;
+mod archives;
 mod asking;
 mod people;
 mod replacing;

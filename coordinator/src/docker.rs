@@ -12,6 +12,8 @@ use crate::client::chain;
 
 /// Docker answers a list or an inspect in milliseconds; removing a container that hangs takes its kill.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A large image over a slow link to the coordinator.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// Why Docker gave no answer.
@@ -189,6 +191,16 @@ impl Docker {
         }
     }
 
+    /// An image as an archive, to be read as it comes; Docker may take its time.
+    ///
+    /// # Errors
+    /// See [`DockerError`].
+    pub async fn save(&self, reference: &str) -> Result<reqwest::Response, DockerError> {
+        let url = format!("http://docker/images/{reference}/get");
+        let answer = self.http.get(url).timeout(SAVE_TIMEOUT).send().await;
+        refusal(answer.map_err(|e| self.unreachable(&e))?).await
+    }
+
     /// Containers with this label, running or not.
     ///
     /// # Errors
@@ -271,13 +283,7 @@ impl Docker {
         }
         let answer = self.http.request(method, url).send().await;
         let answer = answer.map_err(|e| self.unreachable(&e))?;
-        let status = answer.status();
-        if status.is_success() || status == StatusCode::NOT_MODIFIED {
-            return Ok(answer);
-        }
-        let text = answer.text().await.unwrap_or_default();
-        let message = serde_json::from_str::<Message>(&text).map_or(text, |body| body.message);
-        Err(DockerError::Refused { status: status.as_u16(), message })
+        refusal(answer).await
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> DockerError {
@@ -309,6 +315,17 @@ impl Info {
     pub fn allows_http(&self, host: &str) -> bool {
         self.registry_config.index_configs.get(host).is_some_and(|config| !config.secure)
     }
+}
+
+/// The answer, unless it is a refusal.
+async fn refusal(answer: reqwest::Response) -> Result<reqwest::Response, DockerError> {
+    let status = answer.status();
+    if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        return Ok(answer);
+    }
+    let text = answer.text().await.unwrap_or_default();
+    let message = serde_json::from_str::<Message>(&text).map_or(text, |body| body.message);
+    Err(DockerError::Refused { status: status.as_u16(), message })
 }
 
 fn label_filter(label: &str) -> String {

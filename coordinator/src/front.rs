@@ -9,12 +9,12 @@
 //! A session ends at any moment that the [`Door`] says, which the broker library could not do.
 
 mod addresses;
+pub mod blobs;
 mod connect;
 mod door;
 pub(crate) mod http;
 pub mod joining;
 mod places;
-pub mod programs;
 mod session;
 pub mod tls;
 
@@ -29,11 +29,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use self::addresses::own_addresses;
+use self::blobs::Shown;
 pub use self::connect::{Connect, ConnectError};
 pub use self::door::{Door, DoorError};
 pub use self::places::Limits;
 use self::places::{Places, Seat};
-use self::programs::ShownCertificate;
 use self::tls::TlsError;
 use protocol::id::sha256_hex;
 
@@ -230,7 +230,7 @@ impl Visitor {
         if stream.get_ref().1.alpn_protocol() == Some(protocol::join::ALPN_HTTP) {
             let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let certificate = shown.map(|der| sha256_hex(der));
-            let shown = shown.map(|der| ShownCertificate(der.clone().into_owned()));
+            let shown = shown.map(|der| Shown(Arc::new(der.clone().into_owned())));
             let is_stranger = certificate.is_none();
             let peer = Peer::Remote { from: peer.ip().to_canonical(), certificate };
             let end = async {

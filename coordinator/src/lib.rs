@@ -8,6 +8,8 @@
 //! Policy lives in `planner::fleet`; this crate stores what was decided, signs it and says it.
 
 pub mod api;
+pub mod archive_file;
+pub mod archives;
 pub mod audit;
 pub mod backup;
 pub mod broker;

@@ -15,8 +15,8 @@ use crate::broker::{self, Broker, BrokerConfig};
 use crate::ca::{Ca, CaError};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::event_loop::{EventLoop, Fleet, at};
+use crate::front::blobs;
 use crate::front::joining::{self, Desk};
-use crate::front::programs;
 use crate::front::{Bound, Door, DoorError, Front, FrontConfig, FrontError, Limits};
 use crate::link::{self, LinkConfig};
 use crate::programs::Programs;
@@ -178,8 +178,12 @@ impl Coordinator {
         let router = api::router(&api);
         let front = match bound {
             Some(bound) => {
+                let kept = blobs::Kept {
+                    archives: Arc::clone(&api.archives),
+                    programs: Programs::of(data),
+                };
                 let router = joining::router(asking.clone(), desk.clone()).merge(router.clone());
-                let router = router.merge(programs::router(Programs::of(data), door.clone()));
+                let router = router.merge(blobs::router(kept, door.clone()));
                 let (limits, ca) = (Limits::default(), Arc::clone(&ca));
                 let broker = broker.as_ref().map(Broker::local_addr);
                 Some(Front::start(bound, FrontConfig { limits, ca, door, broker, router })?)

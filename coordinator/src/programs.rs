@@ -2,6 +2,7 @@
 //!
 //! What they are worth, the signed release says; here it is only seen that their name is their hash. Backups do not hold them.
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
@@ -32,6 +33,14 @@ impl Programs {
     #[must_use]
     pub fn size(&self, digest: &Digest) -> Option<u64> {
         std::fs::metadata(self.path(digest)).ok().map(|metadata| metadata.len())
+    }
+
+    /// Its bytes, and how many; none where it is not here.
+    #[must_use]
+    pub fn open(&self, digest: &Digest) -> Option<(File, u64)> {
+        let file = File::open(self.path(digest)).ok()?;
+        let bytes = file.metadata().ok()?.len();
+        Some((file, bytes))
     }
 
     /// Keeps a program under its hash, which is given.

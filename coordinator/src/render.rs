@@ -1,6 +1,7 @@
 //! Answers as text: tables and sentences. Pure; every function gives whole lines.
 
 pub mod agents;
+pub mod archives;
 pub mod members;
 pub mod people;
 mod progress;

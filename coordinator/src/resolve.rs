@@ -137,7 +137,7 @@ impl Sources {
 
     async fn pinned(&self, text: &str, reference: &Reference, pin: Pin) -> Resolved {
         let warnings = match &pin {
-            Pin::ImageId(_) => None,
+            Pin::ImageId(_) | Pin::Archive(_) => None,
             Pin::Digest(_) => self.plain_http_warning(reference.registry()).await,
         };
         let warnings = warnings.into_iter().collect();

@@ -18,6 +18,7 @@
 
 pub mod agents;
 pub mod answers;
+mod archives;
 mod clones;
 pub mod commands;
 pub mod conflict;

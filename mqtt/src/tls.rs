@@ -145,6 +145,14 @@ impl Tls {
         Ok(Self { config: Arc::new(config), server })
     }
 
+    /// The same for a connection that speaks `alpn` instead, and the name to ask for.
+    #[must_use]
+    pub fn speaking(&self, alpn: &[u8]) -> (Arc<ClientConfig>, ServerName<'static>) {
+        let mut config = (*self.config).clone();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        (Arc::new(config), self.server.clone())
+    }
+
     pub(crate) async fn connect<S>(&self, stream: S) -> io::Result<impl Stream + use<S>>
     where
         S: Stream + 'static,

@@ -22,8 +22,6 @@ use crate::payload::{Payload, PayloadType};
 pub const MAX_PROGRAM_BYTES: u64 = 32 * 1024 * 1024;
 /// Platforms of one release at most.
 pub const MAX_PLATFORMS: usize = 8;
-/// What programs are asked for under, by their hash, with the certificate of a node.
-pub const PROGRAM_PATH: &str = "/v1/agent-programs";
 /// Starts of a trial that end early before it is taken back.
 pub const MAX_STARTS: u32 = 3;
 /// Characters of a version at most.

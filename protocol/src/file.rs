@@ -19,6 +19,7 @@ mod problem;
 mod rollout;
 mod secrets;
 mod service;
+mod source;
 mod strategies;
 mod together;
 mod tree;
@@ -35,6 +36,7 @@ pub use self::policy::parse as parse_policy;
 pub use self::problem::{FileError, Problem, Warning};
 use self::problem::{Problems, Source};
 pub use self::service::{MAX_INSTANCES_PER_NODE, MAX_REPLICAS};
+pub use self::source::ArchiveSource;
 pub use self::together::check_together;
 use self::tree::Table;
 pub use self::tree::{MAX_ENTRIES, MAX_TEXT_BYTES};
@@ -52,6 +54,8 @@ pub const MAX_ENVIRONMENTS: usize = 16;
 pub struct ServiceFile {
     /// The image as a person wrote it; none where the deploy names it.
     pub image: Option<String>,
+    /// The archive that holds the image, in place of a registry.
+    pub archive: Option<ArchiveSource>,
     /// The service, every default filled in: where no overlay says otherwise, or in one environment
     /// ([`ServiceFile::in_environment`]).
     pub spec: ServiceSpec,
@@ -114,7 +118,7 @@ pub fn parse(source_name: &str, text: &str) -> Result<ServiceFile, FileError> {
     };
     let Problems { found, warnings, .. } = problems;
     match read {
-        Some((image, spec, places)) if found.is_empty() => {
+        Some((image, archive, spec, places)) if found.is_empty() => {
             let (mut environments, mut overlay_places) = (BTreeMap::new(), BTreeMap::new());
             for (environment, (spec, places)) in overlaid {
                 environments.insert(environment.clone(), spec);
@@ -122,7 +126,16 @@ pub fn parse(source_name: &str, text: &str) -> Result<ServiceFile, FileError> {
             }
             let source = Arc::clone(&source);
             let warnings = without_repeats(warnings);
-            Ok(ServiceFile { image, spec, environments, warnings, source, places, overlay_places })
+            Ok(ServiceFile {
+                image,
+                archive,
+                spec,
+                environments,
+                warnings,
+                source,
+                places,
+                overlay_places,
+            })
         }
         Some(_) | None => Err(FileError::in_order(found)),
     }

@@ -10,6 +10,7 @@
 
 pub mod acceptance;
 pub mod agent_release;
+pub mod archive;
 pub mod command;
 pub mod doctor;
 pub mod envelope;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::Archive;
 use crate::id::{Digest, EnvironmentName, FleetId, ServiceName};
 use crate::payload::{Payload, PayloadType};
 use crate::spec::ServiceSpec;
@@ -52,7 +53,7 @@ impl Release {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
-    /// `registry.local:5000/web:v2`, as written by a person.
+    /// `registry.local:5000/web:v2`, as written by a person; of an archive, where it is.
     pub reference: String,
     /// What decides.
     pub pin: Pin,
@@ -66,13 +67,17 @@ pub enum Pin {
     Digest(Digest),
     /// The id of an image that exists in the local Docker only; never pulled.
     ImageId(Digest),
+    /// A file that is downloaded, checked and given to Docker; [`Image::reference`] says where it is ([`crate::archive::Location`]).
+    Archive(Archive),
 }
 
 impl Pin {
     /// The first digits of it, for telling the images of one fleet apart where nothing is decided by it.
     #[must_use]
     pub fn short(&self) -> &str {
-        let (Self::Digest(digest) | Self::ImageId(digest)) = self;
+        let (Self::Digest(digest)
+        | Self::ImageId(digest)
+        | Self::Archive(Archive { image_id: digest, .. })) = self;
         digest.hex().get(..SHORT_DIGITS).unwrap_or(digest.hex())
     }
 }
@@ -87,6 +92,7 @@ impl Image {
         match &self.pin {
             Pin::Digest(digest) => format!("{}@{digest}", self.repository()),
             Pin::ImageId(id) => id.to_string(),
+            Pin::Archive(archive) => archive.image_id.to_string(),
         }
     }
 

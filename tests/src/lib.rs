@@ -11,6 +11,7 @@ pub mod cable;
 pub mod client;
 pub mod demo;
 pub mod docker;
+pub mod file_server;
 pub mod fleet;
 pub mod guest;
 pub mod http;

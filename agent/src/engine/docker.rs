@@ -7,6 +7,7 @@ mod access;
 mod classify;
 mod create;
 mod events;
+mod load;
 mod logs;
 mod networks;
 mod observe;
@@ -18,6 +19,7 @@ mod written;
 
 use std::cell::OnceCell;
 use std::future::Future;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -228,6 +230,13 @@ impl Engine for Docker {
         Pull::spawn(move |updates| async move {
             pull::pull(&docker, &image, credentials, &updates).await
         })
+    }
+
+    fn load(&self, image: &Image, file: &Path) -> Pull {
+        let (docker, image, file) = (self.clone(), image.clone(), file.to_owned());
+        Pull::spawn(
+            move |updates| async move { load::load(&docker, &image, &file, &updates).await },
+        )
     }
 
     async fn remove_image(&self, image: &Image) -> Result<(), EngineError> {

@@ -83,6 +83,10 @@ pub enum PullError {
     HttpRegistry,
     /// The engine itself is away: worth trying again, nobody's fault.
     EngineUnavailable,
+    /// Another file stands where the archive should: worth trying again some times.
+    Another,
+    /// The archive came whole, and is not what was signed.
+    Wrong,
     /// Anything else: worth trying again.
     Other,
 }
@@ -98,7 +102,7 @@ impl PullError {
             Self::NoSpace => Reason::NoSpace,
             Self::Unreachable => Reason::RegistryUnreachable,
             Self::EngineUnavailable => Reason::EngineUnavailable,
-            Self::HttpRegistry | Self::Other => Reason::PullFailed,
+            Self::HttpRegistry | Self::Wrong | Self::Another | Self::Other => Reason::PullFailed,
         }
     }
 
@@ -110,8 +114,9 @@ impl PullError {
             | Self::Denied
             | Self::WrongPlatform
             | Self::NoSpace
+            | Self::Wrong
             | Self::HttpRegistry => true,
-            Self::Unreachable | Self::EngineUnavailable | Self::Other => false,
+            Self::Unreachable | Self::EngineUnavailable | Self::Another | Self::Other => false,
         }
     }
 }

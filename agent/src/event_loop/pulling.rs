@@ -20,6 +20,9 @@ const STALLED_AFTER_MS: u64 = 30_000;
 /// Pause after the first failure of a pull; doubles to [`RETRY_CAP_MS`].
 const RETRY_BASE_MS: u64 = 1_000;
 const RETRY_CAP_MS: u64 = 300_000;
+const RETRY_LEAST_MS: u64 = 100;
+/// Images are removed within this.
+const REMOVAL_MS: u64 = 10_000;
 const RETRY_DOUBLINGS: u32 = 9;
 /// Failures in a row of a kind that nobody knows, after which trying again is no use.
 const UNKNOWN_FAILURES: u32 = 5;
@@ -62,6 +65,10 @@ impl Agent {
             PullUpdate::Progress { bytes, total } => {
                 *moved_at = now;
                 *is_stalled = false;
+                // What came of an archive stays: the next try begins where this one ends.
+                if matches!(pin, Pin::Archive(_)) {
+                    *failures = 0;
+                }
                 *progress = format!(
                     "pulling {}: {} of {} MiB",
                     image.reference,
@@ -82,7 +89,10 @@ impl Agent {
             PullUpdate::Failed { error, message } => {
                 let failures = *failures + 1;
                 warn!(image = image.reference, ?error, message, failures, "pull failed");
-                let failed = failed(error, message, failures, now);
+                let may_go = self.has_images_to_remove() && error == PullError::NoSpace;
+                let pause = pause_ms(failures, &(&self.node.node, &pin, now));
+                let retry_at = now.plus(if may_go { pause.max(REMOVAL_MS) } else { pause });
+                let failed = failed((error, message), failures, retry_at, may_go);
                 self.pulls.remove(&pin);
                 self.memory.pulls.insert(pin, failed);
                 self.decide_by(now);
@@ -126,6 +136,15 @@ impl Agent {
         }
     }
 
+    /// Whether a disk without room may get some: of images that nothing needs any more.
+    fn has_images_to_remove(&self) -> bool {
+        let needed = self.needed_images();
+        let is_needed = |pin: &Pin| needed.iter().any(|image| image.pin == *pin);
+        let pulled = self.writing.images_pulled().iter().map(|image| &image.pin);
+        let left = |pin: &Pin| !is_needed(pin) && !self.removing_images.contains(pin);
+        self.settings.remove_images && pulled.into_iter().any(left)
+    }
+
     fn remove_image(&mut self, pin: Pin) {
         let pulled = self.writing.images_pulled().iter().find(|image| image.pin == pin);
         let Some(image) = pulled.cloned() else { return };
@@ -157,14 +176,53 @@ fn failures(pulling: &Pulling) -> u32 {
     }
 }
 
-fn failed(error: PullError, message: String, failures: u32, now: Now) -> Pulling {
-    let is_hopeless = error == PullError::Other && failures >= UNKNOWN_FAILURES;
+/// At random up to a bound that doubles with each failure: boards that lost their registry together do not come back together. The
+/// seed is what differs between boards and tries, so that the loop's state stays a value.
+fn pause_ms(failures: u32, seed: &impl std::fmt::Debug) -> u64 {
     let doublings = failures.saturating_sub(1).min(RETRY_DOUBLINGS);
+    let most = (RETRY_BASE_MS << doublings).min(RETRY_CAP_MS);
+    let digits = protocol::id::sha256_hex(format!("{seed:?}").as_bytes());
+    let drawn = u64::from_str_radix(&digits[..15], 16).unwrap_or(most);
+    (drawn % most).max(RETRY_LEAST_MS)
+}
+
+/// `may_go`: other images are removed before it is tried again.
+fn failed(
+    (error, message): (PullError, String),
+    failures: u32,
+    retry_at: Now,
+    may_go: bool,
+) -> Pulling {
+    let is_counted = matches!(error, PullError::Other | PullError::Another);
+    let is_hopeless = is_counted && failures >= UNKNOWN_FAILURES;
     Pulling::Failed {
         reason: error.reason(),
         message,
-        permanent: error.is_permanent() || is_hopeless,
-        retry_at: now.plus((RETRY_BASE_MS << doublings).min(RETRY_CAP_MS)),
+        permanent: (error.is_permanent() && !may_go) || is_hopeless,
+        retry_at,
         failures,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boards_that_lost_their_registry_together_do_not_come_back_together() {
+        for failures in [1, 5, 9, 40] {
+            let most = (RETRY_BASE_MS << (failures - 1).min(RETRY_DOUBLINGS)).min(RETRY_CAP_MS);
+            let pauses: Vec<u64> = (0..200).map(|board| pause_ms(failures, &board)).collect();
+            assert!(pauses.iter().all(|pause| (RETRY_LEAST_MS..=most).contains(pause)));
+            let early = pauses.iter().filter(|pause| **pause < most / 2).count();
+            assert!((50..150).contains(&early), "{early} of 200 in the first half");
+        }
+    }
+
+    #[test]
+    fn a_disk_without_room_is_tried_again_only_where_something_goes_first() {
+        let failed = |may_go| failed((PullError::NoSpace, String::new()), 1, Now(5), may_go);
+        assert!(matches!(failed(false), Pulling::Failed { permanent: true, .. }));
+        assert!(matches!(failed(true), Pulling::Failed { permanent: false, .. }));
     }
 }

@@ -5,6 +5,7 @@
 //! ([`failpoint`]).
 
 mod learning;
+mod pulls;
 mod streams;
 mod updates;
 
@@ -18,7 +19,6 @@ use protocol::hello::Load;
 use protocol::id::{CommandId, ServiceName};
 use protocol::manifest::Version;
 use protocol::release::{Image, Pin};
-use protocol::secret;
 use proxy::{Applied, Client, ClientError, Snapshot, Table};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -30,9 +30,10 @@ use super::commanding::Streamed;
 use super::measuring::MemoryPercents;
 use super::writing::{Job, Write};
 use super::{Beginning, Event, Parts};
+use crate::archives::Archives;
 use crate::doctor::Subject;
+use crate::engine::Engine;
 use crate::engine::pull::AbortOnDrop;
-use crate::engine::{Engine, PullUpdate};
 use crate::execute::{Executor, Task};
 use crate::ledger::{Ledger, LedgerError};
 use crate::link::{Incoming, Outgoing};
@@ -89,6 +90,7 @@ struct Outside<E: Engine> {
     executor: Rc<Executor<E>>,
     proxy: Client,
     registries: Registries,
+    archives: Archives,
     /// None while a write is under way.
     ledger: Option<Ledger>,
     prober: Prober,
@@ -117,7 +119,8 @@ impl<E: Engine> Shell<E> {
         told: mpsc::Sender<Told>,
         now: Now,
     ) -> (Self, mpsc::Receiver<Incoming>, mpsc::Receiver<Call>) {
-        let Parts { node, key, root, ledger, executor, proxy, registries, settings, .. } = parts;
+        let Parts { node, key, root, ledger, executor, proxy, registries, archives, .. } = parts;
+        let settings = parts.settings;
         for damage in ledger.damage() {
             tracing::error!(
                 damage,
@@ -143,6 +146,7 @@ impl<E: Engine> Shell<E> {
             executor,
             proxy,
             registries,
+            archives,
             ledger: Some(ledger),
             prober,
             sampler: None,
@@ -240,15 +244,6 @@ impl<E: Engine> Outside<E> {
                 }
                 Event::Written { write, result }
             }
-        }
-    }
-
-    fn forget_pull(&mut self, event: &Event) {
-        if let Event::Pull { pin, number, update: PullUpdate::Done | PullUpdate::Failed { .. } } =
-            event
-            && self.pulls.get(pin).is_some_and(|(current, _)| current == number)
-        {
-            self.pulls.remove(pin);
         }
     }
 
@@ -361,37 +356,6 @@ impl<E: Engine> Outside<E> {
         tokio::task::spawn_local(async move {
             let result = ledger.write(&write.contents).await;
             tell(&told, Told::Written { ledger: Box::new(ledger), number, write, result }).await;
-        });
-    }
-
-    /// The board's own file goes before what was sealed to it.
-    fn pull(
-        &mut self,
-        service: &ServiceName,
-        image: Image,
-        sealed: Option<&secret::Copy>,
-        number: u64,
-    ) {
-        let step = failpoint::before(&format!("pull {service}"));
-        let login = self.registries.login_for(&image.reference);
-        let login = login.or_else(|| self.executor.login(sealed?, &image.reference));
-        let mut pull = self.executor.engine.pull(&image, login.as_ref());
-        let (told, pin) = (self.told.clone(), image.pin.clone());
-        let task = tokio::task::spawn_local(async move {
-            while let Some(update) = pull.next().await {
-                let pin = pin.clone();
-                tell(&told, Told::Event(Event::Pull { pin, number, update })).await;
-            }
-        });
-        self.pulls.insert(image.pin, (number, task.abort_handle()));
-        failpoint::after(step);
-    }
-
-    fn remove_image(&self, image: Image) {
-        let (told, executor) = (self.told.clone(), Rc::clone(&self.executor));
-        tokio::task::spawn_local(async move {
-            let result = executor.engine.remove_image(&image).await;
-            tell(&told, Told::Event(Event::ImageRemoved { pin: image.pin, result })).await;
         });
     }
 

@@ -8,18 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use mqtt::{Ca, OneCa, VerifyAt};
 use protocol::id::FleetId;
 use protocol::join::{ALPN_HTTP, Answer, Token, server_name};
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::TlsConnector;
 
-use crate::engine::pull::AbortOnDrop;
 use crate::resolve;
 
 /// From the first packet to the end of the handshake, and from the question to the end of the answer.
@@ -124,48 +122,6 @@ impl Client {
     pub fn with_ca(ca: &[u8], fleet: &FleetId, floor: &VerifyAt) -> io::Result<Self> {
         let ca = CertificateDer::from_pem_slice(ca).map_err(io::Error::other)?;
         Ok(Self::new(Ca::Known(ca), fleet, floor))
-    }
-
-    /// Shows a certificate (chain and key in PEM) from now on.
-    ///
-    /// # Errors
-    /// When they are none, or do not fit each other.
-    pub fn showing(mut self, chain: &[u8], key: &[u8]) -> io::Result<Self> {
-        let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(io::Error::other)?;
-        let provider = rustls::crypto::ring::default_provider();
-        let certified = CertifiedKey::from_der(chain.map_err(io::Error::other)?, key, &provider);
-        let mut config = ClientConfig::clone(&self.config);
-        let resolver = SingleCertAndKey::from(certified.map_err(io::Error::other)?);
-        config.client_auth_cert_resolver = Arc::new(resolver);
-        self.config = Arc::new(config);
-        Ok(self)
-    }
-
-    /// Begins to read what is at `path` of one address, from byte `from` on: status, body, and the connection, which ends when dropped.
-    pub(crate) async fn open(
-        &self,
-        at: &str,
-        path: &str,
-        from: u64,
-    ) -> Result<(u16, Incoming, AbortOnDrop), HttpsError> {
-        let late = || HttpsError::TimedOut { address: at.to_owned() };
-        let connector = TlsConnector::from(Arc::clone(&self.config));
-        let opening = connect(at, &connector, self.name.clone());
-        let stream = tokio::time::timeout(self.patience, opening).await.map_err(|_| late())??;
-        let request = hyper::Request::get(path)
-            .header("host", &self.host)
-            .header("range", format!("bytes={from}-"))
-            .body(Full::<Bytes>::default())
-            .map_err(|error| broken(at, &error))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| broken(at, &error))?;
-        let connection = tokio::spawn(connection);
-        let connection = AbortOnDrop(connection.abort_handle());
-        let asking = tokio::time::timeout(self.patience, sender.send_request(request)).await;
-        let response = asking.map_err(|_| late())?.map_err(|error| broken(at, &error))?;
-        Ok((response.status().as_u16(), response.into_body(), connection))
     }
 
     fn new(ca: Ca, fleet: &FleetId, floor: &VerifyAt) -> Self {
@@ -297,5 +253,5 @@ pub(crate) async fn exchange(
 }
 
 /// What HTTP is spoken over.
-pub(crate) trait Wire: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+pub trait Wire: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Wire for T {}

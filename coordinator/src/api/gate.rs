@@ -27,6 +27,8 @@ use crate::state::records::AnswerKey;
 
 /// From the first byte of a body to its last.
 const BODY_WITHIN: Duration = Duration::from_secs(20);
+/// Of what is said beside a streamed body.
+const MAX_TARGET_CHARS: usize = 160;
 const KEY_CHARS: std::ops::RangeInclusive<usize> = 8..=64;
 /// Too many in work: some of them end soon.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -55,10 +57,10 @@ async fn passed(api: &Arc<Api>, route: &'static Route, request: Request, next: N
     if let Err(denied) = caller.may(route) {
         // Of somebody who is known, what they wanted is worth reading.
         let body = match caller.role {
-            Some(_) => {
+            Some(_) if !route.is_streamed => {
                 read_whole(request, route).await.map_or_else(|_| Bytes::new(), |read| read.1)
             }
-            None => Bytes::new(),
+            Some(_) | None => Bytes::new(),
         };
         let target = target::of(&path, &body);
         return Err(refuse(api, route, &caller, target, denied).await);
@@ -78,6 +80,11 @@ async fn passed(api: &Arc<Api>, route: &'static Route, request: Request, next: N
                 Ok(key) => key,
                 Err(bad) => return Err(refuse(api, route, &caller, String::new(), bad).await),
             };
+            if route.is_streamed {
+                let target = streamed(&request);
+                let asked = Draft { key, ..draft(api, Event::Asked, route, &caller, target) };
+                return change(api, asked, (caller, None, String::new()), request, next).await;
+            }
             let (request, body) = match read_whole(request, route).await {
                 Ok(read) => read,
                 Err(bad) => return Err(refuse(api, route, &caller, String::new(), bad).await),
@@ -167,6 +174,11 @@ fn draft(api: &Api, event: Event, route: &Route, caller: &Caller, target: String
         status: None,
         code: None,
     }
+}
+
+/// What is said beside a body that is not read yet.
+fn streamed(request: &Request) -> String {
+    request.uri().query().unwrap_or_default().chars().take(MAX_TARGET_CHARS).collect()
 }
 
 /// The request with its whole body, and the body.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::{Api, agents, people, read, replacing, secrets, streams, write};
+use super::{Api, agents, archives, people, read, replacing, secrets, streams, write};
 use crate::role::Role;
 
 /// A body without documents.
@@ -30,6 +30,8 @@ pub(super) struct Route {
     pub(super) verb: &'static str,
     /// Of its body.
     pub(super) max_bytes: usize,
+    /// Its handler takes the body as it comes, and bounds it.
+    pub(super) is_streamed: bool,
     pub(super) handler: fn() -> MethodRouter<Arc<Api>>,
 }
 
@@ -57,7 +59,8 @@ const fn see(
     handler: fn() -> MethodRouter<Arc<Api>>,
 ) -> Route {
     let least = Least::Role(Role::Viewer);
-    Route { path, kind: Kind::Read, least, verb, max_bytes: SMALL, handler }
+    let is_streamed = false;
+    Route { path, kind: Kind::Read, least, verb, max_bytes: SMALL, is_streamed, handler }
 }
 
 const fn change(
@@ -66,13 +69,14 @@ const fn change(
     max_bytes: usize,
     handler: fn() -> MethodRouter<Arc<Api>>,
 ) -> Route {
-    Route { path, kind: Kind::Change, least: Least::Role(least), verb, max_bytes, handler }
+    let (kind, is_streamed) = (Kind::Change, false);
+    Route { path, kind, least: Least::Role(least), verb, max_bytes, is_streamed, handler }
 }
 
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 56] = [
+pub(super) static ROUTES: [Route; 59] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
@@ -104,6 +108,12 @@ pub(super) static ROUTES: [Route; 56] = [
     change(("/v1/secrets/{env}/secret/{secret}", Deployer), "secret rm", SMALL, || {
         delete(secrets::remove)
     }),
+    see("/v1/archives", "push ls", || get(archives::list)),
+    Route {
+        is_streamed: true,
+        ..change(("/v1/archives", Deployer), "push", SMALL, || post(archives::push))
+    },
+    change(("/v1/archives/{sha256}", Deployer), "push rm", SMALL, || delete(archives::remove)),
     change(("/v1/deploys", Deployer), "deploy", LARGE, || post(write::deploy)),
     change(("/v1/promotions", Deployer), "promote", SMALL, || post(write::promote)),
     change(("/v1/rollouts/{env}/{service}/undo", Deployer), "undo", SMALL, || post(write::undo)),

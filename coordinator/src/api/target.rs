@@ -63,6 +63,7 @@ pub(super) fn of(path: &str, body: &[u8]) -> String {
         }
         ["secrets", environment, "secret", name] => format!("{environment}/{name}"),
         ["secrets", environment, ..] => format!("environment {environment}"),
+        ["archives", sha256] => sha256.chars().take(64).collect(),
         ["nodes" | "operators", who, ..] => (*who).to_owned(),
         _ => String::new(),
     }

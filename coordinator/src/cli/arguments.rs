@@ -444,3 +444,31 @@ pub(super) struct RestartArgs {
     #[command(flatten)]
     pub(super) wait: WaitArgs,
 }
+
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    /// How many root keys must sign each trust root.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(super) root_threshold: u32,
+    /// A root key, by its secret or its public file (`pith keys new` makes both); may stand several times. Without it
+    /// one is made here.
+    #[arg(long, value_name = "FILE")]
+    pub(super) root_key: Vec<PathBuf>,
+    /// Encrypt the keys that are made here: PITH_PASSPHRASE, else asked for.
+    #[arg(long)]
+    pub(super) passphrase: bool,
+}
+
+/// `pith push`
+#[derive(Debug, Args)]
+pub(super) struct PushArgs {
+    /// An image of the local Docker.
+    #[arg(value_name = "IMAGE", required_unless_present_any = ["ls", "rm"])]
+    pub(super) image: Option<String>,
+    /// List what was pushed.
+    #[arg(long, conflicts_with = "image")]
+    pub(super) ls: bool,
+    /// Remove what was pushed, unless a release that stands needs it.
+    #[arg(long, value_name = "SHA256", conflicts_with_all = ["image", "ls"])]
+    pub(super) rm: Option<String>,
+}

@@ -6,11 +6,12 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use protocol::file::{ServiceFile, check_together, parse};
+use protocol::file::{ArchiveSource, ServiceFile, check_together, parse};
 use protocol::id::{EnvironmentName, ServiceName};
 use protocol::release::{Image, Pin};
 use protocol::spec::ServiceSpec;
 
+use super::archives;
 use super::session::Session;
 use super::{CliError, TargetArgs};
 use crate::client::{Client, ClientError};
@@ -61,6 +62,7 @@ struct Read {
     file: ServiceFile,
     base: ServiceSpec,
     image: Option<String>,
+    archive: Option<ArchiveSource>,
 }
 
 /// Reads, checks and pins. Mistakes in files are found before anything is asked of anyone.
@@ -97,8 +99,14 @@ pub(super) async fn load(
     let nodes = client.nodes(Some(&environment)).await?.nodes;
     let (spread, architectures) = (spread(&nodes), architectures(&nodes));
     for mut one in in_order(read) {
-        one.image = target.image.clone().or(one.image);
-        services.push(pin(one, &deployed, &sources, spread).await?);
+        if let Some(image) = &target.image {
+            (one.image, one.archive) = (Some(image.clone()), None);
+        }
+        let resolved = match &one.archive {
+            Some(source) => archives::resolve(client, source, &architectures).await?,
+            None => resolve(&one, &sources, spread).await?,
+        };
+        services.push(ready(one, resolved, &deployed));
     }
     Ok(Batch { environment, services, sources, architectures })
 }
@@ -127,7 +135,8 @@ fn read_file(name: &str, text: String) -> Result<Read, CliError> {
     for warning in &file.warnings {
         eprintln!("{warning}");
     }
-    Ok(Read { text, image: file.image.clone(), base: file.spec.clone(), file })
+    let (image, archive) = (file.image.clone(), file.archive.clone());
+    Ok(Read { text, image, archive, base: file.spec.clone(), file })
 }
 
 /// The stored file of a deployed service; its image is the one that runs, which may be another than the file's.
@@ -149,6 +158,8 @@ fn stored(
         )));
     }
     let mut read = read_file(&format!("the stored file of {name}"), service.file.clone())?;
+    // It was deployed with another image than the file's archive.
+    read.archive = read.archive.filter(|source| source.archive == service.image);
     read.image = Some(service.image.clone());
     Ok(read)
 }
@@ -180,16 +191,11 @@ fn spread(nodes: &[NodeShown]) -> Spread {
     if all_here { Spread::ThisMachine } else { Spread::Machines }
 }
 
-async fn pin(
-    read: Read,
-    deployed: &Deployed,
-    sources: &Sources,
-    spread: Spread,
-) -> Result<Ready, CliError> {
+async fn resolve(read: &Read, sources: &Sources, spread: Spread) -> Result<Image, CliError> {
     let name = &read.file.spec.name;
     let Some(reference) = &read.image else {
         return Err(CliError::usage(format_args!(
-            "{}: `{name}` names no image; add `image = \"…\"` or --image",
+            "{}: `{name}` names no image; add `image = \"…\"`, `[source]` with an archive, or --image",
             read.file.source_name()
         )));
     };
@@ -200,18 +206,23 @@ async fn pin(
     if spread == Spread::Machines && matches!(resolved.image.pin, Pin::ImageId(_)) {
         eprintln!(
             "warning: {reference} exists in the local Docker only: nodes on other machines cannot pull it; push it to a \
-             registry for them"
+             registry for them, or to the coordinator: `pith push {reference}`"
         );
     }
+    Ok(resolved.image)
+}
+
+fn ready(read: Read, image: Image, deployed: &Deployed) -> Ready {
+    let name = &read.file.spec.name;
     let counter = deployed.counters.get(name).map_or(0, |counter| *counter) + 1;
-    Ok(Ready {
+    Ready {
         text: read.text,
         spec: read.file.spec,
         base: read.base,
         environments: read.file.environments,
-        image: resolved.image,
+        image,
         counter,
-    })
+    }
 }
 
 /// Dependencies first, else by name. There are no cycles: they were refused.

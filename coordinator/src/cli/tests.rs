@@ -23,6 +23,9 @@ fn check_refused(line: &str, says: &str) {
 fn the_contract_used_by_scripts_parses() {
     for line in [
         "init --data /x",
+        "push web:v1",
+        "push --ls -o json",
+        "push --rm 0011aabb",
         "init --root-threshold 2 --root-key a.key --root-key b.key.pub --passphrase",
         "keys ls -o json",
         "keys new a.key --passphrase",

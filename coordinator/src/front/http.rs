@@ -8,7 +8,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::programs::ShownCertificate;
+use super::blobs::Shown;
 use crate::api::Peer;
 
 /// A head larger than this is refused.
@@ -20,7 +20,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(crate) struct Who {
     pub(crate) peer: Peer,
-    pub(crate) shown: Option<ShownCertificate>,
+    pub(crate) shown: Option<Shown>,
 }
 
 /// Serves a connection to its end; once `end` is there, what is being answered gets `grace`, and nothing new is taken.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::id::{ReleaseId, ServiceName};
+use protocol::reason::Reason;
 use protocol::release::Pin;
 
 use super::facts::{ImageState, Observed, Wanted};
@@ -26,7 +27,12 @@ pub(super) fn decide(
         .map(|(pin, _)| ImageStep::CancelPull(pin.clone()))
         .collect();
     let is_full = observed.disk_used_percent.is_some_and(|used| used >= KEEP_BELOW_PERCENT);
-    if is_full {
+    // Something did not fit: what nothing pins goes before it is tried again.
+    let did_not_fit = observed.images.iter().any(|(pin, state)| {
+        let no_space = matches!(state, ImageState::Failed { reason: Reason::NoSpace, .. });
+        no_space && pinned.contains(pin)
+    });
+    if is_full || did_not_fit {
         let unpinned = observed.images_pulled.iter().filter(|pin| !pinned.contains(*pin));
         steps.extend(unpinned.map(|pin| ImageStep::Remove(pin.clone())));
     }

@@ -121,7 +121,7 @@ pub(super) fn image(view: &View<'_>, image: &Image) -> Prepared {
     match view.observed.images.get(&image.pin) {
         Some(ImageState::Present) => Prepared::Ready,
         None => match image.pin {
-            Pin::Digest(_) => {
+            Pin::Digest(_) | Pin::Archive(_) => {
                 let message = format!("pulling {}", image.reference);
                 Prepared::Do(Step::Pull(image.clone()), Some(pulling(&message)))
             }

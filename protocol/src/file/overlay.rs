@@ -15,9 +15,10 @@ use crate::spec::ServiceSpec;
 
 const ENVIRONMENTS: &str = "environments";
 /// One release is one image under one name, wherever it runs.
-const SAME_EVERYWHERE: [(&str, &str); 3] = [
+const SAME_EVERYWHERE: [(&str, &str); 4] = [
     ("name", "a service has one name in every environment"),
     ("image", "every environment runs the very same release; deploy another image with --image"),
+    ("source", "every environment runs the very same release"),
     (ENVIRONMENTS, "an overlay has no overlays"),
 ];
 
@@ -80,7 +81,7 @@ fn read_one<'t>(
     merge(&mut merged, overlay);
     let root = Table::root(&merged, &service::KEYS, problems);
     let read = service::read(&root, problems);
-    let (_, spec, places) = read?;
+    let (_, _, spec, places) = read?;
     (problems.found.len() == before).then_some((spec, places))
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::problem::Problems;
+use super::source::{self, ArchiveSource};
 use super::tree::{Item, Keys, Table};
 use super::{Places, container, health, hooks, host, placing, ports, rollout, secrets, volumes};
 use crate::id::ServiceName;
@@ -27,6 +28,7 @@ pub(super) const KEYS: Keys = Keys {
     known: &[
         "name",
         "image",
+        "source",
         "replicas",
         "per_node",
         "env",
@@ -58,7 +60,6 @@ pub(super) const KEYS: Keys = Keys {
         "environments",
     ],
     later: &[
-        ("source", "push the image to a registry and name it with `image`"),
         (
             "files",
             "put the file into the image, or pass its content in `env`; what is secret under `[[secrets]]`",
@@ -83,6 +84,7 @@ pub(super) const KEYS: Keys = Keys {
         ("host_network", "did you mean `network = \"host\"`?"),
         ("device", "did you mean `[[devices]]`?"),
         ("port", "did you mean `[[ports]]`?"),
+        ("archive", "did you mean `[source]`, with `archive` and `sha256` below it?"),
         ("secret", "did you mean `[[secrets]]`?"),
         ("volume", "did you mean `[[volumes]]`?"),
         ("networks", "each service has its own network; remove the line"),
@@ -91,17 +93,18 @@ pub(super) const KEYS: Keys = Keys {
     ],
 };
 
-/// Image, spec and places; none when a name is missing or not one (which is among the problems then).
+/// Image, archive, spec and places; none when a name is missing or not one (which is among the problems then).
 pub(super) fn read(
     root: &Table<'_>,
     problems: &mut Problems<'_>,
-) -> Option<(Option<String>, ServiceSpec, Places)> {
+) -> Option<(Option<String>, Option<ArchiveSource>, ServiceSpec, Places)> {
     let name = read_name(root, problems);
     let mut places = Places::default();
     if let Some(item) = root.get("name") {
         places.name = item.span.clone();
     }
     let image = root.get("image").and_then(|item| read_image(item, problems));
+    let archive = source::read(root, problems);
     let scheduling = read_scheduling(root, problems);
     let container = container::read(root, problems);
     let bounds = Millis(0)..=MAX_STOP_GRACE;
@@ -141,7 +144,7 @@ pub(super) fn read(
         host,
         hooks,
     };
-    Some((image, spec, places))
+    Some((image, archive, spec, places))
 }
 
 /// What keeps a second instance from running beside the first on a node, with the mend.

@@ -1,5 +1,6 @@
 //! A small fleet with fixed keys: everything in it is the same at every run.
 
+mod archived;
 mod sealed;
 mod unsigned;
 
@@ -22,6 +23,7 @@ use protocol::retirement::Retirement;
 use protocol::spec::{PortProtocol, ServiceSpec};
 use protocol::{reason::Reason, succession::Chain, units::Millis};
 
+pub(crate) use archived::archived_release;
 pub(crate) use sealed::{hello_with_seal_key, manifest_with_secret};
 pub(crate) use unsigned::{event, load, presence};
 

@@ -81,6 +81,20 @@ fn a_release_that_asks_for_the_node_is_written_and_read_as_ever() {
 }
 
 #[test]
+fn a_release_of_an_archive_is_written_and_read_as_ever() {
+    let (release, key) = (fixture::archived_release(), fixture::release_key());
+    let bytes = check_signed("release-archive", &release, &key);
+    let envelope = Envelope::from_bytes(&bytes).expect("an envelope");
+    let read = acceptance::verify_release(&envelope, &fixture::root(), &fixture::fleet());
+    assert_eq!(*read.expect("it verifies"), release);
+    // One without what containerd calls it, as most archives of old are.
+    let text = r#"{"archive":{"sha256":"sha256:SHA","bytes":7,"image_id":"sha256:SHA"}}"#;
+    let text = text.replace("SHA", &"0a".repeat(32));
+    let pin: protocol::release::Pin = serde_json::from_str(&text).expect("it reads");
+    assert_eq!(serde_json::to_string(&pin).expect("it serialises"), text);
+}
+
+#[test]
 fn the_manifest_is_written_and_accepted_as_ever() {
     let bytes = check_signed("manifest", &fixture::manifest(), &fixture::director_key());
     let accepted = accepted(&bytes);

@@ -102,6 +102,12 @@ const MISTAKES: &[(&str, &str)] = &[
          working_dir = \"srv\"\ncap_drop = [\"NET_RAWW\"]\nulimits = { nofiles = 1 }\n\
          labels = { \"io.pith.node\" = \"x\" }\nenv = { \"1A\" = \"x\" }\nimage = \"a b\"\n",
     ),
+    (
+        "archives gone wrong",
+        "name = \"web\"\nimage = \"web:v1\"\n[source]\narchive = \"ftp://a/b\"\nsha256 = \"abc\"\nurl = 1\n\
+         [environments.staging.source]\narchive = \"x\"\n",
+    ),
+    ("an archive without its sha256", "name = \"web\"\n[source]\narchive = \"https://a/b.tar\"\n"),
 ];
 
 const POLICY_MISTAKES: &[(&str, &str)] = &[

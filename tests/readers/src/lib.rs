@@ -2,6 +2,7 @@
 //!
 //! Owns what must hold whatever the bytes are; each function panics where it does not. Must not do IO.
 
+mod archives;
 mod envelopes;
 mod files;
 mod ledger;
@@ -16,6 +17,7 @@ pub type Reader = fn(&[u8]);
 
 /// Each with the name of its target in `fuzz/fuzz_targets` and of its folder in `fuzz/seeds`.
 pub const READERS: [(&str, Reader); 10] = [
+    ("archive", archives::archive),
     ("envelope", envelopes::envelope),
     ("payloads", envelopes::payloads),
     ("service_file", files::service_file),

@@ -92,6 +92,22 @@ pub(super) fn pull_error(reference: &str, error: &ClientError) -> (PullError, St
     (kind, pull_message(kind, reference, &cut(&text)))
 }
 
+/// An archive that Docker did not take, and the sentence a person reads.
+pub(super) fn load_error(reference: &str, error: &ClientError) -> (PullError, String) {
+    let (kind, text) = match engine_error(error) {
+        EngineError::Unavailable(text) => (PullError::EngineUnavailable, text),
+        EngineError::NoSpace(text) => (PullError::NoSpace, text),
+        EngineError::WrongPlatform(text) => (PullError::WrongPlatform, text),
+        EngineError::NotFound(text)
+        | EngineError::Conflict(text)
+        | EngineError::AddressTaken(text)
+        | EngineError::PortTaken(text)
+        | EngineError::BadRequest(text)
+        | EngineError::Other(text) => (PullError::Other, text),
+    };
+    (kind, format!("Docker does not take the archive {reference}: {text}"))
+}
+
 pub(super) fn pull_kind(text: &str) -> PullError {
     let low = text.to_lowercase();
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| low.contains(phrase));
@@ -171,11 +187,15 @@ fn pull_message(kind: PullError, reference: &str, text: &str) -> String {
              add \"insecure-registries\": [\"{registry}\"] to /etc/docker/daemon.json and restart Docker"
         ),
         PullError::EngineUnavailable => format!("Docker does not answer: {text}"),
-        PullError::Other if text.contains("x509") => format!(
-            "{registry} shows a certificate that this node's Docker does not trust ({text}); \
+        PullError::Other | PullError::Another | PullError::Wrong if text.contains("x509") => {
+            format!(
+                "{registry} shows a certificate that this node's Docker does not trust ({text}); \
              put its CA into /etc/docker/certs.d/{registry}/ca.crt"
-        ),
-        PullError::Other => format!("{reference} cannot be pulled: {text}"),
+            )
+        }
+        PullError::Other | PullError::Another | PullError::Wrong => {
+            format!("{reference} cannot be pulled: {text}")
+        }
     }
 }
 

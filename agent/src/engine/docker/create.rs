@@ -37,7 +37,9 @@ pub(super) async fn create(
     }
     let name = spec.name();
     let options = query::CreateContainerOptionsBuilder::new().name(&name).build();
-    let call = client.create_container(Some(options), body(host, spec));
+    let mut body = body(host, spec);
+    body.image = Some(observe::reference(client, &spec.image).await?);
+    let call = client.create_container(Some(options), body);
     match within(CHANGE_DEADLINE_MS, call).await {
         Ok(created) => Ok(created.id),
         Err(EngineError::Conflict(text)) => existing(client, spec, &name, text).await,
@@ -87,7 +89,6 @@ async fn ensure_volume(
 fn body(host: &Host, spec: &ContainerSpec) -> ContainerCreateBody {
     let process = &spec.process;
     ContainerCreateBody {
-        image: Some(spec.image.pinned_reference()),
         env: Some(process.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
         entrypoint: process.entrypoint.clone(),
         cmd: process.command.clone(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use bollard::Docker as Client;
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status};
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status, ImageInspect};
 use bollard::query_parameters as query;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use protocol::id::Digest;
@@ -104,12 +104,7 @@ pub(super) async fn image(
     client: &Client,
     image: &Image,
 ) -> Result<Option<ImageFacts>, EngineError> {
-    let reference = image.pinned_reference();
-    let seen = match within(QUERY_DEADLINE_MS, client.inspect_image(&reference)).await {
-        Ok(seen) => seen,
-        Err(EngineError::NotFound(_)) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let Some(seen) = inspect(client, image).await? else { return Ok(None) };
     let id = seen.id.unwrap_or_default();
     if !is_pinned(&image.pin, &id, seen.repo_digests.as_deref().unwrap_or_default()) {
         return Ok(None);
@@ -127,12 +122,43 @@ pub(super) async fn image(
     }))
 }
 
+/// What is there under the pin; an archive's image is known by its configuration, or in containerd by its manifest.
+async fn inspect(client: &Client, image: &Image) -> Result<Option<ImageInspect>, EngineError> {
+    let other = match &image.pin {
+        Pin::Archive(archive) => archive.manifest.as_ref().map(ToString::to_string),
+        Pin::Digest(_) | Pin::ImageId(_) => None,
+    };
+    for reference in std::iter::once(image.pinned_reference()).chain(other) {
+        match within(QUERY_DEADLINE_MS, client.inspect_image(&reference)).await {
+            Ok(seen) => return Ok(Some(seen)),
+            Err(EngineError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// What Docker is asked for when a container is made: the id under which it knows the image.
+pub(super) async fn reference(client: &Client, wanted: &Image) -> Result<String, EngineError> {
+    match &wanted.pin {
+        Pin::Digest(_) | Pin::ImageId(_) => Ok(wanted.pinned_reference()),
+        Pin::Archive(_) => match image(client, wanted).await? {
+            Some(facts) => Ok(facts.id),
+            None => Ok(wanted.pinned_reference()),
+        },
+    }
+}
+
 /// With either image store (Docker 29's has the digest as the id) a digest pin is found among the digests.
 fn is_pinned(pin: &Pin, id: &str, repo_digests: &[String]) -> bool {
     let names = |digest: &Digest| repo_digests.iter().any(|r| r.ends_with(digest.as_str()));
     match pin {
         Pin::Digest(digest) => names(digest),
         Pin::ImageId(digest) => id == digest.as_str() || names(digest),
+        Pin::Archive(archive) => {
+            let is = |digest: &Digest| id == digest.as_str() || names(digest);
+            is(&archive.image_id) || archive.manifest.as_ref().is_some_and(is)
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Docker, classify, observe};
+use crate::archives::room;
 use crate::engine::Engine as _;
 use crate::engine::error::{EngineError, PullError};
 use crate::engine::pull::PullUpdate;
@@ -55,7 +57,7 @@ pub(super) async fn pull(
 }
 
 /// Whether the image is there for this processor.
-async fn present(docker: &Docker, image: &Image) -> Result<bool, PullUpdate> {
+pub(super) async fn present(docker: &Docker, image: &Image) -> Result<bool, PullUpdate> {
     let client = docker.client().map_err(|error| failed(&error))?;
     let host = docker.host().await.map_err(|error| failed(&error))?;
     match observe::refuse_wrong_platform(client, host, image).await {
@@ -65,7 +67,7 @@ async fn present(docker: &Docker, image: &Image) -> Result<bool, PullUpdate> {
     }
 }
 
-fn failed(error: &EngineError) -> PullUpdate {
+pub(super) fn failed(error: &EngineError) -> PullUpdate {
     let kind = match error {
         EngineError::WrongPlatform(_) => PullError::WrongPlatform,
         EngineError::NoSpace(_) => PullError::NoSpace,
@@ -96,9 +98,12 @@ async fn download(
         serveraddress: Some(credentials.registry),
         ..Default::default()
     });
+    let root = docker.info().await.ok().map(|info| PathBuf::from(info.root_dir));
+    let look = |missing| refuse_what_does_not_fit(image, root.as_deref(), missing);
+    look(0)?;
     let mut words = client.create_image(Some(options), None, credentials);
     let mut progress = Progress::default();
-    let mut told: Option<Instant> = None;
+    let (mut told, mut largest) = (None::<Instant>, 0);
     loop {
         let next = tokio::time::timeout(Duration::from_millis(IDLE_LIMIT_MS), words.next()).await;
         let word = match next {
@@ -115,15 +120,32 @@ async fn download(
             }
         };
         progress.hear(&word);
+        let (bytes, total) = progress.sum();
+        if total > largest {
+            largest = total;
+            look(total - bytes.min(total))?;
+        }
         let is_due = told.is_none_or(|at| at.elapsed().as_millis() >= PROGRESS_INTERVAL_MS.into());
         if is_due && progress.moved {
             told = Some(Instant::now());
             progress.moved = false;
-            let (bytes, total) = progress.sum();
             // Nobody listens: this task is being ended.
             let _ = updates.send(PullUpdate::Progress { bytes, total }).await;
         }
     }
+}
+
+/// Before the pull, and each time a layer's size is learned; nothing old was touched yet.
+fn refuse_what_does_not_fit(
+    image: &Image,
+    root: Option<&Path>,
+    missing: u64,
+) -> Result<(), PullUpdate> {
+    let Some(root) = root else { return Ok(()) };
+    room::for_layers(root, missing).map_err(|problem| PullUpdate::Failed {
+        error: PullError::NoSpace,
+        message: format!("no room for {}: {problem}", image.reference),
+    })
 }
 
 /// Bytes per layer, as Docker tells them.
@@ -164,7 +186,7 @@ impl Progress {
 
 /// An image whose layers are in the page cache alone is torn by a power cut (moby#49784): everything Docker wrote goes to
 /// the disk before the image counts. Where its directory cannot be opened from here, Docker's own care is what there is.
-async fn flush(docker: &Docker) {
+pub(super) async fn flush(docker: &Docker) {
     let Ok(info) = docker.info().await else { return };
     let sync = move || match std::fs::File::open(&info.root_dir) {
         Ok(directory) => nix::unistd::syncfs(directory.as_fd()).map_err(|e| e.to_string()),

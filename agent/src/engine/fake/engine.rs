@@ -1,6 +1,7 @@
 //! The fake behind the trait, with its networks; calls that take time wait for the fake's clock.
 
 use std::cell::{RefCell, RefMut};
+use std::path::Path;
 use std::rc::Rc;
 
 use protocol::command::Channel;
@@ -132,6 +133,11 @@ impl Engine for FakeEngine {
                 PullOutcome::Hangs => std::future::pending().await,
             }
         })
+    }
+
+    /// Comes to what a pull would.
+    fn load(&self, image: &Image, _file: &Path) -> Pull {
+        self.pull(image, None)
     }
 
     async fn remove_image(&self, image: &Image) -> Result<(), EngineError> {

@@ -34,7 +34,7 @@ impl<E: Engine> Outside<E> {
     /// A card may take its time to write.
     fn keep_record(&self, record: Record) {
         let number = failpoint::before("agent record");
-        let (told, dir) = (self.told.clone(), self.programs.state_dir.clone());
+        let (told, dir) = (self.told.clone(), self.programs.dialling.state_dir.clone());
         tokio::task::spawn_local(async move {
             let kept = tokio::task::spawn_blocking(move || record::write(&dir, &record)).await;
             let result = match kept {

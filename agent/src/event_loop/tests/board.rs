@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::super::*;
 use super::beginning::settings;
+use crate::archives::Archives;
+use crate::download::Dialling;
 use crate::engine::fake::{Behaviour, FakeEngine};
 use crate::engine::{Container, ContainerState, Ours};
 use crate::local::{Answer, Request, Wish};
@@ -136,6 +138,7 @@ impl Board {
                 policy: PolicyFile::of_user(self.policy_file(), testing::uid()),
                 secrets: SecretFiles::at(self.secrets_dir(), vault()),
             },
+            archives: Archives::new(dialling(self.dir.path(), &node), None),
             node,
             key: testing::node_key(),
             root: testing::root(),
@@ -161,12 +164,8 @@ impl Board {
                 pool: "10.215.0.0/16".parse().unwrap(),
             },
             programs: crate::update::fetch::Source {
-                state_dir: self.state_dir(),
+                dialling: dialling(&self.state_dir(), &testing::identity()),
                 config: self.dir.path().join("agent.toml"),
-                fleet: testing::fleet(),
-                node: testing::identity().node,
-                floor: mqtt::VerifyAt::default(),
-                own_address: None,
             },
             outgoing,
             incoming,
@@ -304,4 +303,10 @@ pub(super) fn web(generation: u64, tag: &str) -> ManifestBuilder {
 
 pub(super) fn verbs(changes: &[String]) -> Vec<&str> {
     changes.iter().filter_map(|change| change.split(' ').next()).collect()
+}
+
+/// To nowhere: the fake engine has what it is asked for.
+fn dialling(state_dir: &std::path::Path, node: &NodeIdentity) -> Dialling {
+    let floor = settings().between.floor;
+    Dialling { state_dir: state_dir.to_owned(), node: node.clone(), own_address: None, floor }
 }

@@ -1,10 +1,12 @@
 //! A security floor: nothing goes back below it, and nothing is stopped by it.
 
+use protocol::reason::Reason;
 use protocol::report::Phase;
 
 use super::wishes::{name, spec};
 use super::world::{App, World};
-use crate::node::ImageStep;
+use crate::Now;
+use crate::node::{ImageState, ImageStep};
 
 fn retire(world: &mut World, below: u64) {
     world.wanted.floors.insert(name("web"), below);
@@ -91,5 +93,22 @@ fn the_image_of_a_retired_last_good_is_not_pinned() {
     world.observed.disk_used_percent = Some(90);
     assert_eq!(world.decide().images, []);
     retire(&mut world, 2);
+    assert!(matches!(world.decide().images.as_slice(), [ImageStep::Remove(_)]));
+}
+
+#[test]
+fn what_nothing_needs_goes_where_the_wanted_image_did_not_fit() {
+    let mut world = two_releases();
+    world.observed.images_pulled = world.observed.images.keys().cloned().collect();
+    retire(&mut world, 2);
+    assert_eq!(world.decide().images, [], "the disk has room as far as is known");
+    for state in world.observed.images.values_mut() {
+        *state = ImageState::Failed {
+            reason: Reason::NoSpace,
+            message: String::new(),
+            permanent: false,
+            retry_at: Now(0),
+        };
+    }
     assert!(matches!(world.decide().images.as_slice(), [ImageStep::Remove(_)]));
 }
