@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::{self, Bundle};
 use crate::config::{Config, ConfigError};
-use crate::join::https::Client;
 use crate::ledger::Ledger;
 
 /// How the fleet knows the node, from the coordinator's answer.

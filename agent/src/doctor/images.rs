@@ -70,13 +70,20 @@ fn gone_image(kept: &KeptHere) -> Finding {
         Pin::ImageId(id) => {
             format!("no registry has it: `docker load` the image {id} again, where it was built")
         }
+        Pin::Archive(_) => format!(
+            "`pith restart {service}` fetches {} again, or `docker load` its archive here",
+            image.reference
+        ),
     };
     problem(KEPT, seen).because(why).mend(mend)
 }
 
 /// dockerd resolves a registry's name by itself, so that what the agent knows of `.local` does not help.
 fn names(facts: &Facts) -> Vec<Finding> {
-    let hosts = facts.kept.iter().map(|(kept, _)| registry_of(&kept.release.image.reference));
+    let images = facts.kept.iter().map(|(kept, _)| &kept.release.image);
+    // The agent fetches archives itself.
+    let pulled = images.filter(|image| !matches!(image.pin, Pin::Archive(_)));
+    let hosts = pulled.map(|image| registry_of(&image.reference));
     let name = |host: &str| host.rsplit_once(':').map_or(host, |(name, _)| name).to_owned();
     let local: BTreeSet<String> = hosts.map(name).filter(|host| host.ends_with(".local")).collect();
     local.into_iter().map(|host| local_name(facts, &host)).collect()

@@ -107,11 +107,6 @@ impl Door {
         }
     }
 
-    /// Whether a node may come in now.
-    pub(super) fn is_admitted(&self, node: &NodeId) -> bool {
-        self.0.credentials.holder(node.as_str()).is_some()
-    }
-
     /// Lets a session of a node in; an older one of the same node is cut. None: the node is not admitted.
     pub(super) fn enter(&self, node: &NodeId, peer: SocketAddr) -> Option<Pass> {
         let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);

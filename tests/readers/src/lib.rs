@@ -16,7 +16,7 @@ mod world;
 pub type Reader = fn(&[u8]);
 
 /// Each with the name of its target in `fuzz/fuzz_targets` and of its folder in `fuzz/seeds`.
-pub const READERS: [(&str, Reader); 10] = [
+pub const READERS: [(&str, Reader); 11] = [
     ("archive", archives::archive),
     ("envelope", envelopes::envelope),
     ("payloads", envelopes::payloads),
