@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use nix::sys::statvfs::statvfs;
 use protocol::archive::{Archive, MAX_ARCHIVE_BYTES};
-use protocol::id::{Digest, hex};
+use protocol::id::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::archive_file::{self, ArchiveError};
@@ -26,7 +26,7 @@ const FLOOR_BYTES: u64 = 512 << 20;
 /// The disk is looked at after so many bytes.
 const LOOK_EVERY: u64 = 16 << 20;
 /// Without a byte for this long whoever sends has gone.
-const SILENCE: Duration = Duration::from_secs(60);
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 
 /// An archive as `pith push --ls` shows it.
@@ -164,8 +164,9 @@ impl Archives {
             let written = writing.await.map_err(|error| ShelfError::Broken(error.to_string()))?;
             file = written.map_err(failed)?;
         }
-        let text = format!("sha256:{}", hex(context.finish().as_ref()));
-        Ok((text.parse().expect("a sha256 in hexadecimal is a digest"), bytes))
+        let sha256 = context.finish();
+        let sha256 = sha256.as_ref().try_into().expect("a sha256 has 32 bytes");
+        Ok((Digest::of_sha256(sha256), bytes))
     }
 
     /// What is in it is written last: an archive without that is not there.

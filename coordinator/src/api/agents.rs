@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{Path as UrlPath, Query, State as Shared};
 use axum::http::StatusCode;
 use axum::response::Json;
+use futures_util::StreamExt as _;
+use protocol::agent_release::MAX_PROGRAM_BYTES;
 use protocol::id::sha256_hex;
 
 use super::Api;
 use super::problem::{Answer, Failed, ok};
 use super::read::Wanted;
 use super::write::{By, Turn};
+use crate::archives::SILENCE;
 use crate::programs::Programs;
 use crate::state::State;
 use crate::state::answers::Secrecy;
@@ -27,8 +30,9 @@ pub(super) async fn show(Shared(api): Shared<Arc<Api>>, Query(wanted): Query<Wan
 pub(super) async fn keep_program(
     Shared(api): Shared<Arc<Api>>,
     UrlPath(program): UrlPath<String>,
-    body: Bytes,
+    body: Body,
 ) -> Answer {
+    let body = whole(body).await?;
     if sha256_hex(&body) != program {
         let message = "the program is not what its path names: it came damaged, or is another";
         return Err(Failed::new(StatusCode::BAD_REQUEST, "other_program", message));
@@ -37,6 +41,31 @@ pub(super) async fn keep_program(
     let kept = tokio::task::spawn_blocking(move || programs.keep(&body)).await;
     let kept = kept.map_err(|error| Failed::internal("program", &error))?;
     ok(kept.map_err(|error| Failed::internal("program", &error))?)
+}
+
+/// Programs come over slow links too: what ends them is silence, and not a time for the whole.
+async fn whole(body: Body) -> Result<Vec<u8>, Failed> {
+    let refused = |status, code, message: String| Err(Failed::new(status, code, message));
+    let (mut stream, mut whole) = (body.into_data_stream(), Vec::new());
+    loop {
+        let piece = match tokio::time::timeout(SILENCE, stream.next()).await {
+            Ok(Some(Ok(piece))) => piece,
+            Ok(None) => return Ok(whole),
+            Ok(Some(Err(error))) => {
+                let message = format!("the upload broke off: {error}; nothing was kept");
+                return refused(StatusCode::REQUEST_TIMEOUT, "broken_off", message);
+            }
+            Err(_) => {
+                let message = format!("no byte for {} s; nothing was kept", SILENCE.as_secs());
+                return refused(StatusCode::REQUEST_TIMEOUT, "broken_off", message);
+            }
+        };
+        if (whole.len() + piece.len()) as u64 > MAX_PROGRAM_BYTES {
+            let message = format!("a program has at most {} MiB", MAX_PROGRAM_BYTES >> 20);
+            return refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message);
+        }
+        whole.extend_from_slice(&piece);
+    }
 }
 
 /// A release is signed where its key is; here its programs must be before it.

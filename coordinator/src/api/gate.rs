@@ -81,7 +81,7 @@ async fn passed(api: &Arc<Api>, route: &'static Route, request: Request, next: N
                 Err(bad) => return Err(refuse(api, route, &caller, String::new(), bad).await),
             };
             if route.is_streamed {
-                let target = streamed(&request);
+                let target = streamed(&path, &request);
                 let asked = Draft { key, ..draft(api, Event::Asked, route, &caller, target) };
                 return change(api, asked, (caller, None, String::new()), request, next).await;
             }
@@ -177,8 +177,11 @@ fn draft(api: &Api, event: Event, route: &Route, caller: &Caller, target: String
 }
 
 /// What is said beside a body that is not read yet.
-fn streamed(request: &Request) -> String {
-    request.uri().query().unwrap_or_default().chars().take(MAX_TARGET_CHARS).collect()
+fn streamed(path: &str, request: &Request) -> String {
+    match target::of(path, &[]) {
+        named if !named.is_empty() => named,
+        _ => request.uri().query().unwrap_or_default().chars().take(MAX_TARGET_CHARS).collect(),
+    }
 }
 
 /// The request with its whole body, and the body.

@@ -132,9 +132,12 @@ pub(super) static ROUTES: [Route; 59] = [
         post(write::tell_addresses)
     }),
     see("/v1/agent/releases", "agent status", || get(agents::show)),
-    change(("/v1/agent/programs/{program}", Security), "agent program", COPIES, || {
-        post(agents::keep_program)
-    }),
+    Route {
+        is_streamed: true,
+        ..change(("/v1/agent/programs/{program}", Security), "agent program", SMALL, || {
+            post(agents::keep_program)
+        })
+    },
     change(("/v1/agent/releases", Security), "agent release", ENVELOPE, || post(agents::add)),
     change(("/v1/agent/rollout", Operator), "agent rollout", SMALL, || post(agents::roll)),
     change(("/v1/agent/rollout/steer", Operator), "agent steer", SMALL, || post(agents::steer)),

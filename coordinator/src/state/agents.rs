@@ -3,7 +3,7 @@
 //! A release is signed where its key is; here it is verified, kept, and told to nodes as it is. They verify it again: this coordinator
 //! can only choose among those that were signed, and no node goes below what it confirmed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use planner::fleet::agents::{self, AgentNode, Next, Standing};
 use protocol::agent_release::{self, AgentUpdate, Program, UpdatePhase};
@@ -94,9 +94,9 @@ impl State {
         if counter < before {
             return Err(Refused::OlderAgent(version.to_string()));
         }
-        let told = match self.agents.rollout.take() {
-            Some(before) if before.counter == counter => before.told,
-            Some(_) | None => BTreeMap::new(),
+        let (told, let_go) = match self.agents.rollout.take() {
+            Some(before) if before.counter == counter => (before.told, before.let_go),
+            Some(_) | None => (BTreeMap::new(), BTreeSet::new()),
         };
         let by = printable(&asked.by);
         self.note_fleet(format!("nodes are brought to agent {version}, as {by} asked"), at);
@@ -106,6 +106,7 @@ impl State {
             state: AgentRolloutState::Active,
             why: None,
             told,
+            let_go,
             started_ms: at.unix_ms,
             by,
         });
@@ -249,6 +250,7 @@ impl State {
                 let target = self.agent_target(&node.record.id);
                 let phase = match (&target, &of.standing) {
                     (_, Standing::NotForIt) => "no program for it".to_owned(),
+                    (Some(target), Standing::LetGo) => format!("{}, let go", target.phase),
                     (Some(target), _) => target.phase.clone(),
                     (None, _) => "confirmed".to_owned(),
                 };
@@ -298,9 +300,10 @@ impl State {
             let standing = match (update, told) {
                 (Some(update), told) => match update.phase {
                     UpdatePhase::Confirmed => Standing::Confirmed,
-                    // Let go by an operator: it stays as it is.
-                    UpdatePhase::Reverted | UpdatePhase::Refused if told == Some(&0) => {
-                        Standing::NotForIt
+                    UpdatePhase::Reverted | UpdatePhase::Refused
+                        if rollout.let_go.contains(&record.id) =>
+                    {
+                        Standing::LetGo
                     }
                     UpdatePhase::Reverted | UpdatePhase::Refused => {
                         let why = update.why.as_deref().map_or_else(String::new, printable);
@@ -331,7 +334,7 @@ impl State {
                 UpdatePhase::Downloading | UpdatePhase::Trying | UpdatePhase::Confirmed => false,
             });
             if is_failed {
-                rollout.told.insert(id.clone(), 0);
+                rollout.let_go.insert(id.clone());
             }
         }
     }

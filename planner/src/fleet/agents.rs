@@ -31,6 +31,8 @@ pub enum Standing {
     Confirmed,
     /// It was taken back, or not begun: why.
     Failed(String),
+    /// It was taken back or not begun, and an operator went on without it.
+    LetGo,
     /// The release has no program for it.
     NotForIt,
 }
@@ -71,7 +73,7 @@ pub fn next(nodes: &[AgentNode], batch: usize) -> Next {
             Standing::Told { .. } => pending += 1,
             Standing::Behind if node.is_online => behind.push(node.name.clone()),
             Standing::Behind => pending += 1,
-            Standing::Confirmed | Standing::NotForIt => {}
+            Standing::Confirmed | Standing::LetGo | Standing::NotForIt => {}
         }
     }
     if under_way > 0 {
@@ -85,7 +87,7 @@ pub fn next(nodes: &[AgentNode], batch: usize) -> Next {
 mod tests {
     use super::*;
 
-    /// `1+ 2! 3-`: node 1 confirmed, 2 told, 3 not told; `x` failed, `?` not for it; a lower-case `o` behind it: offline.
+    /// `1+ 2! 3-`: node 1 confirmed, 2 told, 3 not told; `x` failed, `/` let go, `?` not for it; a lower-case `o` behind it: offline.
     fn nodes(text: &str) -> Vec<AgentNode> {
         let node = |word: &str| {
             let is_online = !word.ends_with('o');
@@ -97,6 +99,7 @@ mod tests {
                 "~" => Standing::Told { since_ms: SILENT_MS },
                 "x" => Standing::Failed("it ended".to_owned()),
                 "?" => Standing::NotForIt,
+                "/" => Standing::LetGo,
                 _ => Standing::Behind,
             };
             AgentNode { name: format!("node-{name}").parse().expect("a name"), is_online, standing }
@@ -145,5 +148,7 @@ mod tests {
         check("1~ 2-", 1, "wait");
         check("1? 2-", 1, "2");
         check("1? 2+", 1, "done 0");
+        check("1/ 2-", 1, "2");
+        check("1/ 2+", 1, "done 0");
     }
 }

@@ -1,6 +1,7 @@
 //! A small fleet with fixed keys: everything in it is the same at every run.
 
 mod archived;
+mod held;
 mod sealed;
 mod unsigned;
 
@@ -24,6 +25,7 @@ use protocol::spec::{PortProtocol, ServiceSpec};
 use protocol::{reason::Reason, succession::Chain, units::Millis};
 
 pub(crate) use archived::archived_release;
+pub(crate) use held::report_of_a_hold;
 pub(crate) use sealed::{hello_with_seal_key, manifest_with_secret};
 pub(crate) use unsigned::{event, load, presence};
 
@@ -477,25 +479,4 @@ pub(crate) fn report() -> Report {
         images: None,
         agent_update: None,
     }
-}
-
-/// The same of a service that root of the node holds.
-pub(crate) fn report_of_a_hold() -> Report {
-    let mut report = report();
-    for service in &mut report.services {
-        service.phase = Phase::Held;
-        service.detail = Some(Detail {
-            reason: Reason::HeldLocally,
-            message: "held locally by anna as root: the disk is being swapped".to_owned(),
-            again_in_ms: None,
-        });
-        service.held = Some(HeldReport {
-            by: "anna as root".to_owned(),
-            since_s: 1_790_000_100,
-            reason: Some("the disk is being swapped".to_owned()),
-            revision: 1,
-            release: service.instances[0].release.clone(),
-        });
-    }
-    report
 }

@@ -1,6 +1,6 @@
 //! Releases of the agent, and which nodes were told of the newest, as it is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::agent_release::AgentRelease;
 use protocol::envelope::Envelope;
@@ -42,6 +42,9 @@ pub struct AgentRollout {
     pub why: Option<String>,
     /// Who was told, and when, in Unix milliseconds.
     pub told: BTreeMap<NodeId, u64>,
+    /// Who took it back, or did not begin, and is gone on without.
+    #[serde(default)]
+    pub let_go: BTreeSet<NodeId>,
     /// Unix milliseconds.
     pub started_ms: u64,
     /// Who asked.

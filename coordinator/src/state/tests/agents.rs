@@ -98,6 +98,8 @@ fn the_first_that_takes_it_back_stops_it_until_an_operator_goes_on() {
     assert_eq!(world.state.agent_target(&id).unwrap().phase, "reverted");
     world.state.steer_agents(AgentSteer::Resume, world.at).unwrap();
     assert_eq!(told(&mut world), ["node-2"]);
+    let phases: Vec<String> = shown(&world).nodes.into_iter().map(|node| node.phase).collect();
+    assert_eq!(phases, ["reverted, let go", "told"]);
     world.state.steer_agents(AgentSteer::Pause, world.at).unwrap();
     assert_eq!(shown(&world).state, "paused");
 }
