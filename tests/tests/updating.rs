@@ -162,4 +162,10 @@ fn a_good_agent_stays_a_bad_one_goes_within_three_starts_and_no_application_noti
         of.node()["agent_version"] == "0.1.4" && of.node()["agent_target"].is_null()
     });
     of.check_untouched();
+
+    // Back to the one before that was well, and not to those that were taken back.
+    let back = of.boards.pith(&["agent", "undo", "--timeout", "150s"]).expect_code(0);
+    assert!(back.stdout.contains("agent 0.1.1: succeeded"), "{back:?}");
+    assert_eq!(of.node()["agent_version"], "0.1.1");
+    of.check_untouched();
 }

@@ -333,9 +333,11 @@ impl Agent {
             Err(why) => {
                 let mut record = launched.record.clone();
                 warn!(version = %of.version, why, "a release of the agent is not taken");
-                record.last =
-                    Some(AgentUpdate { phase: UpdatePhase::Refused, why: Some(why), ..of });
+                let refused = AgentUpdate { phase: UpdatePhase::Refused, why: Some(why), ..of };
+                record.last = Some(refused.clone());
                 self.updates.fetching = None;
+                // Said also where the disk takes no record of it.
+                self.updates.refused = Some(refused);
                 self.keep(record, Then::Stay);
             }
         }

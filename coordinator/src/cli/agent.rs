@@ -137,7 +137,9 @@ async fn undo(session: &Session, client: &Client, args: AgentUndoArgs) -> Result
     let AgentUndoArgs { to, wait } = args;
     let known = client.agents(None).await?;
     let Some(before) = before(&known, to.as_deref()) else {
-        return Err(CliError::refused("no other release of the agent is known to go back to"));
+        return Err(CliError::refused(
+            "no other release of the agent was confirmed on any node: to go back to the program of a package, give its              file to `pith agent release`",
+        ));
     };
     let (version, platforms) = (before.release.version.clone(), before.release.platforms.clone());
     sign(session, client, version, platforms).await?;
@@ -146,7 +148,8 @@ async fn undo(session: &Session, client: &Client, args: AgentUndoArgs) -> Result
     follow(session, client, shown, &wait).await
 }
 
-/// What was asked for; else what nodes still run beside the one that is being rolled out; else the release before that.
+/// What was asked for; else what nodes still run beside the one that is being rolled out; else the newest other one that some node
+/// confirmed.
 fn before<'a>(known: &'a AgentsShown, to: Option<&str>) -> Option<&'a AgentReleaseShown> {
     let now = known.rollout.as_ref()?;
     if let Some(to) = to {
@@ -154,7 +157,7 @@ fn before<'a>(known: &'a AgentsShown, to: Option<&str>) -> Option<&'a AgentRelea
     }
     let others = || known.releases.iter().filter(|of| of.version != now.version);
     let runs = |of: &&AgentReleaseShown| now.nodes.iter().any(|n| n.agent_version == of.version);
-    others().find(runs).or_else(|| others().find(|of| of.counter < now.counter))
+    others().find(runs).or_else(|| others().find(|of| of.confirmed))
 }
 
 async fn follow(
@@ -200,5 +203,68 @@ async fn until_settled(client: &Client, progress: &mut Progress) -> Result<Agent
             return Ok(shown);
         }
         after = Some(shown.version);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::agent_release::AgentRelease;
+
+    use super::*;
+    use crate::state::shown::{AgentNodeShown, AgentRolloutShown};
+
+    /// Releases `VERSION` and `VERSION+` (confirmed), newest first; the newest is rolled out, and nodes run these.
+    fn known(releases: &[&str], nodes: &[&str]) -> AgentsShown {
+        let release = |text: &&str, counter| {
+            let version = text.trim_end_matches('+').to_owned();
+            AgentReleaseShown {
+                release: AgentRelease {
+                    format: 1,
+                    fleet: "0".repeat(32).parse().expect("an id"),
+                    version: version.parse().expect("a version"),
+                    counter,
+                    platforms: BTreeMap::new(),
+                },
+                version,
+                counter,
+                platforms: Vec::new(),
+                added_ms: 0,
+                by: "anna".to_owned(),
+                confirmed: text.ends_with('+'),
+            }
+        };
+        let counters = (1..=releases.len() as u64).rev();
+        let releases: Vec<_> = releases.iter().zip(counters).map(|(r, c)| release(r, c)).collect();
+        let node = |version: &&str| AgentNodeShown {
+            node: "opi-1".to_owned(),
+            online: true,
+            agent_version: (*version).to_owned(),
+            phase: "told".to_owned(),
+            why: None,
+        };
+        let rollout = AgentRolloutShown {
+            version: releases[0].version.clone(),
+            counter: releases[0].counter,
+            batch: 1,
+            state: "in_progress".to_owned(),
+            why: None,
+            by: "anna".to_owned(),
+            started_ms: 0,
+            nodes: nodes.iter().map(node).collect(),
+        };
+        AgentsShown { version: 1, releases, rollout: Some(rollout) }
+    }
+
+    #[test]
+    fn undo_goes_back_to_what_was_seen_well() {
+        let back = |releases: &[&str], nodes: &[&str], to| {
+            let known = known(releases, nodes);
+            before(&known, to).map(|of| of.version.clone())
+        };
+        let some = |version: &str| Some(version.to_owned());
+        assert_eq!(back(&["0.3.0+", "0.2.0", "0.1.0+"], &["0.3.0"], None), some("0.1.0"));
+        assert_eq!(back(&["0.3.0", "0.2.0+", "0.1.0+"], &["0.1.0", "0.3.0"], None), some("0.1.0"));
+        assert_eq!(back(&["0.3.0+", "0.2.0"], &["0.3.0"], None), None);
+        assert_eq!(back(&["0.3.0+", "0.2.0"], &["0.3.0"], Some("0.2.0")), some("0.2.0"));
     }
 }

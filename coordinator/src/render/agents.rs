@@ -23,10 +23,12 @@ pub fn status(shown: &AgentsShown) -> String {
     if shown.releases.is_empty() {
         return "no agent was released: boards run that of their package; `pith agent release FILE...` signs one\n".to_owned();
     }
-    let mut rows = vec![["VERSION", "NUMBER", "PLATFORMS", "BY"].map(str::to_owned)];
+    let mut rows = vec![["VERSION", "NUMBER", "PLATFORMS", "CONFIRMED", "BY"].map(str::to_owned)];
     rows.extend(shown.releases.iter().map(|release| {
         let number = release.counter.to_string();
-        [release.version.clone(), number, release.platforms.join(","), release.by.clone()]
+        let confirmed = if release.confirmed { "yes" } else { "no" }.to_owned();
+        let platforms = release.platforms.join(",");
+        [release.version.clone(), number, platforms, confirmed, release.by.clone()]
     }));
     let mut text = table(&rows);
     let Some(rollout) = &shown.rollout else {

@@ -58,9 +58,13 @@ impl State {
             format!("agent {version} for {} was released by {by}", platforms.join(", ")),
             at,
         );
-        let record =
-            AgentReleaseRecord { envelope: asked.release, release, added_ms: at.unix_ms, by };
-        self.agents.releases.push(record);
+        self.agents.releases.push(AgentReleaseRecord {
+            envelope: asked.release,
+            release,
+            added_ms: at.unix_ms,
+            by,
+            confirmed: false,
+        });
         let needed = self.agents.rollout.as_ref().map(|rollout| rollout.counter);
         while self.agents.releases.len() > MAX_RELEASES {
             let oldest =
@@ -200,7 +204,18 @@ impl State {
                 now.why.as_deref().map_or(String::new(), |why| format!(": {}", printable(why)));
             self.note_node(id, format!("agent {} {}{why}", now.version, now.phase.as_str()), at);
         }
+        if now.phase == UpdatePhase::Confirmed {
+            self.note_confirmed(now.counter);
+        }
         self.go_on_with_agents(at);
+    }
+
+    fn note_confirmed(&mut self, counter: u64) {
+        let release = self.agents.releases.iter_mut().find(|of| of.release.counter == counter);
+        if let Some(release) = release.filter(|of| !of.confirmed) {
+            release.confirmed = true;
+            self.keep_agents();
+        }
     }
 
     /// What people see of a node's agent; none: it is where it should be.
@@ -233,6 +248,7 @@ impl State {
             platforms: of.release.platforms.keys().cloned().collect(),
             added_ms: of.added_ms,
             by: of.by.clone(),
+            confirmed: of.confirmed,
             release: of.release.clone(),
         });
         let rollout =

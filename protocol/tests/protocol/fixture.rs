@@ -17,7 +17,7 @@ use protocol::peers::{Elsewhere, Peer, PeerPort, Peers};
 use protocol::policy::PolicyState;
 use protocol::release::{Image, Pin, Release};
 use protocol::report::{
-    CandidateReport, Detail, EngineState, Evidence, GivenUp, HeldReport, HookOutcome, HookReport,
+    CandidateReport, Detail, EngineState, Evidence, GivenUp, HookOutcome, HookReport,
     InstanceReport, InstanceState, Phase, Report, ServiceReport,
 };
 use protocol::retirement::Retirement;

@@ -27,6 +27,9 @@ pub struct AgentReleaseRecord {
     pub added_ms: u64,
     /// Who signed it, as they said.
     pub by: String,
+    /// Whether some node has confirmed it.
+    #[serde(default)]
+    pub confirmed: bool,
 }
 
 /// A release on its way to the nodes.

@@ -27,6 +27,9 @@ pub struct AgentReleaseShown {
     pub added_ms: u64,
     /// Who signed it, as they said.
     pub by: String,
+    /// Whether some node has confirmed it: what `undo` goes back to was.
+    #[serde(default)]
+    pub confirmed: bool,
     /// What was signed.
     pub release: AgentRelease,
 }

@@ -83,6 +83,9 @@ fn nodes_are_told_in_batches_and_the_next_when_the_former_are_confirmed() {
     assert_eq!(shown(&world).state, "in_progress");
     assert!(says(&mut world, "node-3", 1, UpdatePhase::Confirmed).is_empty());
     assert_eq!(shown(&world).state, "succeeded");
+    add(&mut world, "0.4.0", 2);
+    let releases = world.state.show_agents(world.at).releases;
+    assert_eq!(releases.iter().map(|of| of.confirmed).collect::<Vec<_>>(), [false, true]);
 }
 
 #[test]
