@@ -286,3 +286,6 @@ pub fn at_random(most: u64) -> u64 {
         Err(_) => most,
     }
 }
+
+#[cfg(test)]
+mod tests;

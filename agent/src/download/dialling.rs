@@ -57,7 +57,9 @@ impl Dial for Dialling {
                 };
                 let stream = resolve::connect(&at).await.map_err(|e| no(e.to_string()))?;
                 let stream: Box<dyn https::Wire> = if *is_secure {
-                    Box::new(self.secured(host, stream).await.map_err(no)?)
+                    Box::new(
+                        secured(host, stream, web(&self.floor).map_err(no)?).await.map_err(no)?,
+                    )
                 } else {
                     Box::new(stream)
                 };
@@ -69,16 +71,6 @@ impl Dial for Dialling {
 }
 
 impl Dialling {
-    async fn secured(
-        &self,
-        host: &str,
-        stream: TcpStream,
-    ) -> Result<impl https::Wire + use<>, String> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-        let config = web(&self.floor)?;
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| e.to_string())
-    }
-
     /// The first of the coordinator's addresses that takes a connection.
     async fn coordinator(&self, sha256: &Digest) -> Result<Dialled, String> {
         let joined = Joined::load(&self.state_dir).map_err(|error| error.to_string())?;
@@ -110,6 +102,15 @@ impl Dialling {
     }
 }
 
+async fn secured(
+    host: &str,
+    stream: TcpStream,
+    config: ClientConfig,
+) -> Result<impl https::Wire + use<>, String> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| e.to_string())
+}
+
 /// The machine's clock where it is later than what somebody vouched for: web servers' certificates are newer than most floors.
 #[derive(Debug)]
 struct Latest(VerifyAt);
@@ -131,7 +132,12 @@ fn web(floor: &VerifyAt) -> Result<ClientConfig, String> {
             AUTHORITIES[0]
         ));
     };
-    let roots = authorities(&file)?;
+    believing(&file, floor)
+}
+
+/// TLS with whoever an authority of the file vouches for.
+fn believing(file: &Path, floor: &VerifyAt) -> Result<ClientConfig, String> {
+    let roots = authorities(file)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let time = Arc::new(Latest(floor.clone()));
     let config = ClientConfig::builder_with_details(provider, time)
@@ -151,4 +157,46 @@ fn authorities(file: &Path) -> Result<RootCertStore, String> {
         return Err(unreadable(&"no certificate of an authority stands in it"));
     }
     Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use authority::{Asks, Authority};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// Whether TLS comes about with a server under `theirs`, for `host`, where `ours` is what the machine trusts.
+    async fn meet(theirs: &Authority, ours: &str, host: &str) -> Result<(), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca-certificates.crt");
+        std::fs::write(&file, ours).unwrap();
+        let config = believing(&file, &VerifyAt::default())?;
+        let own = theirs.issue("files", &["files.example"]);
+        let acceptor = TlsAcceptor::from(theirs.server(&own, Asks::Never));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let serving = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            acceptor.accept(stream).await.map(drop)
+        });
+        let met = secured(host, stream, config).await.map(drop);
+        let _ = serving.await.unwrap();
+        met
+    }
+
+    #[tokio::test]
+    async fn web_servers_are_believed_as_far_as_the_machines_authorities_vouch_for_them() {
+        let (known, other) = (Authority::new(), Authority::new());
+        // Beside what cannot be used, as in bundles of systems.
+        let bundle = format!("# known\n{}\n{}", known.ca, other.ca.replace('M', "x"));
+        assert_eq!(meet(&known, &bundle, "files.example").await, Ok(()));
+        let error = meet(&known, &bundle, "elsewhere.example").await.unwrap_err();
+        assert!(error.contains("not valid for name"), "{error}");
+        let error = meet(&other, &known.ca, "files.example").await.unwrap_err();
+        assert!(error.contains("invalid peer certificate"), "{error}");
+        let error = meet(&known, "", "files.example").await.unwrap_err();
+        assert!(error.contains("no certificate of an authority"), "{error}");
+    }
 }
