@@ -11,6 +11,7 @@ mod peers;
 mod policy;
 mod secrets;
 mod trust;
+mod updates;
 
 use std::time::Duration;
 

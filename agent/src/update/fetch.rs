@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use protocol::agent_release::{AgentVersion, MAX_PROGRAM_BYTES, Program};
+use protocol::agent_release::{AgentVersion, Program};
 use protocol::archive::Location;
 use protocol::id::Digest;
 
@@ -128,9 +128,6 @@ impl Source {
     }
 
     async fn download(&self, wanted: &Program, folder: &Path) -> Result<Kept, Problem> {
-        if wanted.size > MAX_PROGRAM_BYTES {
-            return Err(Problem::Final("it is larger than an agent may be".to_owned()));
-        }
         let mut kept = Kept::open(folder, &wanted.digest, wanted.size)?;
         kept.clear_others()?;
         let from = Location::Coordinator(wanted.digest.clone());

@@ -35,6 +35,8 @@ pub(super) struct Board {
     agent: Option<JoinHandle<End>>,
     /// What agents are configured with from now on.
     pub(super) fleet_port: Option<std::num::NonZeroU16>,
+    /// How they were started.
+    pub(super) own: crate::update::Own,
     _proxy: JoinHandle<Result<(), proxy::RunError>>,
 }
 
@@ -70,6 +72,7 @@ impl Board {
             stop: None,
             agent: None,
             fleet_port: None,
+            own: crate::update::Own::alone(),
             _proxy: proxy,
         };
         board.start_agent().await;
@@ -150,6 +153,7 @@ impl Board {
                 address: "127.0.0.1".parse().ok(),
                 between: Between { port: self.fleet_port, ..settings().between },
                 vault: vault(),
+                own: self.own.clone(),
                 ..settings()
             },
             keeper: crate::moving::Keeper::of(self.dir.path(), None),
@@ -222,6 +226,10 @@ impl Board {
 
     pub(super) async fn roots(&self, bytes: Vec<u8>) {
         self.broker.as_ref().unwrap().send(Incoming::Root(bytes)).await.unwrap();
+    }
+
+    pub(super) async fn agent_release(&self, bytes: Vec<u8>) {
+        self.broker.as_ref().unwrap().send(Incoming::AgentRelease(bytes)).await.unwrap();
     }
 
     /// Reads what the node says until a report passes.
