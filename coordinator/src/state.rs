@@ -27,6 +27,7 @@ mod explain;
 mod forgetting;
 mod freshness;
 pub mod heard;
+mod keeping;
 mod manifests;
 pub mod members;
 mod on_board;
@@ -175,6 +176,8 @@ pub struct State {
 #[derive(Debug)]
 struct Node {
     record: NodeRecord,
+    /// As it was last given to the store; none: never.
+    kept: Option<Box<NodeRecord>>,
     intent: Intent,
     load: Option<Load>,
     heard_at: Now,
@@ -202,6 +205,7 @@ impl State {
             (
                 record.id.clone(),
                 Node {
+                    kept: Some(Box::new(record.clone())),
                     record,
                     intent,
                     load: None,
@@ -420,25 +424,6 @@ impl State {
             reason: None,
             message,
         });
-    }
-
-    fn keep_service(&mut self, id: &ServiceId) {
-        if let Some(service) = self.services.get(id) {
-            self.effects.changes.push(Change::Service(service.record.clone()));
-        }
-    }
-
-    fn keep_revision(&mut self, id: &ServiceId, number: u64) {
-        let revision = self.services.get(id).and_then(|s| s.revisions.get(&number));
-        if let Some(revision) = revision {
-            self.effects.changes.push(Change::Revision(id.clone(), Box::new(revision.clone())));
-        }
-    }
-
-    fn keep_node(&mut self, id: &NodeId) {
-        if let Some(node) = self.nodes.get(id) {
-            self.effects.changes.push(Change::Node(Box::new(node.record.clone())));
-        }
     }
 }
 

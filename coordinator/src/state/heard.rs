@@ -102,8 +102,8 @@ impl State {
             None => {
                 let (intent, load, heard_at) = (Intent::default(), None, at.now);
                 let accord = Accord::default();
-                let node =
-                    Node { record, intent, load, heard_at, accord, hello: None, is_greeted: true };
+                let (kept, hello, is_greeted) = (None, None, true);
+                let node = Node { record, kept, intent, load, heard_at, accord, hello, is_greeted };
                 self.nodes.insert(topic.clone(), node);
             }
         }

@@ -5,6 +5,7 @@ mod commands;
 mod conflict;
 mod freshness;
 mod held;
+mod keeping;
 mod members;
 mod operators;
 mod peers;

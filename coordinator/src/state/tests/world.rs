@@ -42,7 +42,7 @@ pub(super) struct World {
     boots: BTreeMap<String, String>,
     /// What a board lets containers have of it.
     policies: BTreeMap<String, PolicyState>,
-    kept: Vec<Change>,
+    pub(super) kept: Vec<Change>,
     /// Answered in the last step.
     pub(super) times: Vec<(NodeId, Vec<u8>)>,
     counter: u64,
@@ -121,7 +121,7 @@ impl World {
         effects.publish
     }
 
-    fn hear(&mut self, handle: &str, up: Up, bytes: &[u8]) -> BTreeSet<NodeId> {
+    pub(super) fn hear(&mut self, handle: &str, up: Up, bytes: &[u8]) -> BTreeSet<NodeId> {
         let node = self.node_id(handle);
         self.state.heard(&node, up, bytes, self.at).unwrap();
         self.settle()
