@@ -326,6 +326,7 @@ impl Agent {
     pub fn is_idle(&self) -> bool {
         self.busy.is_empty()
             && self.steps.is_empty()
+            && self.examining.is_empty()
             && self.writing.is_idle()
             && self.routing.is_none()
             && !self.is_undecided

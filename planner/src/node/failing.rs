@@ -80,8 +80,11 @@ fn failure(view: &View<'_>, judged: &Judged<'_>, waits_on_new: bool) -> Option<F
     let Judged { kept, spec, .. } = judged;
     let new = || view.facts.instances.iter().filter(|i| i.template == kept.template);
     match damage::of_kept(view, kept) {
-        // It is fetched again: the release is not to blame.
-        Some(Damage::Passing(_)) => return None,
+        // It is fetched again and the release is not to blame, unless that takes too long: something of it still runs.
+        Some(Damage::Passing(waiting)) => {
+            let is_late = waits_on_new && is_late(view, judged);
+            return is_late.then_some((Reason::ImageDamaged, waiting.message, None));
+        }
         Some(Damage::Lasting(message)) if waits_on_new => {
             return Some((Reason::ImageDamaged, message, None));
         }
@@ -103,8 +106,7 @@ fn failure(view: &View<'_>, judged: &Judged<'_>, waits_on_new: bool) -> Option<F
     if let Some(message) = policy::keeps_back(view, kept, spec, count) {
         return Some((Reason::PolicyDenied, message, None));
     }
-    let deadline = judged.progress_at?.plus(spec.rollout.progress_deadline.0);
-    if view.now < deadline || !waits_on_new || is_on_its_way(view, kept) {
+    if !waits_on_new || !is_late(view, judged) || is_on_its_way(view, kept) {
         return None;
     }
     let late = new().find(|i| !i.is_available(spec.rollout.min_ready.0, view.now));
@@ -144,12 +146,20 @@ pub(super) fn deadline(view: &View<'_>, spec: &ServiceSpec) -> Option<Now> {
     view.facts.progress_at.map(|at| at.plus(spec.rollout.progress_deadline.0))
 }
 
-/// Its image was mended, or somebody removed it: a pull that moves is progress, one that does not waits and says so.
+fn is_late(view: &View<'_>, judged: &Judged<'_>) -> bool {
+    let deadline_ms = judged.spec.rollout.progress_deadline.0;
+    judged.progress_at.is_some_and(|at| view.now >= at.plus(deadline_ms))
+}
+
+/// Its image comes once more, because it was damaged or somebody removed it: a pull that moves is progress, one that does not
+/// waits and says so. Where meanwhile nothing serves and there is something to go back to, it has its time only.
 fn is_on_its_way(view: &View<'_>, kept: &Kept) -> bool {
+    let serves = |i: &Instance| i.template != kept.template && i.is_live() && i.is_ready();
+    let can_wait = view.history.last_good.is_none() || view.facts.instances.iter().any(serves);
     let release = view.wanted.releases.get(&kept.release);
     match release.and_then(|release| view.observed.images.get(&release.image.pin)) {
-        Some(ImageState::Pulling { .. }) => true,
-        Some(ImageState::Failed { permanent, .. }) => !permanent,
+        Some(ImageState::Pulling { .. }) => can_wait,
+        Some(ImageState::Failed { permanent, .. }) => !permanent && can_wait,
         Some(ImageState::Present | ImageState::Damaged { .. }) | None => false,
     }
 }

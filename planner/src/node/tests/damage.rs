@@ -168,6 +168,25 @@ fn the_deadline_does_not_count_while_the_image_comes_again() {
 }
 
 #[test]
+fn what_stopped_first_goes_back_where_the_image_does_not_come_again_in_time() {
+    let mut web = spec("web");
+    web.rollout.strategy = protocol::spec::Strategy::Recreate;
+    let mut world = settled(&web, 1);
+    world.want(&web, 2, App::NeverReady, 1, 1);
+    world.run(1_000);
+    let pin = pin(&world, 2);
+    let progress = "web:v2: no bytes for 30 s".to_owned();
+    world.observed.images.insert(pin, ImageState::Pulling { progress, stalled: true });
+    let facts = world.observed.services.get_mut(&name("web")).unwrap();
+    facts.instances.retain(|i| i.name != "v2-0");
+    world.told.clear();
+    world.run(65_000);
+    let told = world.told.join(", ");
+    assert!(told.starts_with("give up v2: not_ready_in_time, start v1-0"), "{told}");
+    assert_eq!(world.phase("web"), Phase::RolledBack);
+}
+
+#[test]
 fn a_hook_whose_image_is_damaged_is_run_once_that_is_whole() {
     let mut web = spec("web");
     web.hooks.pre_deploy = Some(protocol::spec::Hook {
