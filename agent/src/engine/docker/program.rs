@@ -55,7 +55,10 @@ fn places(program: &str, folder: &str, path: &str) -> Vec<String> {
 }
 
 fn joined(folder: &str, name: &str) -> String {
-    format!("/{}/{name}", folder.trim_matches('/'))
+    match folder.trim_matches('/') {
+        "" => format!("/{name}"),
+        folder => format!("/{folder}/{name}"),
+    }
 }
 
 /// The first of these that is a file.
@@ -122,9 +125,10 @@ fn entry(archive: &[u8]) -> Entry {
         let size = size(&header[124..136]);
         match header[156] {
             b'0' | 0 => {
-                let len = contents.len().min(HEAD_BYTES);
-                let len = usize::try_from(size).map_or(len, |size| len.min(size));
-                return Entry::File { size, head: contents[..len].to_vec() };
+                let len = usize::try_from(size).map_or(HEAD_BYTES, |size| size.min(HEAD_BYTES));
+                // An answer that ended early says nothing about the file.
+                let head = contents.get(..len).map(<[u8]>::to_vec);
+                return head.map_or(Entry::Other, |head| Entry::File { size, head });
             }
             b'2' => {
                 let name = header[157..257].split(|byte| *byte == 0).next().unwrap_or_default();
@@ -177,7 +181,7 @@ mod tests {
     fn a_program_is_looked_for_where_the_container_would() {
         assert_eq!(places("/app", "/srv", PATH), ["/app"]);
         assert_eq!(places("bin/app", "/srv/", PATH), ["/srv/bin/app"]);
-        assert_eq!(places("app", "", "/bin:/usr/bin"), ["/bin/app", "/usr/bin/app"]);
+        assert_eq!(places("app", "", "/:/usr/bin"), ["/app", "/usr/bin/app"]);
         assert_eq!(beside("/bin/sh", "busybox"), "/bin/busybox");
         assert_eq!(beside("/bin/sh", "/usr/bin/dash"), "/usr/bin/dash");
     }
