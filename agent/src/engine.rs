@@ -9,6 +9,7 @@ pub mod docker;
 mod error;
 pub mod fake;
 pub mod identity;
+pub mod program;
 pub mod pull;
 mod survey;
 mod written;
@@ -23,6 +24,7 @@ use protocol::spec::HostAccess;
 pub use container::{Container, ContainerSpec, ContainerState, Mount};
 pub use error::{EngineError, PullError};
 pub use identity::{Identity, Ours};
+pub use program::{Autopsy, Program};
 pub use pull::{Pull, PullUpdate};
 pub use survey::{Neighbour, Survey};
 pub use written::{Source, Written, Wrote};
@@ -72,6 +74,14 @@ pub trait Engine: Clone + 'static {
 
     /// Removes an image under its pin; gone is done, in use is a [`EngineError::Conflict`].
     async fn remove_image(&self, image: &Image) -> Result<(), EngineError>;
+
+    /// Removes an image under all its names, with the layers that nothing else holds; gone is done, one that runs is a
+    /// [`EngineError::Conflict`].
+    async fn discard_image(&self, image: &Image) -> Result<(), EngineError>;
+
+    /// The program that a container runs first, and what that is run by (a script's interpreter, a loader): as far as they are there,
+    /// at most [`program::MAX_PROGRAMS`].
+    async fn programs(&self, id: &str) -> Result<Vec<Program>, EngineError>;
 
     /// The networks of ours, by name.
     async fn networks(&self, ours: &Ours) -> Result<Vec<Network>, EngineError>;

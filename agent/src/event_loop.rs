@@ -15,6 +15,7 @@ mod agent;
 mod asking;
 mod commanding;
 mod deciding;
+mod examining;
 mod freshness;
 mod gathering;
 mod learning;
@@ -46,7 +47,7 @@ use tokio::sync::mpsc;
 
 use crate::archives::Archives;
 use crate::doctor::Subject;
-use crate::engine::{Engine, EngineError, EngineEvent, PullUpdate};
+use crate::engine::{Autopsy, Engine, EngineError, EngineEvent, PullUpdate};
 use crate::execute::{Done, Executor, StepError};
 use crate::ledger::{Contents, Ledger, LedgerError};
 use crate::link::{Incoming, Outgoing};
@@ -130,6 +131,20 @@ pub enum Event {
         pin: Pin,
         /// What the engine said.
         result: Result<(), EngineError>,
+    },
+    /// A damaged image was removed, or could not be.
+    ImageDiscarded {
+        /// Which.
+        pin: Pin,
+        /// What the engine said.
+        result: Result<(), EngineError>,
+    },
+    /// What there was to see of a container that ended at once.
+    Examined {
+        /// The engine's id.
+        container: String,
+        /// It.
+        result: Result<Autopsy, EngineError>,
     },
     /// Where the coordinator is was kept, or could not be.
     Learned(Result<(), String>),

@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use planner::Now;
-use planner::node::{Exit, ImageState, Instance, Life, Observed, Probed, Routing, ServiceFacts};
+use planner::node::{
+    Exit, ImageState, Instance, Life, Observed, Probed, Repair, Routing, ServiceFacts,
+};
 use protocol::id::{EnvironmentName, ReleaseId, ServiceName};
 use protocol::policy::PolicyState;
 use protocol::reason::Reason;
@@ -23,7 +25,7 @@ use proxy::Snapshot;
 
 use crate::engine::{Container, ContainerState, EngineInfo, ImageFacts, Network};
 use crate::routes;
-use memory::{Memory, Pulling};
+use memory::{Damaged, Memory, Pulling, Removal};
 
 /// The newest of everything that was gathered. None: never yet.
 #[derive(Debug, Clone, Default)]
@@ -177,6 +179,7 @@ fn instance(
         routing,
         in_flight,
         exits: known.map_or(0, memory::Known::exit_count),
+        finding: known.map(|known| known.finding.clone()).unwrap_or_default(),
     }
 }
 
@@ -210,9 +213,24 @@ fn images(facts: &Facts, memory: &Memory) -> BTreeMap<Pin, ImageState> {
     }
     let present = facts.images.iter().filter_map(|(pin, image)| Some((pin, image.as_ref()?)));
     for (pin, image) in present {
-        images.insert(pin.clone(), usable(facts.info.as_ref(), image));
+        let state = match memory.damaged.get(pin) {
+            Some(damaged) => broken(damaged, memory.repaired.contains(pin)),
+            None => usable(facts.info.as_ref(), image),
+        };
+        images.insert(pin.clone(), state);
     }
     images
+}
+
+/// `is_repaired`: it was removed for that already.
+fn broken(damaged: &Damaged, is_repaired: bool) -> ImageState {
+    let repair = match &damaged.removal {
+        Removal::Refused(why) => Repair::Refused(why.clone()),
+        Removal::Underway | Removal::Done { .. } => Repair::Due,
+        Removal::Due if is_repaired => Repair::InVain,
+        Removal::Due => Repair::Due,
+    };
+    ImageState::Damaged { what: damaged.what.clone(), repair }
 }
 
 /// An image for another processor is on the node and cannot run there.

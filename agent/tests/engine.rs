@@ -5,6 +5,7 @@
 
 mod engine {
     mod access;
+    mod damage;
     mod images;
     mod lifecycle;
     mod stage;

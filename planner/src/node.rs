@@ -16,6 +16,7 @@
 //! kill at any instruction continues after a restart.
 
 mod candidate;
+mod damage;
 mod facts;
 mod failing;
 mod fate;
@@ -44,8 +45,8 @@ use protocol::reason::Reason;
 use protocol::report::Phase;
 
 pub use facts::{
-    Exit, ImageState, Instance, Life, Observed, Probed, Refusal, Routing, ServiceFacts,
-    StepFailure, Wanted,
+    Exit, Finding, ImageState, Instance, Life, Observed, Probed, Refusal, Repair, Routing,
+    ServiceFacts, StepFailure, Wanted,
 };
 pub use history::{History, Kept};
 pub use holding::{CannotHold, Held};

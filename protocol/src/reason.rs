@@ -14,6 +14,9 @@ pub enum Reason {
     PullingImage,
     /// The registry cannot be reached or moves no bytes; it is tried again.
     RegistryUnreachable,
+    /// Files of the image are damaged on this board, as by a power cut: it is fetched again. As a failure: that was no help, or
+    /// cannot be done.
+    ImageDamaged,
     /// Docker does not answer; the clocks of rollouts stand still.
     EngineUnavailable,
     /// An instance has started and is not ready yet.

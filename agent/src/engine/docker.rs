@@ -11,6 +11,7 @@ mod load;
 mod logs;
 mod networks;
 mod observe;
+mod program;
 mod pull;
 mod stats;
 mod survey;
@@ -37,8 +38,8 @@ use super::error::EngineError;
 use super::identity::Ours;
 use super::pull::Pull;
 use super::{
-    Engine, EngineInfo, Events, ExecOutcome, ImageFacts, Network, NetworkSpec, Placement, Signal,
-    Source, Survey, Written, Wrote,
+    Engine, EngineInfo, Events, ExecOutcome, ImageFacts, Network, NetworkSpec, Placement, Program,
+    Signal, Source, Survey, Written, Wrote,
 };
 use crate::network::Ipv4Net;
 use protocol::registries::RegistryLogin;
@@ -244,6 +245,19 @@ impl Engine for Docker {
         let options = None::<query::RemoveImageOptions>;
         let call = self.client()?.remove_image(&reference, options, None);
         gone_is_done(within(CHANGE_DEADLINE_MS, call).await.map(drop))
+    }
+
+    async fn discard_image(&self, image: &Image) -> Result<(), EngineError> {
+        let client = self.client()?;
+        // By its id: by one of several names, only the name would go.
+        let Some(facts) = observe::image(client, image).await? else { return Ok(()) };
+        let options = query::RemoveImageOptionsBuilder::new().force(true).build();
+        let call = client.remove_image(&facts.id, Some(options), None);
+        gone_is_done(within(CHANGE_DEADLINE_MS, call).await.map(drop))
+    }
+
+    async fn programs(&self, id: &str) -> Result<Vec<Program>, EngineError> {
+        program::of_container(self.client()?, id).await
     }
 
     async fn networks(&self, ours: &Ours) -> Result<Vec<Network>, EngineError> {

@@ -117,6 +117,15 @@ pub enum Daemon {
     Away,
 }
 
+/// What a power cut did to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damaged {
+    /// Its program is empty, until it comes anew.
+    Once,
+    /// Also when it has come anew: a layer of it is another image's too.
+    Lastingly,
+}
+
 /// The whole engine.
 #[derive(Debug)]
 pub struct FakeDocker {
@@ -130,6 +139,8 @@ pub struct FakeDocker {
     images: BTreeMap<String, ImageFacts>,
     pulls: BTreeMap<String, PullOutcome>,
     behaviours: BTreeMap<String, Behaviour>,
+    /// Images whose programs are empty; whether they come so again.
+    damaged: BTreeMap<String, Damaged>,
     failures: BTreeMap<Call, VecDeque<EngineError>>,
     events: VecDeque<EngineEvent>,
     changes: Vec<String>,
@@ -170,6 +181,7 @@ impl Default for FakeDocker {
             images: BTreeMap::new(),
             pulls: BTreeMap::new(),
             behaviours: BTreeMap::new(),
+            damaged: BTreeMap::new(),
             failures: BTreeMap::new(),
             events: VecDeque::new(),
             changes: Vec::new(),
@@ -205,6 +217,11 @@ impl FakeDocker {
     pub fn set_registry(&mut self, image: &Image, outcome: PullOutcome, behaviour: Behaviour) {
         self.pulls.insert(image.pinned_reference(), outcome);
         self.behaviours.insert(image.pinned_reference(), behaviour);
+    }
+
+    /// Its program is empty from now on: whatever starts ends at once.
+    pub fn damage(&mut self, image: &Image, damaged: Damaged) {
+        self.damaged.insert(image.pinned_reference(), damaged);
     }
 
     /// The next such call fails so; several queue up.

@@ -79,6 +79,13 @@ pub enum Act {
     CancelPull(Pin),
     /// Remove an image; ends with [`super::Event::ImageRemoved`].
     RemoveImage(Image),
+    /// Remove a damaged image under all its names; ends with [`super::Event::ImageDiscarded`].
+    DiscardImage(Image),
+    /// Look at the program of a container that ended at once, and at its log; ends with [`super::Event::Examined`].
+    Examine {
+        /// The engine's id.
+        container: String,
+    },
     /// Ask how much of their memory limits these containers use; ends with [`super::Event::Measured`].
     Measure(Vec<String>),
     /// Whom to probe from now on; changes come as [`super::Event::Probe`].

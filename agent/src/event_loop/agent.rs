@@ -21,6 +21,7 @@ use tracing::debug;
 
 use super::acts::{Act, Surroundings};
 use super::commanding::MAX_COMMANDS;
+use super::examining::RefusedStart;
 use super::freshness::{Freshness, MAX_TIMES};
 use super::gathering::Gathering;
 use super::measuring::MemoryPercents;
@@ -125,6 +126,8 @@ pub struct Agent {
     pub(super) last_addresses: BTreeMap<ServiceName, Ipv4Addr>,
     /// Failures that are written down once their evidence is there.
     pub(super) collecting: BTreeMap<ServiceName, Collecting>,
+    /// Containers whose end is looked into, with the start that the engine refused, where it did.
+    pub(super) examining: BTreeMap<String, Option<RefusedStart>>,
 }
 
 impl Agent {
@@ -182,6 +185,7 @@ impl Agent {
             steps: BTreeMap::new(),
             last_addresses: BTreeMap::new(),
             collecting: BTreeMap::new(),
+            examining: BTreeMap::new(),
         };
         for name in agent.histories.keys().cloned().collect::<Vec<_>>() {
             agent.memory.service(&name, now);
@@ -246,6 +250,8 @@ impl Agent {
             Event::Policy(looked) => self.policy_changed(*looked, now),
             Event::Measured(percents) => self.memory_percents = percents,
             Event::ImageRemoved { pin, result } => self.image_removed(&pin, result, now),
+            Event::ImageDiscarded { pin, result } => self.image_discarded(pin, result, now),
+            Event::Examined { container, result } => self.examined(&container, result, now),
             Event::Learned(result) => self.learned(result, now),
             Event::Asked(asked) => self.asked(*asked, now),
             Event::Stream(id, told) => self.streamed(&id, told, now),
@@ -320,6 +326,7 @@ impl Agent {
     pub fn is_idle(&self) -> bool {
         self.busy.is_empty()
             && self.steps.is_empty()
+            && self.examining.is_empty()
             && self.writing.is_idle()
             && self.routing.is_none()
             && !self.is_undecided

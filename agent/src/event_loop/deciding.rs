@@ -63,6 +63,9 @@ impl Agent {
     pub(super) fn remember(&mut self, around: &dyn Surroundings, now: Now) {
         let probed = |id: &str| around.probed(id).unwrap_or_default();
         for (service, ended) in self.memory.see(&self.facts, probed, now) {
+            if ended.is_at_once() {
+                self.examine(&ended.id, None);
+            }
             let why = if ended.oom { "killed for its memory" } else { "ended by itself" };
             warn!(%service, container = ended.name, code = ended.code, oom = ended.oom, "instance ended");
             let message = format!("{} {why}, code {}", ended.name, ended.code);
@@ -108,6 +111,7 @@ impl Agent {
         self.voice.has_news = true;
         self.look_at_progress(around, now);
         self.look_at_pulls(now);
+        self.look_at_damage();
         let Some(wanted) = &self.wanted else { return };
         let probed = |id: &str| -> Probed { around.probed(id).unwrap_or_default() };
         let pulled = self.writing.images_pulled().iter().map(|image| image.pin.clone());

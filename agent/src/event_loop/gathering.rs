@@ -113,7 +113,9 @@ impl Gathering {
 
 impl Agent {
     pub(super) fn begin_gathering(&mut self, now: Now) {
-        let Some(scope) = self.gathering.take(now) else { return };
+        let Some(mut scope) = self.gathering.take(now) else { return };
+        // Somebody may mend what is damaged by hand.
+        scope.images |= scope.networks && !self.memory.damaged.is_empty();
         let number = self.gathering.begun;
         let (images, policy) = (self.known_images(), self.policy.clone());
         self.acts.push(Act::Gather { scope, number, began: now, images, policy });

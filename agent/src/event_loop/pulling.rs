@@ -83,6 +83,7 @@ impl Agent {
                 self.memory.pulls.remove(&pin);
                 self.pulls.remove(&pin);
                 self.images_seen_from.insert(pin, self.gathering.next_number());
+                self.image_came(&image.pin, now);
                 self.writing.push(Job::Image { image, is_here: Pulled::Here });
                 self.gathering.want(Scope { images: true, ..Scope::NOTHING }, now);
             }
@@ -133,6 +134,7 @@ impl Agent {
                 self.decide_by(now);
             }
             ImageStep::Remove(pin) => self.remove_image(pin),
+            ImageStep::Discard(image) => self.discard_image(image),
         }
     }
 

@@ -271,6 +271,8 @@ impl<E: Engine> Outside<E> {
                 }
             }
             Act::RemoveImage(image) => self.remove_image(image),
+            Act::DiscardImage(image) => self.discard_image(image),
+            Act::Examine { container } => self.examine(container),
             Act::Measure(containers) => self.measure(containers),
             Act::Probe(targets) => self.prober.set(targets),
             Act::Count(counting) => self.prober.count(counting),

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::acts::Act;
 use super::agent::Agent;
+use super::examining::RefusedStart;
 use super::writing::Job;
 use crate::engine::{Action, EngineError};
 use crate::execute::{self, Creation, Done, StepError, Task, ToUnseal};
@@ -273,6 +274,9 @@ impl Agent {
             return;
         }
         warn!(%service, %error, "step failed");
+        if self.is_looked_into(service, underway, error, now) {
+            return;
+        }
         let is_settling = self.gathering.back_at.is_some_and(|at| now.since(at) < SETTLING_MS);
         match &underway.template {
             Some(template) if error.is_permanent() || !is_settling => {
@@ -285,6 +289,24 @@ impl Agent {
                 self.memory.service(service, now).pause_until = Some(until);
             }
         }
+    }
+
+    /// `exec format error` is what the kernel says of a damaged program too: the program is looked at first.
+    fn is_looked_into(
+        &mut self,
+        service: &ServiceName,
+        underway: &Underway,
+        error: &StepError,
+        now: Now,
+    ) -> bool {
+        let (Kind::Start(container), Some(template)) = (&underway.kind, &underway.template) else {
+            return false;
+        };
+        let StepError::Engine(EngineError::WrongPlatform(message)) = error else { return false };
+        let refused = RefusedStart { template: template.clone(), message: message.clone() };
+        self.memory.service(service, now).pause_until = Some(now.plus(FAILED_PAUSE_MS));
+        self.examine(container, Some(refused));
+        true
     }
 
     /// Evidence is collected before a failure is written down.

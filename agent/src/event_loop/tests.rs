@@ -4,6 +4,7 @@ mod acts;
 mod beginning;
 mod board;
 mod commands;
+mod damage;
 mod freshness;
 mod held;
 mod learning;

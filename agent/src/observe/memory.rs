@@ -1,9 +1,9 @@
 //! What only this process knows: begins anew with it, and nothing durable depends on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use planner::Now;
-use planner::node::{Probed, Refusal, StepFailure};
+use planner::node::{Finding, Probed, Refusal, StepFailure};
 use protocol::id::{ServiceName, Template};
 use protocol::reason::Reason;
 use protocol::release::{Image, Pin};
@@ -17,6 +17,9 @@ pub const FORGIVEN_AFTER_MS: u64 = 600_000;
 /// Ends this shortly before the engine went away were the engine's own: a daemon that shuts down stops its containers.
 pub const SHUTDOWN_WINDOW_MS: u64 = 20_000;
 
+/// What ends this soon after its start may never have run its program.
+pub const AT_ONCE_MS: u64 = 2_000;
+
 /// See the file's head.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
@@ -26,6 +29,35 @@ pub struct Memory {
     pub services: BTreeMap<ServiceName, Remembered>,
     /// Pulls under way and pulls that failed.
     pub pulls: BTreeMap<Pin, Pulling>,
+    /// Images here whose files are damaged.
+    pub damaged: BTreeMap<Pin, Damaged>,
+    /// Images that this process has removed once for that.
+    pub repaired: BTreeSet<Pin>,
+}
+
+/// An image whose files are damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// What was seen, for people.
+    pub what: String,
+    /// What was done about it.
+    pub removal: Removal,
+}
+
+/// How far the removal of a damaged image came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// Not begun.
+    Due,
+    /// The engine is at it.
+    Underway,
+    /// Done, and seen by a gathering of at least this number.
+    Done {
+        /// The first that looks at images after it.
+        seen_from: u64,
+    },
+    /// The engine did not.
+    Refused(String),
 }
 
 /// A container as it was seen over time.
@@ -53,6 +85,10 @@ pub struct Known {
     exits: Vec<Now>,
     /// It ran when this agent first saw it, at this moment: an agent before this one started it.
     pub ran_before_us: Option<Now>,
+    /// Why it ended at once.
+    pub finding: Finding,
+    /// Its program was looked at: it does not change while this process lives.
+    pub is_looked_at: bool,
 }
 
 /// A service as this process remembers it.
@@ -144,7 +180,8 @@ impl Known {
                     return None;
                 }
                 self.exits.push(ended);
-                Some(Ended { name: container.name.clone(), code, oom })
+                let (id, name) = (container.id.clone(), container.name.clone());
+                Some(Ended { id, name, code, oom, ran_ms: ended.since(self.started) })
             }
         }
     }
@@ -163,12 +200,24 @@ impl Known {
 /// A container that ended by itself, as news.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
+    /// The engine's id.
+    pub id: String,
     /// Its name.
     pub name: String,
     /// With this code.
     pub code: i64,
     /// Killed for its memory.
     pub oom: bool,
+    /// It ran for so long.
+    pub ran_ms: u64,
+}
+
+impl Ended {
+    /// Whether it may never have run anything.
+    #[must_use]
+    pub fn is_at_once(&self) -> bool {
+        !self.oom && self.ran_ms <= AT_ONCE_MS
+    }
 }
 
 impl Memory {

@@ -37,6 +37,7 @@ fn instance(kept: &Kept, slot: u32, life: Life, routing: Routing) -> Instance {
         routing,
         in_flight: 0,
         exits: 0,
+        finding: planner::node::Finding::Nothing,
     }
 }
 

@@ -114,6 +114,26 @@ pub struct Instance {
     /// Times it ended by itself, or was stopped because its liveness or startup probe had failed, since it was last ready
     /// for long, as this agent saw; 0 after an agent's restart.
     pub exits: u32,
+    /// Why it ended as soon as it had started, or was refused its start.
+    pub finding: Finding,
+}
+
+/// What was found in an instance that ended as soon as it had started, or was refused its start. Damage is the image's:
+/// [`ImageState::Damaged`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Finding {
+    /// Nothing, or nobody has looked.
+    #[default]
+    Nothing,
+    /// Somebody is looking.
+    Sought,
+    /// Its program cannot run on this node, however often it is started.
+    Unrunnable {
+        /// `WrongPlatform` or `StartFailed`.
+        reason: Reason,
+        /// One sentence for a person.
+        message: String,
+    },
 }
 
 /// Whether a container runs.
@@ -183,6 +203,13 @@ pub enum Routing {
 pub enum ImageState {
     /// Usable.
     Present,
+    /// There, and what is to run in it is not whole.
+    Damaged {
+        /// What was seen, for people.
+        what: String,
+        /// Whether it was fetched again already.
+        repair: Repair,
+    },
     /// On its way.
     Pulling {
         /// One sentence for a person: bytes so far, or why it stands still.
@@ -201,6 +228,17 @@ pub enum ImageState {
         /// When it is tried again, unless permanent.
         retry_at: Now,
     },
+}
+
+/// How far the repair of a damaged image came in this agent's life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Repair {
+    /// Not tried yet, or under way.
+    Due,
+    /// It was fetched again, and is damaged all the same.
+    InVain,
+    /// The engine did not remove it.
+    Refused(String),
 }
 
 /// An address that could not be listened on.

@@ -3,7 +3,8 @@
 use protocol::reason::Reason;
 use protocol::spec::ServiceSpec;
 
-use super::facts::{Instance, Life};
+use super::damage::{self, Damage};
+use super::facts::{Finding, ImageState, Instance, Life};
 use super::history::Kept;
 use super::step::Waiting;
 use super::view::View;
@@ -78,6 +79,20 @@ type Failure = (Reason, String, Option<String>);
 fn failure(view: &View<'_>, judged: &Judged<'_>, waits_on_new: bool) -> Option<Failure> {
     let Judged { kept, spec, .. } = judged;
     let new = || view.facts.instances.iter().filter(|i| i.template == kept.template);
+    match damage::of_kept(view, kept) {
+        // It is fetched again and the release is not to blame, unless that takes too long: something of it still runs.
+        Some(Damage::Passing(waiting)) => {
+            let is_late = waits_on_new && is_late(view, judged);
+            return is_late.then_some((Reason::ImageDamaged, waiting.message, None));
+        }
+        Some(Damage::Lasting(message)) if waits_on_new => {
+            return Some((Reason::ImageDamaged, message, None));
+        }
+        Some(Damage::Lasting(_)) | None => {}
+    }
+    if let Some(unrunnable) = new().find_map(unrunnable) {
+        return Some(unrunnable);
+    }
     if let Some(crashed) = new().find(|i| has_crash_looped(i)) {
         return Some(crash(crashed));
     }
@@ -91,8 +106,7 @@ fn failure(view: &View<'_>, judged: &Judged<'_>, waits_on_new: bool) -> Option<F
     if let Some(message) = policy::keeps_back(view, kept, spec, count) {
         return Some((Reason::PolicyDenied, message, None));
     }
-    let deadline = judged.progress_at?.plus(spec.rollout.progress_deadline.0);
-    if view.now < deadline || !waits_on_new {
+    if !waits_on_new || !is_late(view, judged) || is_on_its_way(view, kept) {
         return None;
     }
     let late = new().find(|i| !i.is_available(spec.rollout.min_ready.0, view.now));
@@ -130,6 +144,33 @@ pub(super) fn soak_patience_end(spec: &ServiceSpec, instance: &Instance) -> Opti
 /// When a rollout without progress has failed.
 pub(super) fn deadline(view: &View<'_>, spec: &ServiceSpec) -> Option<Now> {
     view.facts.progress_at.map(|at| at.plus(spec.rollout.progress_deadline.0))
+}
+
+fn is_late(view: &View<'_>, judged: &Judged<'_>) -> bool {
+    let deadline_ms = judged.spec.rollout.progress_deadline.0;
+    judged.progress_at.is_some_and(|at| view.now >= at.plus(deadline_ms))
+}
+
+/// Its image comes once more, because it was damaged or somebody removed it: a pull that moves is progress, one that does not
+/// waits and says so. Where meanwhile nothing serves and there is something to go back to, it has its time only.
+fn is_on_its_way(view: &View<'_>, kept: &Kept) -> bool {
+    let serves = |i: &Instance| i.template != kept.template && i.is_live() && i.is_ready();
+    let can_wait = view.history.last_good.is_none() || view.facts.instances.iter().any(serves);
+    let release = view.wanted.releases.get(&kept.release);
+    match release.and_then(|release| view.observed.images.get(&release.image.pin)) {
+        Some(ImageState::Pulling { .. }) => can_wait,
+        Some(ImageState::Failed { permanent, .. }) => !permanent && can_wait,
+        Some(ImageState::Present | ImageState::Damaged { .. }) | None => false,
+    }
+}
+
+fn unrunnable(instance: &Instance) -> Option<Failure> {
+    match &instance.finding {
+        Finding::Unrunnable { reason, message } => {
+            Some((*reason, message.clone(), Some(instance.container.clone())))
+        }
+        Finding::Nothing | Finding::Sought => None,
+    }
 }
 
 fn has_crash_looped(instance: &Instance) -> bool {

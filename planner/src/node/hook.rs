@@ -2,9 +2,11 @@
 
 use protocol::manifest::HookRun;
 use protocol::reason::Reason;
+use protocol::release::Image;
 use protocol::report::HookOutcome;
 
-use super::facts::{Instance, Life};
+use super::damage::{self, Damage};
+use super::facts::{Finding, Instance, Life};
 use super::failing;
 use super::history::Kept;
 use super::policy;
@@ -54,6 +56,9 @@ pub(super) fn decide(view: &View<'_>, run: &HookRun, instance: Option<&Instance>
             Prepared::Ready => create(view, kept, run),
         };
     };
+    if let Some(next) = broken(view, &kept, &release.image, instance) {
+        return next;
+    }
     match &instance.life {
         Life::Created => match refused(view, &kept) {
             Some(Refused::Finally(message)) => failed(kept, message, None),
@@ -76,6 +81,27 @@ pub(super) fn decide(view: &View<'_>, run: &HookRun, instance: Option<&Instance>
             };
             failed(kept, message, Some(instance.container.clone()))
         }
+    }
+}
+
+/// Where its program cannot have run; none: it could, or still does.
+fn broken(view: &View<'_>, kept: &Kept, image: &Image, instance: &Instance) -> Option<Next> {
+    if instance.is_up() {
+        return None;
+    }
+    let evidence = Some(instance.container.clone());
+    match (damage::of(view, image), &instance.finding) {
+        (Some(Damage::Passing(waiting)), _) => {
+            let goes = damage::must_go(view, instance);
+            let step = goes.then(|| Step::Remove { container: instance.container.clone() });
+            Some(underway(step, Some(waiting)))
+        }
+        (Some(Damage::Lasting(message)), _) => Some(failed(kept.clone(), message, evidence)),
+        (None, Finding::Unrunnable { message, .. }) => {
+            Some(failed(kept.clone(), message.clone(), evidence))
+        }
+        (None, Finding::Sought) => Some(underway(None, None)),
+        (None, Finding::Nothing) => None,
     }
 }
 

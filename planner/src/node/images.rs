@@ -6,6 +6,7 @@ use protocol::id::{ReleaseId, ServiceName};
 use protocol::reason::Reason;
 use protocol::release::Pin;
 
+use super::damage;
 use super::facts::{ImageState, Observed, Wanted};
 use super::history::History;
 use super::step::ImageStep;
@@ -13,7 +14,7 @@ use super::step::ImageStep;
 /// Below this share of the disk in use, images that nothing pins stay for a later undo.
 const KEEP_BELOW_PERCENT: u8 = 70;
 
-/// Cancels pulls that nothing wants, and removes what nothing pins while the disk is fuller than it should be.
+/// Cancels pulls that nothing wants, lets go of what is damaged, and removes what nothing pins while the disk is fuller than it should be.
 pub(super) fn decide(
     wanted: &Wanted,
     observed: &Observed,
@@ -26,6 +27,8 @@ pub(super) fn decide(
         .filter(|(pin, _)| !pinned.contains(*pin))
         .map(|(pin, _)| ImageStep::CancelPull(pin.clone()))
         .collect();
+    let discarded = damage::to_discard(wanted, observed).into_iter();
+    steps.extend(discarded.filter(|image| pinned.contains(&image.pin)).map(ImageStep::Discard));
     let is_full = observed.disk_used_percent.is_some_and(|used| used >= KEEP_BELOW_PERCENT);
     // Something did not fit: what nothing pins goes before it is tried again.
     let did_not_fit = observed.images.iter().any(|(pin, state)| {

@@ -9,7 +9,7 @@ use super::facts::ImageState;
 use super::history::Kept;
 use super::step::{Room, Step, Waiting};
 use super::view::{View, stops_all_first};
-use super::{fate, policy, secrets};
+use super::{damage, fate, policy, secrets};
 
 /// Bytes that stay free beside what an instance asks for.
 const MEMORY_RESERVE: u64 = 16 << 20;
@@ -120,6 +120,9 @@ pub(super) fn image(view: &View<'_>, image: &Image) -> Prepared {
     };
     match view.observed.images.get(&image.pin) {
         Some(ImageState::Present) => Prepared::Ready,
+        Some(ImageState::Damaged { .. }) => {
+            damage::of(view, image).map_or(Prepared::Ready, damage::prepared)
+        }
         None => match image.pin {
             Pin::Digest(_) | Pin::Archive(_) => {
                 let message = format!("pulling {}", image.reference);

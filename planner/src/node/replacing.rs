@@ -14,7 +14,7 @@ use super::step::{
     AfterGivingUp, CandidateVerdict, Decision, LedgerChange, RoutePlan, Step, Verdict, Waiting,
 };
 use super::view::{View, stops_all_first};
-use super::{earlier, policy, route};
+use super::{damage, earlier, policy, route};
 use crate::Now;
 
 pub(super) fn decide(view: &View<'_>) -> Verdict {
@@ -329,7 +329,7 @@ fn is_overdue(view: &View<'_>, instance: &Instance) -> bool {
 
 /// Whether a container that is not up stays: it has a wanted slot, or it is what to go back to.
 fn is_kept(view: &View<'_>, instance: &Instance) -> bool {
-    if view.assignment.is_none() || !view.facts.network {
+    if view.assignment.is_none() || !view.facts.network || damage::must_go(view, instance) {
         return false;
     }
     if view.is_wanted_candidate(instance) {

@@ -3,12 +3,12 @@
 use protocol::reason::Reason;
 use protocol::spec::ServiceSpec;
 
-use super::facts::{Instance, Life};
+use super::facts::{Finding, Instance, Life};
 use super::history::Kept;
 use super::preparing::{self, Prepared};
 use super::step::{Step, Waiting};
 use super::view::View;
-use super::{failing, policy, secrets};
+use super::{damage, failing, policy, secrets};
 use crate::Now;
 
 /// What the slots of a template need.
@@ -73,7 +73,8 @@ impl<'a> Slots<'a> {
         if self.startable.is_none() && self.missing.is_none() {
             return waiting(self.waiting);
         }
-        let pause = policy::start_wait(view, spec).or_else(|| step_backoff(view, kept));
+        let pause = damage::wait(view, kept).or_else(|| policy::start_wait(view, spec));
+        let pause = pause.or_else(|| step_backoff(view, kept));
         let pause = pause.or_else(|| secrets::wait(view, kept, spec));
         if let Some(pause) = pause.or_else(|| held_back(view, spec)) {
             return Started::Wait(pause);
@@ -124,6 +125,11 @@ fn step_backoff(view: &View<'_>, kept: &Kept) -> Option<Waiting> {
 }
 
 fn restart_wait(instance: &Instance, code: i64, until: Now) -> Waiting {
-    let message = format!("{} ended with code {code}; starts again after a pause", instance.name);
+    let message = match &instance.finding {
+        Finding::Unrunnable { message, .. } => message.clone(),
+        Finding::Nothing | Finding::Sought => {
+            format!("{} ended with code {code}; starts again after a pause", instance.name)
+        }
+    };
     Waiting { reason: Reason::WaitingForBackoff, message, until: Some(until) }
 }

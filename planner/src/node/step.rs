@@ -127,6 +127,8 @@ pub enum ImageStep {
     CancelPull(Pin),
     /// Remove an image that this node pulled for a release and that nothing wants or pins any more.
     Remove(Pin),
+    /// Remove an image whose files are damaged, under all its names: its layers go, and whoever needs it pulls it anew.
+    Discard(Image),
 }
 
 /// A change of what the ledger remembers of one service.

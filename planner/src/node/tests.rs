@@ -1,6 +1,7 @@
 //! A node told as stories and checked by properties, on a simulated world that does what an executor would do.
 
 mod beside;
+mod damage;
 mod elsewhere;
 mod going_back;
 mod held;

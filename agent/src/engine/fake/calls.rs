@@ -4,13 +4,18 @@ use protocol::id::ServiceName;
 use protocol::release::Image;
 use protocol::spec::HostAccess;
 
-use super::{ARCHITECTURE, Call, Daemon, FakeDocker, KILLED_CODE, Kept, Life, PullOutcome};
+use super::{
+    ARCHITECTURE, Call, Daemon, Damaged, FakeDocker, KILLED_CODE, Kept, Life, PullOutcome,
+};
 use crate::engine::container::{Container, ContainerSpec, ContainerState};
 use crate::engine::error::{EngineError, PullError};
 use crate::engine::identity::Ours;
 use crate::engine::{
-    Action, EngineInfo, ImageFacts, Network, NetworkSpec, Placement, Signal, Survey,
+    Action, EngineInfo, ImageFacts, Network, NetworkSpec, Placement, Program, Signal, Survey,
 };
+
+/// Docker's init in an image without a shell.
+const DAMAGED_CODE: i64 = 127;
 
 /// What the engine does; see [`super::super::Engine`].
 impl FakeDocker {
@@ -157,7 +162,10 @@ impl FakeDocker {
         }
         let behaviour = self.behaviour(&kept.spec.image);
         let since_ms = self.now_ms + behaviour.start_ms;
-        let ends_at_ms = behaviour.ends.map(|e| (since_ms + e.after_ms, e.code, e.oom));
+        let ends_at_ms = match self.damaged.get(&kept.spec.image.pinned_reference()) {
+            Some(_) => Some((since_ms, DAMAGED_CODE, false)),
+            None => behaviour.ends.map(|e| (since_ms + e.after_ms, e.code, e.oom)),
+        };
         if let Some(kept) = self.containers.get_mut(id) {
             kept.life = Life::Running { since_ms, ends_at_ms };
         }
@@ -258,6 +266,34 @@ impl FakeDocker {
             self.changes.push(format!("remove-image {}", image.pinned_reference()));
         }
         Ok(())
+    }
+}
+
+/// Damage; see [`super::super::Engine`].
+impl FakeDocker {
+    /// See [`super::super::Engine::discard_image`].
+    ///
+    /// # Errors
+    /// As [`super::super::Engine::discard_image`].
+    pub fn discard_image(&mut self, image: &Image) -> Result<(), EngineError> {
+        self.remove_image(image)?;
+        let reference = image.pinned_reference();
+        if self.damaged.get(&reference) == Some(&Damaged::Once) {
+            self.damaged.remove(&reference);
+        }
+        Ok(())
+    }
+
+    /// See [`super::super::Engine::programs`]: only of a damaged image there is anything to see.
+    ///
+    /// # Errors
+    /// As [`FakeDocker::info`].
+    pub fn programs(&mut self, id: &str) -> Result<Vec<Program>, EngineError> {
+        self.check(Call::Observe)?;
+        let image = self.containers.get(id).map(|kept| kept.spec.image.pinned_reference());
+        let is_damaged = image.is_some_and(|image| self.damaged.contains_key(&image));
+        let program = Program { path: "/app".to_owned(), size: 0, head: Vec::new() };
+        Ok(is_damaged.then_some(program).into_iter().collect())
     }
 }
 

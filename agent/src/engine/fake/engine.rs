@@ -17,7 +17,7 @@ use crate::engine::identity::Ours;
 use crate::engine::pull::{Pull, PullUpdate};
 use crate::engine::{
     Engine, EngineEvent, EngineInfo, Events, ExecOutcome, ImageFacts, MAX_QUEUED_EVENTS, Network,
-    NetworkSpec, Signal, Source, Survey, Written, Wrote,
+    NetworkSpec, Program, Signal, Source, Survey, Written, Wrote,
 };
 use crate::network::Ipv4Net;
 use protocol::registries::RegistryLogin;
@@ -142,6 +142,14 @@ impl Engine for FakeEngine {
 
     async fn remove_image(&self, image: &Image) -> Result<(), EngineError> {
         self.with(|docker| docker.remove_image(image))
+    }
+
+    async fn discard_image(&self, image: &Image) -> Result<(), EngineError> {
+        self.with(|docker| docker.discard_image(image))
+    }
+
+    async fn programs(&self, id: &str) -> Result<Vec<Program>, EngineError> {
+        self.with(|docker| docker.programs(id))
     }
 
     async fn networks(&self, ours: &Ours) -> Result<Vec<Network>, EngineError> {

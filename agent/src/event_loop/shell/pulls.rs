@@ -8,7 +8,7 @@ use protocol::secret;
 
 use super::super::Event;
 use super::{Outside, Told, tell};
-use crate::engine::{Engine, PullUpdate};
+use crate::engine::{Autopsy, Engine, PullUpdate};
 use crate::failpoint;
 
 impl<E: Engine> Outside<E> {
@@ -55,6 +55,25 @@ impl<E: Engine> Outside<E> {
         tokio::task::spawn_local(async move {
             let result = executor.engine.remove_image(&image).await;
             tell(&told, Told::Event(Event::ImageRemoved { pin: image.pin, result })).await;
+        });
+    }
+
+    pub(super) fn discard_image(&self, image: Image) {
+        let (told, executor) = (self.told.clone(), Rc::clone(&self.executor));
+        tokio::task::spawn_local(async move {
+            let result = executor.engine.discard_image(&image).await;
+            tell(&told, Told::Event(Event::ImageDiscarded { pin: image.pin, result })).await;
+        });
+    }
+
+    /// The log first: where the engine gives none, the program says enough.
+    pub(super) fn examine(&self, container: String) {
+        let (told, executor) = (self.told.clone(), Rc::clone(&self.executor));
+        tokio::task::spawn_local(async move {
+            let log = executor.log_tail(&container).await;
+            let programs = executor.engine.programs(&container).await;
+            let result = programs.map(|programs| Autopsy { programs, log });
+            tell(&told, Told::Event(Event::Examined { container, result })).await;
         });
     }
 }

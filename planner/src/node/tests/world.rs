@@ -13,8 +13,8 @@ use super::wishes::name;
 use crate::Now;
 use crate::node::retired;
 use crate::node::{
-    BackendState, Decision, Decisions, Exit, History, ImageState, Instance, LedgerChange, Life,
-    Observed, Probed, Routing, Step, StepFailure, Verdict, Wanted, decide,
+    BackendState, Decision, Decisions, Exit, Finding, History, ImageState, ImageStep, Instance,
+    LedgerChange, Life, Observed, Probed, Routing, Step, StepFailure, Verdict, Wanted, decide,
 };
 
 /// How the application of one release behaves.
@@ -92,7 +92,15 @@ impl World {
     /// One pass: for each service the route where it differs, else one step. Says whether anything was done.
     pub(super) fn pass(&mut self) -> bool {
         let mut acted = false;
-        for (service, verdict) in self.decide().services {
+        let decisions = self.decide();
+        for step in decisions.images {
+            if let ImageStep::Discard(image) = step {
+                self.told.push(format!("discard {}", image.reference));
+                self.observed.images.remove(&image.pin);
+                acted = true;
+            }
+        }
+        for (service, verdict) in decisions.services {
             if self.set_route(&service, &verdict) {
                 acted = true;
                 continue;
@@ -282,6 +290,7 @@ impl World {
             routing: Routing::Absent,
             in_flight: 0,
             exits: 0,
+            finding: Finding::Nothing,
         };
         self.told.push(format!("create {}", instance.name));
         let facts = self.observed.services.entry(service.clone()).or_default();

@@ -1,7 +1,7 @@
 //! Doing what the loop wants done: each act on the hardware, and what comes of it later.
 
 use agent::engine::fake::PullOutcome;
-use agent::engine::{EngineError, PullError, PullUpdate};
+use agent::engine::{Autopsy, EngineError, PullError, PullUpdate};
 use agent::event_loop::{Act, Event, Job, MemoryPercents, Write};
 use agent::link::Outgoing;
 use agent::observe::gather::{FromEngine, Gathered, Scope};
@@ -61,6 +61,16 @@ impl Process {
             Act::RemoveImage(image) => {
                 board.act(|| format!("remove image {}", image.reference));
                 board.send(self.run, Request::RemoveImage(image));
+            }
+            Act::DiscardImage(image) => {
+                board.act(|| format!("remove damaged image {}", image.reference));
+                board.send(self.run, Request::RemoveImage(image));
+            }
+            Act::Examine { container } => {
+                board.act(|| format!("looks into {}", telling::short(&container)));
+                // No image is damaged here.
+                let result = Ok(Autopsy::default());
+                self.later(answered_at(board, now), Event::Examined { container, result });
             }
             Act::Measure(_) => {
                 board.count_requests();
