@@ -33,7 +33,6 @@ mod writing;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use planner::Now;
 use protocol::acceptance::NodeIdentity;
@@ -45,6 +44,7 @@ use protocol::topic::Up;
 use proxy::{Applied, Client, ClientError, Snapshot};
 use tokio::sync::mpsc;
 
+use crate::alarm::Alarm;
 use crate::archives::Archives;
 use crate::doctor::Subject;
 use crate::engine::{Autopsy, Engine, EngineError, EngineEvent, PullUpdate};
@@ -281,6 +281,7 @@ pub async fn run<E: Engine>(parts: Parts<E>, shutdown: impl Future<Output = ()>)
     let (sender, mut events) = mpsc::channel(MAX_EVENTS);
     let (mut shell, mut incoming, mut calls) = Shell::start(parts, sender, (clock.now)());
     let mut shutdown = std::pin::pin!(shutdown);
+    let alarm = Alarm::new();
     let end = loop {
         let now = (clock.now)();
         let wake_at = shell.turn(now);
@@ -288,7 +289,7 @@ pub async fn run<E: Engine>(parts: Parts<E>, shutdown: impl Future<Output = ()>)
             break End::ForAnother;
         }
         watchdog.turned(now);
-        let wake = Duration::from_millis(watchdog.bound(wake_at).since(now));
+        let wake_at = watchdog.bound(wake_at);
         // Every arm is cancel-safe: receives take nothing before they are ready, the sleep begins anew with each turn,
         // and the shutdown is pinned outside.
         tokio::select! {
@@ -307,7 +308,7 @@ pub async fn run<E: Engine>(parts: Parts<E>, shutdown: impl Future<Output = ()>)
                 }
             }
             Some(call) = calls.recv() => shell.ask(call, (clock.unix_ms)(), (clock.now)()),
-            () = tokio::time::sleep(wake) => {}
+            () = alarm.until(wake_at) => {}
         }
     };
     shell.finish();

@@ -8,6 +8,7 @@
 //!
 //! One task owns the state; everything that waits runs in a local task and comes back as an event.
 
+pub mod alarm;
 pub mod archives;
 pub mod bundle;
 pub mod cli;

@@ -13,7 +13,6 @@ use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -22,6 +21,7 @@ use planner::node::Probed;
 use protocol::spec::Health;
 use tokio::sync::Notify;
 
+use crate::alarm::Alarm;
 use crate::clock;
 use crate::engine::Engine;
 use crate::engine::pull::AbortOnDrop;
@@ -106,14 +106,14 @@ impl Prober {
 /// The task.
 async fn probe<E: Engine>(engine: E, shared: Rc<Shared>, tell: impl Fn(ProbeChanged)) {
     let mut answers: FuturesUnordered<Answering> = FuturesUnordered::new();
+    let alarm = Alarm::new();
     loop {
         let askings = shared.asked.borrow_mut().ask(clock::now());
         answers.extend(askings.into_iter().map(|asking| ask(engine.clone(), asking)));
         let next_at = shared.asked.borrow().next_at();
-        let wait_ms = next_at.map(|at| at.since(clock::now()));
         let timer = async {
-            match wait_ms {
-                Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            match next_at {
+                Some(at) => alarm.until(at).await,
                 None => std::future::pending().await,
             }
         };

@@ -1,6 +1,7 @@
 //! The prober against real sockets on loopback.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use protocol::spec::{Check, Probe};
 use protocol::units::Millis;
