@@ -146,15 +146,6 @@ impl Voice {
         is_due
     }
 
-    /// The coordinator has heard the last hello: there is time until the next, unless there is another reason for it.
-    pub(super) fn is_heard(&mut self, now: Now) {
-        if self.hello_at == self.repeat_at {
-            self.hello_pause_ms = HELLO_INTERVAL_MS;
-            self.repeat_at = now.plus(HELLO_INTERVAL_MS);
-            self.hello_at = self.repeat_at;
-        }
-    }
-
     /// What a hello says has changed.
     pub(super) fn greet_again(&mut self, now: Now) {
         self.hello_at = now;
