@@ -12,11 +12,11 @@ use crate::fleet::Outcome;
 const WELL: [&str; 10] = [
     "joined",
     "agent",
-    "ledger",
+    "identity-of-this-board",
     "memory-cgroup",
     "cgroup-version",
-    "engine",
     "engine-limits",
+    "rtc",
     "disk-space",
     "listen-ports",
     "firewall-ports",
@@ -28,7 +28,7 @@ pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
     board.must("systemctl stop systemd-timesyncd; date --set=2020-01-01");
     let (code, found) = on_board(&board);
     assert_eq!((code, severity(&found, "clock")), (1, "problem"), "{found:#}");
-    let mend = text(&found, "clock", "mend");
+    let mend = text(&found, "clock", "mend").to_owned();
     let command = mend.split('`').nth(1).unwrap_or_default();
     board.must(command);
     let (code, found) = on_board(&board);
@@ -36,7 +36,6 @@ pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
     for id in WELL {
         assert_eq!(severity(&found, id), "ok", "{id}: {found:#}");
     }
-    assert_eq!(severity(&found, "rtc"), "note", "its kernel sees no clock that goes on: {found:#}");
     let count = found["findings"].as_array().map_or(0, Vec::len);
     let odd: Vec<&str> = found["findings"]
         .as_array()

@@ -57,7 +57,7 @@ fn leak(board: &Board, coordinator: &Coordinator, limit: &str) -> (&'static str,
         .env("HOLD_MEMORY_MB", HELD_MB)
         .rollout("progress_deadline = \"4m\"")
         .extra(limit);
-    let outcome = coordinator.deploy(&service, &["--timeout", "8m"]);
+    let outcome = coordinator.deploy(&service, &["--timeout", "12m"]);
     assert_ne!(outcome.code, 0, "it cannot have become ready: {outcome:?}");
     let status = coordinator.json(&["rollout", "status", name]);
     let failure = &status["failures"][0];
