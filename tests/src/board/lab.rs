@@ -231,13 +231,16 @@ pub fn joined(parts: &Parts, case: &str) -> (Board, Coordinator) {
     (Board::over(&parts.image, &disk, &folder, coordinator.address()), coordinator)
 }
 
-/// The same, on.
+/// The same, on, and the service answers.
 #[must_use]
 pub fn serving(parts: &Parts, case: &str) -> (Board, Coordinator) {
     let (mut board, mut coordinator) = joined(parts, case);
     coordinator.start();
     board.boot();
     coordinator.wait_ready();
+    until_true("the service answers", PATIENCE, || {
+        http::get(board.address(SERVICE_PORT), "/").is_ok_and(|(status, _)| status == 200)
+    });
     (board, coordinator)
 }
 
