@@ -55,13 +55,14 @@ fn leak(board: &Board, coordinator: &Coordinator, limit: &str) -> (&'static str,
     let service = Service::new(name, OTHER_PORT)
         .image("pith-demo-arm64:v1")
         .env("HOLD_MEMORY_MB", HELD_MB)
-        .rollout("progress_deadline = \"4m\"")
+        .rollout("progress_deadline = \"10m\"")
         .extra(limit);
     let outcome = coordinator.deploy(&service, &["--timeout", "12m"]);
     assert_ne!(outcome.code, 0, "it cannot have become ready: {outcome:?}");
     let status = coordinator.json(&["rollout", "status", name]);
-    let failure = &status["failures"][0];
-    assert_eq!(failure["reason"], "out_of_memory", "{status:#}\n{}", board.last_words());
+    // Three ends make it `out_of_memory`; a board without memory may take longer for them than it has until it must be ready.
+    let evidence = &status["failures"][0]["evidence"];
+    assert_eq!(evidence["oom_killed"], true, "{status:#}\n{}", board.last_words());
     let seen = (name, killed() - before);
     let _ = coordinator.pith(&["rm", name, "--yes"]).expect_code(0);
     seen
