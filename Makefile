@@ -5,13 +5,14 @@ RUST := . tests/setup/rust.sh
 # One static file, moved anywhere in memory; its relocations packed, a fifth of a megabyte less (GNU ld 2.38, lld 18).
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 
-.PHONY: board-test dist help build demo test lint audit bench sim fuzz fuzz-keep
+.PHONY: board-test dist footprint help build demo test lint audit bench sim fuzz fuzz-keep
 
 help:
 	@echo "make build   pith and pith-agent (static), in target/release"
 	@echo "make dist    pith-agent and pith for ARM64 and x86-64, static, as packages, in dist/; says what cannot be built here"
 	@echo "make board-test  an emulated ARM64 board: install, budgets, clocks, cuts of the power; CASE=name for one; hours in all"
 	@echo "make demo    three nodes on this machine's Docker take a good version under load and refuse a bad one"
+	@echo "make footprint   the agent as a board gets it, for this processor: static, stripped, within its size"
 	@echo "make test    everything CI runs: lints, unit tests, end to end on real Docker and brokers"
 	@echo "make lint    formatting and clippy alone"
 	@echo "make audit   every dependency against the advisories of RustSec, licences and bans; needs the network and cargo-deny"
@@ -28,6 +29,10 @@ build:
 
 dist:
 	@cross/dist.sh
+
+footprint:
+	@$(RUST); $(STATIC) cargo build --locked --quiet --profile agent --target "$$HOST_TRIPLE" -p agent
+	@$(RUST); tests/board/check-dist.sh --agent "$${CARGO_TARGET_DIR:-target}/$$HOST_TRIPLE/agent/pith-agent"
 
 board-test:
 	@tests/board/run.sh $(CASE)

@@ -31,7 +31,7 @@ mod armed {
 
     static STEPS: AtomicU64 = AtomicU64::new(0);
 
-    /// What a test writes over in a copy of the program: `exit` or `hang` instead of `none`.
+    /// What a test writes over in a copy of the program: `exit`, `fall` or `hang` instead of `none`.
     #[used]
     static FATE: [u8; 21] = *b"pith-agent-fate:none;";
 
@@ -40,6 +40,7 @@ mod armed {
         let written: &'static [u8; 21] = std::hint::black_box(&FATE);
         match &written[16..20] {
             b"exit" => std::process::exit(1),
+            b"fall" => panic!("a test has spoilt this agent"),
             // Until a watchdog ends it.
             b"hang" => loop {
                 std::thread::park();

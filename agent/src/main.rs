@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::str::FromStr as _;
 
@@ -122,8 +123,7 @@ fn join(path: &Path, token: &str, name: Option<String>, existing: Existing) -> E
         let say = |text: &str| println!("{text}");
         join::join(&config.state_dir, token, &wish, Pace::default(), &floor, say).await
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map(|runtime| runtime.block_on(joining)) {
+    match finish(joining) {
         Ok(Ok(_)) => ExitCode::SUCCESS,
         Ok(Err(error)) => failed(&error, error.exit_code()),
         Err(error) => failed(&error, 1),
@@ -139,8 +139,8 @@ fn answered(path: &Path, answer: impl AsyncFnOnce(Config) -> u8) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => ExitCode::from(runtime.block_on(answer(config))),
+    match finish(answer(config)) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("pith-agent: {error}");
             ExitCode::FAILURE
@@ -166,9 +166,21 @@ fn with_config(path: &Path, serve: impl FnOnce(Config) -> anyhow::Result<()>) ->
     }
 }
 
-/// One thread: a board has better uses for the others.
 fn serve(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    finish(work)?
+}
+
+/// What comes of some work.
+fn finish<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    let mut answer = None;
+    drive(Box::pin(async { answer = Some(work.await) }))?;
+    Ok(answer.expect("it was driven to its end"))
+}
+
+/// On one thread: a board has better uses for the others. Boxed, so that the program has one runtime's loop and not one per verb.
+fn drive(work: Pin<Box<dyn Future<Output = ()> + '_>>) -> std::io::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work);
+    Ok(())
 }
 
 /// Resolves at SIGTERM or SIGINT.

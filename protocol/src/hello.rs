@@ -12,7 +12,7 @@ use crate::policy::PolicyState;
 use crate::reason::Reason;
 use crate::whereabouts::Learned;
 
-/// Said at every connect, again after 2, 4, 8 … s and then every [`HELLO_INTERVAL_SECS`]: it is not retained, and the
+/// Said at every connect, again after 2, 4, 8 … s until it is answered, then every [`HELLO_INTERVAL_SECS`]: it is not retained, and the
 /// coordinator may not listen at that moment. Signed by the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

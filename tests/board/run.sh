@@ -19,7 +19,7 @@ tests/setup/docker.sh
 
 if [ -z "${PITH_BINARIES:-}" ]; then make --no-print-directory build; fi
 if [ -z "${PITH_PACKAGE:-}" ]; then
-  cross/dist.sh pith-agent:arm64 demo-app:arm64
+  cross/dist.sh pith-agent:arm64 failing-agent:arm64 demo-app:arm64
   PITH_PACKAGE=$(find dist -name 'pith-agent_*_arm64.deb' | LC_ALL=C sort | tail -n 1)
 fi
 image=$(tests/board/image.sh)
@@ -29,4 +29,4 @@ tests/board/demo-image.sh dist/.board/demo-app "$folder/demo.tar"
 docker load --quiet --input "$folder/demo.tar"
 cargo build --locked --release --quiet -p powerloss
 cargo run --locked --release --quiet -p tests --bin board-test -- \
-  --image "$image" --package "$PITH_PACKAGE" --demo "$folder/demo.tar" --folder "$folder" "$@"
+  --image "$image" --package "$PITH_PACKAGE" --demo "$folder/demo.tar" --agent dist/.board/failing-agent --folder "$folder" "$@"

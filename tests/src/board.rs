@@ -119,10 +119,10 @@ impl Board {
         (Ipv4Addr::LOCALHOST, found.expect("a forwarded port").0).into()
     }
 
-    /// Where this machine reaches its ssh server.
+    /// `person@HOST:PORT`, who may sudo, and the ssh to call, with the key.
     #[must_use]
-    pub fn ssh_port(&self) -> u16 {
-        self.ssh_port
+    pub fn login(&self) -> (String, String) {
+        (format!("person@127.0.0.1:{}", self.ssh_port), ssh::line(self))
     }
 
     /// Switches the power on and waits for the ssh server.

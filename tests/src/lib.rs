@@ -21,5 +21,6 @@ pub mod private_docker;
 pub mod registry;
 pub mod services;
 pub mod skip;
+pub mod spoilt;
 pub mod supervised;
 pub mod wait;

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use tests::docker;
 use tests::fleet::binaries;
 use tests::http::free_port;
 use tests::skip;
+use tests::spoilt;
 use tests::supervised::Supervised;
 use tests::wait::until_true;
 
@@ -21,26 +21,13 @@ use tests::wait::until_true;
 const CONFIRMED: Duration = Duration::from_secs(150);
 const SOON: Duration = Duration::from_secs(40);
 
-/// The agent that was built, with another version and fate written into it: another program, for all that matters.
+/// The agent that was built, small enough to be released.
 fn agent(dir: &Path, version: &str, fate: &str) -> PathBuf {
-    let file = dir.join(format!("pith-agent-{version}"));
+    let file = dir.join("pith-agent");
     let built = binaries().join("pith-agent");
     let stripped = Command::new("strip").arg("-o").arg(&file).arg(built).status();
     assert!(stripped.unwrap().success(), "strip is of binutils");
-    let mut bytes = fs::read(&file).unwrap();
-    write_over(&mut bytes, "pith-agent-version:", &format!("{version:<48};"));
-    write_over(&mut bytes, "pith-agent-fate:", &format!("{fate};"));
-    fs::write(&file, bytes).unwrap();
-    file
-}
-
-/// At the place that ends where `text` would: the mark itself may stand elsewhere too.
-fn write_over(bytes: &mut [u8], mark: &str, text: &str) {
-    let whole = mark.len() + text.len();
-    let is_place = |window: &[u8]| window.starts_with(mark.as_bytes()) && window.ends_with(b";");
-    let at = bytes.windows(whole).position(is_place);
-    let at = at.unwrap_or_else(|| panic!("{mark} stands in an agent with failpoints")) + mark.len();
-    bytes[at..at + text.len()].copy_from_slice(text.as_bytes());
+    spoilt::with_fate(&file, dir, version, fate)
 }
 
 struct Updating {
@@ -135,7 +122,7 @@ fn a_good_agent_stays_a_bad_one_goes_within_three_starts_and_no_application_noti
     assert_eq!(of.proxy.starts(), 1, "it handed over, and was not started again");
     of.check_untouched();
 
-    for (version, fate) in [("0.1.2", "exit"), ("0.1.3", "hang")] {
+    for (version, fate) in [("0.1.2", "fall"), ("0.1.3", "hang")] {
         of.release(version, fate);
         let starts = of.agent.starts();
         let back = of.boards.pith(&["agent", "rollout", "--timeout", "150s"]).expect_code(3);

@@ -7,6 +7,7 @@ mod access;
 mod classify;
 mod create;
 mod events;
+mod kills;
 mod load;
 mod logs;
 mod networks;
@@ -18,7 +19,7 @@ mod survey;
 mod volumes;
 mod written;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::future::Future;
 use std::path::Path;
 use std::rc::Rc;
@@ -41,7 +42,9 @@ use super::{
     Engine, EngineInfo, Events, ExecOutcome, ImageFacts, Network, NetworkSpec, Placement, Program,
     Signal, Source, Survey, Written, Wrote,
 };
+use crate::clock;
 use crate::network::Ipv4Net;
+use kills::Kills;
 use protocol::registries::RegistryLogin;
 
 /// Answers that only read.
@@ -61,6 +64,7 @@ pub struct Docker {
     socket: Rc<str>,
     client: Rc<OnceCell<Client>>,
     host: Rc<OnceCell<Host>>,
+    kills: Rc<RefCell<Kills>>,
 }
 
 /// What never changes while a machine runs; asked once, since Docker runs a process for each asking.
@@ -76,7 +80,12 @@ impl Docker {
     #[must_use]
     pub fn at(socket: &str) -> Self {
         let path = socket.strip_prefix("unix://").unwrap_or(socket);
-        Self { socket: path.into(), client: Rc::default(), host: Rc::default() }
+        Self {
+            socket: path.into(),
+            client: Rc::default(),
+            host: Rc::default(),
+            kills: Rc::default(),
+        }
     }
 
     fn client(&self) -> Result<&Client, EngineError> {
@@ -178,7 +187,10 @@ impl Engine for Docker {
     }
 
     async fn containers(&self, ours: &Ours) -> Result<Vec<Container>, EngineError> {
-        observe::containers(self.client()?, ours).await
+        let mut containers = observe::containers(self.client()?, ours).await?;
+        let ends = containers.iter_mut().filter_map(observe::end);
+        self.kills.borrow_mut().explain(ends, kills::counter(), clock::now());
+        Ok(containers)
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {

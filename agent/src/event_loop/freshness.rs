@@ -214,6 +214,7 @@ impl Agent {
         let seen = self.seen.as_ref().map(|seen| seen.version);
         self.freshness.answered(time, seen, now);
         self.updates.answered(now);
+        self.voice.is_heard(now);
         if is_due && self.writing.is_idle() {
             self.writing.push(Job::Floor);
         }

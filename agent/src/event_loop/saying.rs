@@ -1,4 +1,4 @@
-//! What the node says and when: hello at connect, then ever more rarely down to every 15 minutes, a report on change and
+//! What the node says and when: hello at connect, ever more rarely until it is answered, then every 15 minutes, a report on change and
 //! after each hello, load every minute (every 10 seconds while something is not settled), events as they happen.
 
 use std::collections::BTreeMap;
@@ -53,6 +53,8 @@ pub(super) struct Voice {
     report_at: Now,
     hello_at: Now,
     hello_pause_ms: u64,
+    /// When the last hello is said again if nobody answers it.
+    repeat_at: Now,
     load_at: Now,
     /// The proxy was asked for its counters, for the load that is due.
     is_counted: bool,
@@ -77,6 +79,7 @@ impl Voice {
             report_at: now,
             hello_at: now,
             hello_pause_ms: HELLO_AGAIN_MS,
+            repeat_at: now,
             load_at: now,
             is_counted: false,
         }
@@ -91,6 +94,15 @@ impl Voice {
         self.report_at = now;
         self.last = None;
         self.has_news = true;
+    }
+
+    /// The coordinator has heard the last hello: there is time until the next, unless there is another reason for it.
+    pub(super) fn is_heard(&mut self, now: Now) {
+        if self.hello_at == self.repeat_at {
+            self.hello_pause_ms = HELLO_INTERVAL_MS;
+            self.repeat_at = now.plus(HELLO_INTERVAL_MS);
+            self.hello_at = self.repeat_at;
+        }
     }
 
     /// What a hello says has changed.
@@ -127,7 +139,8 @@ impl Voice {
     fn hello_is_due(&mut self, now: Now) -> bool {
         let is_due = now >= self.hello_at;
         if is_due {
-            self.hello_at = now.plus(self.hello_pause_ms);
+            self.repeat_at = now.plus(self.hello_pause_ms);
+            self.hello_at = self.repeat_at;
             self.hello_pause_ms = (self.hello_pause_ms * 2).min(HELLO_INTERVAL_MS);
         }
         is_due
@@ -388,6 +401,18 @@ mod tests {
             let said: Vec<u64> = said.map(|second| second - connected_s).collect();
             assert_eq!(said, [0, 2, 6, 14, 30, 62, 126, 254, 510, 1022, 1922, 2822]);
         }
+    }
+
+    #[test]
+    fn a_hello_that_was_heard_is_followed_by_one_after_fifteen_minutes_unless_there_is_a_reason() {
+        let mut voice = Voice::new(crate::testing::node_key(), "boot", (0, 1), Now(0));
+        voice.is_up(Now(0));
+        assert!(voice.hello_is_due(Now(0)));
+        voice.is_heard(Now(1_000));
+        assert_eq!(voice.hello_at, Now(1_000 + HELLO_INTERVAL_MS));
+        voice.greet_by(Now(20_000));
+        voice.is_heard(Now(2_000));
+        assert_eq!(voice.hello_at, Now(20_000), "the reason stands");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `make board-test`: the cases of the emulated board, or those that are named; what they show stands in one table.
 //!
-//!   board-test --image FOLDER --package FILE.deb --demo FILE.tar --folder FOLDER [CASE...]
+//!   board-test --image FOLDER --package FILE.deb --demo FILE.tar --agent FILE --folder FOLDER [CASE...]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,8 +10,7 @@ use tests::board::cases::{ALL, Case};
 use tests::board::lab::Parts;
 use tests::board::results::Results;
 
-const USAGE: &str =
-    "usage: board-test --image FOLDER --package FILE.deb --demo FILE.tar --folder FOLDER [CASE...]";
+const USAGE: &str = "usage: board-test --image FOLDER --package FILE.deb --demo FILE.tar --agent FILE --folder FOLDER [CASE...]";
 
 fn main() -> ExitCode {
     match arguments(std::env::args().skip(1)) {
@@ -44,7 +43,7 @@ fn run(parts: &Parts, cases: &[Case]) -> ExitCode {
 }
 
 fn arguments(mut given: impl Iterator<Item = String>) -> Result<(Parts, Vec<Case>), String> {
-    let (mut image, mut package, mut demo, mut folder) = (None, None, None, None);
+    let (mut image, mut package, mut demo, mut agent, mut folder) = (None, None, None, None, None);
     let mut cases = Vec::new();
     while let Some(word) = given.next() {
         let mut value = || given.next().map(PathBuf::from).ok_or(format!("{word} needs a path"));
@@ -52,6 +51,7 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<(Parts, Vec<Case
             "--image" => image = Some(value()?),
             "--package" => package = Some(value()?),
             "--demo" => demo = Some(value()?),
+            "--agent" => agent = Some(value()?),
             "--folder" => folder = Some(value()?),
             name => cases.push(
                 *ALL.iter().find(|case| case.name == name).ok_or(format!("no case `{name}`"))?,
@@ -65,6 +65,7 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<(Parts, Vec<Case
         image: Image::new(there(needed(image, "--image")?)?),
         package: there(needed(package, "--package")?)?,
         demo: there(needed(demo, "--demo")?)?,
+        agent: there(needed(agent, "--agent")?)?,
         folder: there(needed(folder, "--folder")?)?,
     };
     let cases = if cases.is_empty() { ALL.to_vec() } else { cases };

@@ -1,8 +1,10 @@
 //! What `make board-test` runs. Each case ends with rows of the table, or fails with what the board said last.
 
+mod agent;
 mod away;
 mod budget;
 mod clock;
+mod doctor;
 mod full;
 mod install;
 mod leak;
@@ -38,7 +40,18 @@ pub const ALL: &[Case] = &[
     Case { name: "clock-2099", what: "booted in 2099, without network", run: clock::in_2099 },
     Case { name: "away", what: "the coordinator is away for five minutes", run: away::run },
     Case { name: "full", what: "the disk is full", run: full::run },
-    Case { name: "leak", what: "an application takes all memory", run: leak::run },
+    Case { name: "leak", what: "applications take all memory", run: leak::run },
+    Case { name: "doctor", what: "what the board finds of itself, and a mend", run: doctor::run },
+    Case {
+        name: "agent",
+        what: "a good agent stays; one that panics and one that hangs are reverted",
+        run: agent::run,
+    },
+    Case {
+        name: "agent-away",
+        what: "the coordinator is away while a good agent is tried",
+        run: agent::away,
+    },
     Case {
         name: "ledger",
         what: "10,000 states of a disk after a cut, beside the board",

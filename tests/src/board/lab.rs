@@ -32,11 +32,19 @@ pub struct Parts {
     pub package: PathBuf,
     /// `pith-demo-arm64:v1`, `v2` and `v3`, which is never ready, for `docker load`.
     pub demo: PathBuf,
+    /// The same agent, with failpoints.
+    pub agent: PathBuf,
     /// Where runs keep what they make.
     pub folder: PathBuf,
 }
 
 impl Parts {
+    /// The program in the package, which lies beside it.
+    #[must_use]
+    pub fn program(&self) -> PathBuf {
+        self.package.with_extension("")
+    }
+
     /// What tells one package from another.
     ///
     /// # Panics
@@ -133,7 +141,9 @@ impl Coordinator {
         io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// `pith …`, not started yet.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Command {
         pith(&self.folder.join("data"), args)
     }
 
@@ -169,11 +179,15 @@ impl Coordinator {
 
     /// Waits until the board is ready, as `pith node ls` says it.
     pub fn wait_ready(&self) {
-        until_true("the board is ready", PATIENCE, || {
-            let shown = self.json(&["node", "ls"]);
-            let nodes = shown["nodes"].as_array().into_iter().flatten();
-            nodes.into_iter().any(|node| node["name"] == NODE && node["status"] == "ready")
-        });
+        until_true("the board is ready", PATIENCE, || self.node()["status"] == "ready");
+    }
+
+    /// The board, as `pith node ls` says it; null while it is none.
+    #[must_use]
+    pub fn node(&self) -> Value {
+        let shown = self.json(&["node", "ls"]);
+        let nodes = shown["nodes"].as_array().into_iter().flatten();
+        nodes.into_iter().find(|node| node["name"] == NODE).cloned().unwrap_or_default()
     }
 
     /// Waits until no rollout of the service is under way; its state.
@@ -217,13 +231,16 @@ pub fn joined(parts: &Parts, case: &str) -> (Board, Coordinator) {
     (Board::over(&parts.image, &disk, &folder, coordinator.address()), coordinator)
 }
 
-/// The same, on.
+/// The same, on, and the service answers.
 #[must_use]
 pub fn serving(parts: &Parts, case: &str) -> (Board, Coordinator) {
     let (mut board, mut coordinator) = joined(parts, case);
     coordinator.start();
     board.boot();
     coordinator.wait_ready();
+    until_true("the service answers", PATIENCE, || {
+        http::get(board.address(SERVICE_PORT), "/").is_ok_and(|(status, _)| status == 200)
+    });
     (board, coordinator)
 }
 

@@ -12,17 +12,25 @@ fn control(board: &Board) -> PathBuf {
     PathBuf::from(format!("/tmp/pith-board-{}-{}", std::process::id(), board.ssh_port))
 }
 
+const OPTIONS: [&str; 6] = [
+    "StrictHostKeyChecking=no",
+    "UserKnownHostsFile=/dev/null",
+    "BatchMode=yes",
+    "ConnectTimeout=10",
+    "ServerAliveInterval=10",
+    "ServerAliveCountMax=6",
+];
+
+/// The ssh for `PITH_SSH`.
+pub(super) fn line(board: &Board) -> String {
+    let options = OPTIONS.map(|option| format!("-o {option}")).join(" ");
+    format!("ssh -F none -i {} -o LogLevel=ERROR {options}", board.image.key().display())
+}
+
 fn ssh(board: &Board) -> Command {
     let mut command = Command::new("ssh");
     command.arg("-q").arg("-i").arg(board.image.key()).args(["-p", &board.ssh_port.to_string()]);
-    for option in [
-        "StrictHostKeyChecking=no",
-        "UserKnownHostsFile=/dev/null",
-        "BatchMode=yes",
-        "ConnectTimeout=10",
-        "ServerAliveInterval=10",
-        "ServerAliveCountMax=6",
-    ] {
+    for option in OPTIONS {
         command.args(["-o", option]);
     }
     command.args(["-o", &format!("ControlPath={}", control(board).display())]);

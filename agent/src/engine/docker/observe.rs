@@ -10,6 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use protocol::id::Digest;
 use protocol::release::{Image, Pin};
 
+use super::kills::End;
 use super::{Host, QUERY_DEADLINE_MS, within};
 use crate::clock;
 use crate::engine::ImageFacts;
@@ -49,6 +50,15 @@ pub(super) async fn containers(
         inspections.try_filter_map(|seen| async move { Ok(seen) }).try_collect().await?;
     containers.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(containers)
+}
+
+/// One that ended, to say why.
+pub(super) fn end(container: &mut Container) -> Option<End<'_>> {
+    let run = format!("{} {}", container.id, container.run);
+    match &mut container.state {
+        ContainerState::Created | ContainerState::Running { .. } => None,
+        ContainerState::Exited { code, oom, .. } => Some((run, *code, oom)),
+    }
 }
 
 fn container(seen: ContainerInspectResponse, now_unix_ms: u64) -> Option<Container> {

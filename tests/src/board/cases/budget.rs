@@ -123,9 +123,8 @@ fn cpu(seen: Counted, seconds: f64) -> String {
 }
 
 fn sizes(parts: &Parts) -> Row {
-    let program = parts.package.with_extension("");
-    let bytes =
-        std::fs::metadata(&program).map(|meta| meta.len()).expect("the program beside its package");
+    let bytes = std::fs::metadata(parts.program()).map(|meta| meta.len());
+    let bytes = bytes.expect("the program beside its package");
     #[allow(clippy::cast_precision_loss, reason = "a few megabytes")]
     let megabytes = bytes as f64 / 1e6;
     Row::at_most("size of pith-agent", megabytes, 4.0, "MB")
