@@ -65,6 +65,9 @@ pub struct Config {
     /// Whether images that services left behind may be removed; never on a machine that is also used otherwise.
     #[serde(default = "default_true")]
     pub remove_images: bool,
+    /// Whether the link to the coordinator is paid by the byte: the node says less then.
+    #[serde(default)]
+    pub metered: bool,
     /// How images come.
     #[serde(default)]
     pub pull: PullTable,

@@ -241,6 +241,8 @@ pub struct Settings {
     pub own_broker: Option<String>,
     /// Whether images that nothing needs may be removed.
     pub remove_images: bool,
+    /// Whether the link is paid by the byte.
+    pub metered: bool,
     /// Opens what is sealed to the node.
     pub vault: Vault,
     /// Which program this is.

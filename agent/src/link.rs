@@ -25,6 +25,8 @@ use crate::tls::{Joined, JoinedError};
 pub const MAX_OUTGOING: usize = 64;
 /// What may still be sent at the end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+/// Between signs of life where the link is paid by the byte: within what networks of phones keep connections for.
+pub const METERED_KEEPALIVE: Duration = Duration::from_secs(240);
 /// The longest wait between two tries, in units of the configured first one.
 const LONGEST_PAUSES: u32 = 60;
 

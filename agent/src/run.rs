@@ -111,7 +111,10 @@ async fn run(
     settings.own = Own::of_process(&config.state_dir);
     let config_file = absolute(path.to_owned())?;
     let follows = reached.follows;
-    let session = link::session(reached, &node, &boot);
+    let mut session = link::session(reached, &node, &boot);
+    if config.metered {
+        session.keepalive = link::METERED_KEEPALIVE;
+    }
     let (handle, heard) = mqtt::Session::start(session, seed(&node.node, &boot.id));
     let (outgoing, to_send) = mpsc::channel(link::MAX_OUTGOING);
     let (received, incoming) = mpsc::channel(MAX_INCOMING);
@@ -266,6 +269,7 @@ fn settings(
         },
         listen,
         remove_images: config.remove_images,
+        metered: config.metered,
         vault: Vault::default(),
         own: Own::alone(),
     }

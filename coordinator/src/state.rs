@@ -57,7 +57,7 @@ use planner::Now;
 use planner::fleet::{NodeFacts, Rollout};
 use protocol::command::Part;
 use protocol::envelope::Envelope;
-use protocol::hello::Load;
+use protocol::hello::{Load, METERED_LOAD_INTERVAL_SECS};
 use protocol::id::{
     CommandId, EnvironmentName, FleetId, NodeId, NodeName, OperatorName, ReleaseId, SecretName,
     ServiceId, ServiceName,
@@ -77,6 +77,8 @@ pub use requests::Refused;
 pub const MAX_EVENTS: usize = 10_000;
 /// A node is offline when nothing was heard for this long: three intervals of load.
 pub const SILENCE_MS: u64 = 3 * 60_000;
+/// The same for a node whose link is metered; the broker says sooner where its connection ends.
+pub const METERED_SILENCE_MS: u64 = 3 * METERED_LOAD_INTERVAL_SECS * 1_000;
 
 /// Both clocks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,19 +204,7 @@ impl State {
         let mut intents: BTreeMap<NodeId, Intent> = kept.intents.into_iter().collect();
         let node = |record: NodeRecord| {
             let intent = intents.remove(&record.id).unwrap_or_default();
-            (
-                record.id.clone(),
-                Node {
-                    kept: Some(Box::new(record.clone())),
-                    record,
-                    intent,
-                    load: None,
-                    heard_at: at.now,
-                    accord: conflict::Accord::default(),
-                    hello: None,
-                    is_greeted: false,
-                },
-            )
+            (record.id.clone(), Node::restored(record, intent, at.now))
         };
         let nodes = kept.nodes.into_iter().map(node).collect();
         let mut services: BTreeMap<ServiceId, Service> = kept
@@ -339,11 +329,15 @@ impl State {
 
     /// Time has passed: who has been silent for too long, which rollouts wait no longer.
     pub fn tick(&mut self, at: At) {
-        let silent = |node: &&Node| node.record.online && at.now.since(node.heard_at) >= SILENCE_MS;
-        let silent: Vec<NodeId> =
-            self.nodes.values().filter(silent).map(|node| node.record.id.clone()).collect();
-        for id in silent {
-            self.set_offline(&id, "nothing heard for three minutes", at);
+        let allowed =
+            |node: &Node| if node.record.metered { METERED_SILENCE_MS } else { SILENCE_MS };
+        let silent =
+            |node: &&Node| node.record.online && at.now.since(node.heard_at) >= allowed(node);
+        let silent = self.nodes.values().filter(silent);
+        let silent: Vec<(NodeId, u64)> =
+            silent.map(|node| (node.record.id.clone(), allowed(node) / 60_000)).collect();
+        for (id, minutes) in silent {
+            self.set_offline(&id, &format!("nothing heard for {minutes} minutes"), at);
         }
         self.wake_rollouts(at);
         self.renew_peers();
@@ -424,6 +418,15 @@ impl State {
             reason: None,
             message,
         });
+    }
+}
+
+impl Node {
+    /// As it was kept: it has the full time of silence from now on.
+    fn restored(record: NodeRecord, intent: Intent, now: Now) -> Self {
+        let (kept, accord) = (Some(Box::new(record.clone())), conflict::Accord::default());
+        let (load, hello, is_greeted) = (None, None, false);
+        Self { record, kept, intent, load, heard_at: now, accord, hello, is_greeted }
     }
 }
 

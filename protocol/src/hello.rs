@@ -65,10 +65,20 @@ pub struct Hello {
     /// a coordinator that is older than this field never reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned: Option<Learned>,
+    /// Its link is paid by the byte: it says less ([`METERED_HELLO_INTERVAL_SECS`], [`METERED_LOAD_INTERVAL_SECS`]), and is well
+    /// meanwhile. Left out where it is not, so that a coordinator that is older than this field never reads it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub metered: bool,
 }
 
 /// Hello is repeated at this interval at the latest.
 pub const HELLO_INTERVAL_SECS: u64 = 15 * 60;
+/// The same for a node whose link is metered.
+pub const METERED_HELLO_INTERVAL_SECS: u64 = 60 * 60;
+/// A settled node says its load so often.
+pub const LOAD_INTERVAL_SECS: u64 = 60;
+/// The same for a node whose link is metered.
+pub const METERED_LOAD_INTERVAL_SECS: u64 = 15 * 60;
 
 /// What a node has to give.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

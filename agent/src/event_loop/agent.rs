@@ -25,7 +25,7 @@ use super::examining::RefusedStart;
 use super::freshness::{Freshness, MAX_TIMES};
 use super::gathering::Gathering;
 use super::measuring::MemoryPercents;
-use super::saying::Voice;
+use super::saying::{Intervals, Voice};
 use super::stepping::{Collecting, Underway};
 use super::updating::Updates;
 use super::writing::{Job, Writing};
@@ -136,6 +136,7 @@ impl Agent {
     pub fn new(beginning: Beginning, now: Now) -> Self {
         let Beginning { node, key, root, settings, ledger, boot_id, opened_at, .. } = beginning;
         let floor = settings.between.floor.clone();
+        let intervals = Intervals::of(settings.metered);
         let updates = Updates::new(settings.own.clone(), now);
         let mut agent = Self {
             acts: Vec::new(),
@@ -143,7 +144,7 @@ impl Agent {
             inbox: Inbox::new(ledger.trust(&root), node.clone()).raising(floor),
             first_root: root,
             node,
-            voice: Voice::new(key, &boot_id, (beginning.unix_ms, beginning.cores), now),
+            voice: Voice::new(key, &boot_id, (beginning.unix_ms, beginning.cores), intervals, now),
             seen: ledger.seen(),
             floors: ledger.floors().clone(),
             wanted: None,

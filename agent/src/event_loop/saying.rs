@@ -29,14 +29,29 @@ use crate::sampler::Disk;
 const REPORT_PAUSE_MS: u64 = 50;
 /// A hello is not retained: one that was said while the coordinator was away too is lost, and so it is soon said again.
 const HELLO_AGAIN_MS: u64 = 2_000;
-const HELLO_INTERVAL_MS: u64 = hello::HELLO_INTERVAL_SECS * 1000;
-const LOAD_INTERVAL_MS: u64 = 60_000;
 const LOAD_INTERVAL_BUSY_MS: u64 = 10_000;
 const LOAD_INTERVAL_LEAST_MS: u64 = 1_000;
 /// The proxy has this long to tell its counters before a load.
 const COUNTING_MS: u64 = 100;
 /// Characters of an event's text.
 const MAX_EVENT_CHARS: usize = 400;
+
+/// How often a node that is well speaks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Intervals {
+    hello_ms: u64,
+    load_ms: u64,
+}
+
+impl Intervals {
+    pub(super) const fn of(metered: bool) -> Self {
+        let (hello_s, load_s) = match metered {
+            false => (hello::HELLO_INTERVAL_SECS, hello::LOAD_INTERVAL_SECS),
+            true => (hello::METERED_HELLO_INTERVAL_SECS, hello::METERED_LOAD_INTERVAL_SECS),
+        };
+        Self { hello_ms: hello_s * 1000, load_ms: load_s * 1000 }
+    }
+}
 
 /// The node's voice: what was said last and what is due.
 #[derive(Debug)]
@@ -45,6 +60,7 @@ pub(super) struct Voice {
     agent_started_ms: u64,
     cores: u32,
     boot_id: String,
+    intervals: Intervals,
     sequence: u64,
     last: Option<Report>,
     is_up: bool,
@@ -65,10 +81,12 @@ impl Voice {
         key: SecretKey,
         boot_id: &str,
         (agent_started_ms, cores): (u64, u32),
+        intervals: Intervals,
         now: Now,
     ) -> Self {
         Self {
             key,
+            intervals,
             agent_started_ms,
             cores,
             boot_id: boot_id.to_owned(),
@@ -99,8 +117,8 @@ impl Voice {
     /// The coordinator has heard the last hello: there is time until the next, unless there is another reason for it.
     pub(super) fn is_heard(&mut self, now: Now) {
         if self.hello_at == self.repeat_at {
-            self.hello_pause_ms = HELLO_INTERVAL_MS;
-            self.repeat_at = now.plus(HELLO_INTERVAL_MS);
+            self.hello_pause_ms = self.intervals.hello_ms;
+            self.repeat_at = now.plus(self.intervals.hello_ms);
             self.hello_at = self.repeat_at;
         }
     }
@@ -122,7 +140,7 @@ impl Voice {
 
     /// When something is due. Reports are due on change only.
     pub(super) fn wake_at(&self, now: Now) -> Now {
-        let load_at = if self.is_up { self.load_at } else { now.plus(LOAD_INTERVAL_MS) };
+        let load_at = if self.is_up { self.load_at } else { now.plus(self.intervals.load_ms) };
         let hello_at = if self.is_up { self.hello_at } else { load_at };
         // One that is due and cannot be said yet follows from an event.
         let is_due_later = self.has_news && self.report_at > now;
@@ -141,7 +159,7 @@ impl Voice {
         if is_due {
             self.repeat_at = now.plus(self.hello_pause_ms);
             self.hello_at = self.repeat_at;
-            self.hello_pause_ms = (self.hello_pause_ms * 2).min(HELLO_INTERVAL_MS);
+            self.hello_pause_ms = (self.hello_pause_ms * 2).min(self.intervals.hello_ms);
         }
         is_due
     }
@@ -316,6 +334,7 @@ impl Agent {
             seal_key: self.settings.vault.seal_key(),
             seen_sha256: self.seen.as_ref().map(|seen| seen.payload_sha256.clone()),
             learned: self.known_addresses(),
+            metered: self.settings.metered,
         };
         let payload = Envelope::sign(&hello, &[&self.voice.key]).to_bytes();
         self.acts.push(Act::Say(Outgoing { subject: Up::Hello, payload }));
@@ -356,7 +375,7 @@ impl Agent {
     fn load_interval_ms(&self) -> u64 {
         match self.judged().map(|(_, candidate)| candidate.sample_every.0).min() {
             Some(every_ms) => every_ms.clamp(LOAD_INTERVAL_LEAST_MS, LOAD_INTERVAL_BUSY_MS),
-            None if self.is_settled() => LOAD_INTERVAL_MS,
+            None if self.is_settled() => self.voice.intervals.load_ms,
             None => LOAD_INTERVAL_BUSY_MS,
         }
     }
@@ -391,9 +410,14 @@ pub(super) fn own_architecture() -> &'static str {
 mod tests {
     use super::*;
 
+    fn voice(metered: bool) -> Voice {
+        let key = crate::testing::node_key();
+        Voice::new(key, "boot", (0, 1), Intervals::of(metered), Now(0))
+    }
+
     #[test]
     fn a_hello_is_soon_repeated_and_then_ever_more_rarely_anew_with_each_connection() {
-        let mut voice = Voice::new(crate::testing::node_key(), "boot", (0, 1), Now(0));
+        let mut voice = voice(false);
         for connected_s in [0, 5_000] {
             voice.is_up(Now(connected_s * 1000));
             let seconds = connected_s..connected_s + 3_000;
@@ -405,11 +429,11 @@ mod tests {
 
     #[test]
     fn a_hello_that_was_heard_is_followed_by_one_after_fifteen_minutes_unless_there_is_a_reason() {
-        let mut voice = Voice::new(crate::testing::node_key(), "boot", (0, 1), Now(0));
+        let mut voice = voice(false);
         voice.is_up(Now(0));
         assert!(voice.hello_is_due(Now(0)));
         voice.is_heard(Now(1_000));
-        assert_eq!(voice.hello_at, Now(1_000 + HELLO_INTERVAL_MS));
+        assert_eq!(voice.hello_at, Now(1_000 + 15 * 60_000));
         voice.greet_by(Now(20_000));
         voice.is_heard(Now(2_000));
         assert_eq!(voice.hello_at, Now(20_000), "the reason stands");
@@ -417,11 +441,20 @@ mod tests {
 
     #[test]
     fn whoever_begins_to_judge_a_candidate_does_not_wait_for_the_load_of_a_settled_node() {
-        let mut voice = Voice::new(crate::testing::node_key(), "boot", (0, 1), Now(0));
-        voice.load_at = Now(LOAD_INTERVAL_MS);
-        voice.load_is_due_within(LOAD_INTERVAL_MS, Now(5_000));
-        assert_eq!(voice.load_at, Now(LOAD_INTERVAL_MS), "what is due sooner stays so");
+        let mut voice = voice(false);
+        voice.load_at = Now(60_000);
+        voice.load_is_due_within(60_000, Now(5_000));
+        assert_eq!(voice.load_at, Now(60_000), "what is due sooner stays so");
         voice.load_is_due_within(LOAD_INTERVAL_LEAST_MS, Now(5_000));
         assert_eq!(voice.load_at, Now(6_000));
+    }
+
+    #[test]
+    fn on_a_metered_link_a_node_that_was_heard_says_hello_each_hour() {
+        let mut voice = voice(true);
+        voice.is_up(Now(0));
+        assert!(voice.hello_is_due(Now(0)));
+        voice.is_heard(Now(1_000));
+        assert_eq!(voice.hello_at, Now(1_000 + 60 * 60_000));
     }
 }

@@ -156,6 +156,7 @@ impl State {
             heard_ms: at.unix_ms,
             report: known.and_then(|known| known.report.clone()),
             learned: hello.learned,
+            metered: hello.metered,
             id: hello.node,
         }
     }

@@ -87,6 +87,9 @@ pub struct NodeRecord {
     /// Where it looks for this coordinator, once it has learned that from it.
     #[serde(default)]
     pub learned: Option<Learned>,
+    /// Its link is metered: it says little, and is well meanwhile.
+    #[serde(default)]
+    pub metered: bool,
 }
 
 /// What a node must run, and the manifest that says so.

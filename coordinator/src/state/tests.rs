@@ -166,6 +166,17 @@ fn silence_makes_a_node_offline_and_any_word_makes_it_online() {
 }
 
 #[test]
+fn a_node_whose_link_is_metered_may_be_silent_for_longer() {
+    let mut world = World::with_nodes(&["a"]);
+    let id = world.node_id("a");
+    world.state.nodes.get_mut(&id).unwrap().record.metered = true;
+    world.passes(METERED_SILENCE_MS - 1);
+    assert!(world.is_online("a"));
+    world.passes(1);
+    assert!(!world.is_online("a"));
+}
+
+#[test]
 fn a_second_board_that_claims_a_name_gets_a_number() {
     let mut world = World::with_nodes(&["opi"]);
     world.joins_as("other", "opi");

@@ -265,6 +265,7 @@ pub(crate) fn hello(fleet: &FleetId, key: &SecretKey, name: &str) -> Vec<u8> {
         seal_key: None,
         seen_sha256: None,
         learned: None,
+        metered: false,
     };
     Envelope::sign(&hello, &[key]).to_bytes()
 }

@@ -396,6 +396,7 @@ pub(crate) fn hello() -> Hello {
         seal_key: None,
         seen_sha256: None,
         learned: None,
+        metered: false,
     }
 }
 

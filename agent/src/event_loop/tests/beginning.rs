@@ -20,6 +20,7 @@ pub(super) fn settings() -> Settings {
         own_broker: None,
         between: Between { port: None, certificates: None, floor: mqtt::VerifyAt::default() },
         remove_images: true,
+        metered: false,
         vault: Vault::default(),
         own: crate::update::Own::alone(),
     }

@@ -155,6 +155,7 @@ impl World {
             seal_key: Some(key.public().seal_key()),
             seen_sha256: None,
             learned: None,
+            metered: false,
         };
         Envelope::sign(&hello, &[key]).to_bytes()
     }

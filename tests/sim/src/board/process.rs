@@ -78,6 +78,7 @@ impl Process {
                     floor: mqtt::VerifyAt::default(),
                 },
                 remove_images: true,
+                metered: false,
                 vault: Vault::default(),
                 own: agent::update::Own::alone(),
             },
