@@ -52,12 +52,14 @@ lint:
 	  else echo "deny: cargo-deny is not installed; tests/tests/tidy.rs holds the arrows"; fi
 
 test:
+	@tests/setup/room.sh test 6
 	@tests/setup/packages.sh test
 	@tests/setup/docker.sh
 	@$(MAKE) --no-print-directory lint
 	@$(RUST); cargo build --locked --workspace --features agent/failpoints
 	@tests/setup/images.sh
 	@$(RUST); cargo test --locked --workspace --features agent/failpoints --no-fail-fast
+	@$(MAKE) --no-print-directory footprint
 
 bench:
 	@tests/setup/packages.sh bench
