@@ -230,10 +230,18 @@ struct DevArgs {
     keep: bool,
 }
 
+/// A service's name; a file is a common slip.
+fn deployed(text: &str) -> Result<ServiceName, String> {
+    if text.ends_with(".toml") || text.contains('/') {
+        return Err(format!("a service's name was expected; for a service file: -f {text}"));
+    }
+    text.parse().map_err(|error: protocol::id::InvalidId| error.to_string())
+}
+
 #[derive(Debug, Args)]
 struct TargetArgs {
     /// A deployed service, to take its stored file.
-    #[arg(value_name = "SERVICE", conflicts_with = "file", required_unless_present = "file")]
+    #[arg(value_name = "SERVICE", conflicts_with = "file", required_unless_present = "file", value_parser = deployed)]
     service: Option<ServiceName>,
     /// A service file or a folder of them; may stand several times.
     #[arg(short, long, value_name = "PATH")]

@@ -87,6 +87,7 @@ fn the_contract_used_by_scripts_parses() {
 
 #[test]
 fn mistakes_are_refused_with_code_2() {
+    check_refused("deploy web.toml", "-f web.toml");
     check_refused("deploy", "required");
     check_refused("deploy web -f web.toml", "cannot be used with");
     check_refused("deploy -f web.toml --detach --wait", "cannot be used with");
