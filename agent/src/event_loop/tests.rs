@@ -3,6 +3,7 @@
 mod acts;
 mod beginning;
 mod board;
+mod budget;
 mod commands;
 mod damage;
 mod freshness;
