@@ -90,14 +90,15 @@ impl Link {
     /// Begins to connect; the answer comes as a packet.
     pub(super) fn open(config: &Config, tls: Option<Tls>) -> Self {
         let mut options = options(config);
-        let resolver = config.resolver.clone();
+        let way = Way { resolver: config.resolver.clone(), silence: config.keepalive * 3 / 2 };
         match tls {
             Some(tls) => options.set_socket_connector(move |host, network| {
-                let (tls, resolver) = (tls.clone(), resolver.clone());
-                async move { tls.connect(reach(host, network, resolver).await?).await }
+                let (tls, way) = (tls.clone(), way.clone());
+                async move { tls.connect(reach(host, network, way).await?).await }
             }),
-            None => options
-                .set_socket_connector(move |host, network| reach(host, network, resolver.clone())),
+            None => {
+                options.set_socket_connector(move |host, network| reach(host, network, way.clone()))
+            }
         };
         let builder = AsyncClient::builder(options).capacity(REQUESTS_MAX);
         let (client, mut event_loop) = builder.build();
@@ -146,19 +147,27 @@ impl Link {
     }
 }
 
-/// Connects to the first address of `host:port` that takes it.
-async fn reach(
-    host: String,
-    network: NetworkOptions,
+/// How the broker is reached.
+#[derive(Debug, Clone)]
+struct Way {
     resolver: Option<Resolver>,
-) -> io::Result<TcpStream> {
-    let Some(resolver) = resolver else {
-        return rumqttc::default_socket_connect(host, network).await;
+    /// What was sent and is not acknowledged for this long ends the connection: whoever sends within its keepalive sends no pings, and
+    /// would learn of a link that died silently from the kernel's sixteenth try, a quarter of an hour later (tcp(7), `tcp_retries2`).
+    silence: Duration,
+}
+
+/// Connects to the first address of `host:port` that takes it.
+async fn reach(host: String, network: NetworkOptions, way: Way) -> io::Result<TcpStream> {
+    let impatient = |stream: TcpStream| {
+        socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(way.silence)).map(|()| stream)
+    };
+    let Some(resolver) = way.resolver else {
+        return rumqttc::default_socket_connect(host, network).await.and_then(impatient);
     };
     let mut last = None;
     for address in resolver.0.resolve(host).await? {
         match rumqttc::default_socket_connect(address.to_string(), network.clone()).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => return impatient(stream),
             Err(error) => last = Some(error),
         }
     }
@@ -304,5 +313,20 @@ fn refused(code: ConnectReturnCode) -> Failure {
         ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => {
             Failure::Refused(Refusal::Credentials)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_that_dies_silently_is_noticed_by_what_is_not_acknowledged() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let way = Way { resolver: None, silence: Duration::from_secs(180) };
+        let stream = reach(address, NetworkOptions::new(), way).await.unwrap();
+        let patience = socket2::SockRef::from(&stream).tcp_user_timeout().unwrap();
+        assert_eq!(patience, Some(Duration::from_secs(180)));
     }
 }
