@@ -13,11 +13,11 @@ use protocol::time::Time;
 use protocol::topic::{Down, Qos, Subject, Topic, Up};
 
 use super::super::acts::Act;
-use super::super::{Agent, Event, Gathered, Surroundings};
+use super::super::{Agent, Event, Gathered, Settings, Surroundings};
 use super::beginning::{Around, beginning, settings};
 use crate::engine::EngineError;
 use crate::engine::fake::FakeDocker;
-use crate::link::Incoming;
+use crate::link::{Incoming, METERED_KEEPALIVE};
 use crate::testing;
 
 const BEGIN: Now = Now(1_000);
@@ -30,6 +30,8 @@ const RECORD_BYTES: usize = 22;
 /// First byte, at most three of length, two of the topic's length, two of the packet's id (MQTT 3.1.1).
 const PUBLISH_BYTES: usize = 8;
 const PUBACK_BYTES: usize = 4;
+/// Of a ping, and of its answer.
+const PING_BYTES: usize = 2;
 
 /// An idle board of 512 MB.
 struct Idle(Around);
@@ -132,18 +134,33 @@ fn answer(hello: &[u8], unix_s: u64) -> Vec<u8> {
     Envelope::sign(&time, &[&testing::director_key()]).to_bytes()
 }
 
-#[test]
-fn a_day_of_an_idle_board_is_less_than_a_megabyte_of_packets() {
-    let mut agent = Agent::new(beginning(settings(), BEGIN), BEGIN);
+fn a_day(metered: bool) -> Seen {
+    let settings = Settings { metered, ..settings() };
+    let mut agent = Agent::new(beginning(settings, BEGIN), BEGIN);
     agent.facts.info = Some(FakeDocker::default().info().unwrap());
     let (mut around, mut seen) = (Idle(Around::default()), Seen::default());
     agent.hear(Incoming::Up, BEGIN);
     for second in 0..DAY_S {
         turn(&mut agent, &mut around, &mut seen, BEGIN.plus(second * 1_000));
     }
+    seen
+}
+
+#[test]
+fn a_day_of_an_idle_board_is_less_than_a_megabyte_of_packets() {
+    let seen = a_day(false);
     // The session pings only where nothing was sent for its keepalive, which is longer than the time between two loads.
     assert!(seen.times["load"] <= 1_440, "{seen:?}");
     assert!(seen.times["hello"] <= 97, "one that was answered is not repeated: {seen:?}");
     assert!(seen.times["report"] <= 98, "nothing is new: {seen:?}");
     assert!(seen.bytes <= 1_000_000, "{seen:?}");
+}
+
+#[test]
+fn a_day_of_an_idle_board_on_a_metered_link_is_less_than_a_third_of_it() {
+    let seen = a_day(true);
+    assert!(seen.times["load"] <= 97 && seen.times["hello"] <= 25, "{seen:?}");
+    let pings = usize::try_from(DAY_S / METERED_KEEPALIVE.as_secs()).unwrap();
+    let bytes = seen.bytes + pings * 2 * packet(PING_BYTES);
+    assert!(bytes <= 300_000, "{bytes}: {seen:?}");
 }
