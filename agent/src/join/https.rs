@@ -237,6 +237,8 @@ pub(crate) async fn exchange(
     request: hyper::Request<Full<Bytes>>,
     max_bytes: usize,
 ) -> Result<(u16, Bytes), HttpsError> {
+    // One kind of connection with that of downloads, so that the program has one client of HTTP.
+    let stream: Box<dyn Wire> = Box::new(stream);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(at, &error))?;
