@@ -84,7 +84,7 @@ impl Docker {
             socket: path.into(),
             client: Rc::default(),
             host: Rc::default(),
-            kills: Rc::default(),
+            kills: Rc::new(RefCell::new(Kills::since(kills::counter()))),
         }
     }
 

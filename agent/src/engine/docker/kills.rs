@@ -27,6 +27,11 @@ pub(super) struct Kills {
 pub(super) type End<'a> = (String, i64, &'a mut bool);
 
 impl Kills {
+    /// Kills after the counter was this explain what is looked at, also the first look.
+    pub(super) fn since(counter: Option<u64>) -> Self {
+        Self { counter, ..Self::default() }
+    }
+
     /// Says of each end whether memory is why. The counter was read after the ends were, so it has counted what they came of.
     pub(super) fn explain<'a>(
         &mut self,
@@ -83,6 +88,12 @@ mod tests {
         assert!(!look(&mut kills, "b", KILLED, 8, 500_000), "no kill is left for it");
         assert!(!look(&mut kills, "c", 1, 9, 500_000), "it ended by itself");
         assert!(look(&mut kills, "d", KILLED, 9, 501_000), "Docker was slow to tell");
+    }
+
+    #[test]
+    fn a_kill_before_the_first_look_explains_what_that_finds() {
+        let mut kills = Kills::since(Some(7));
+        assert!(look(&mut kills, "a", KILLED, 8, 0));
     }
 
     #[test]
