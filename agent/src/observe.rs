@@ -20,7 +20,7 @@ use planner::node::{
 use protocol::id::{EnvironmentName, ReleaseId, ServiceName};
 use protocol::policy::PolicyState;
 use protocol::reason::Reason;
-use protocol::release::Pin;
+use protocol::release::{Pin, runs_on};
 use proxy::Snapshot;
 
 use crate::engine::{Container, ContainerState, EngineInfo, ImageFacts, Network};
@@ -236,7 +236,7 @@ fn broken(damaged: &Damaged, is_repaired: bool) -> ImageState {
 /// An image for another processor is on the node and cannot run there.
 fn usable(info: Option<&EngineInfo>, image: &ImageFacts) -> ImageState {
     let Some(info) = info else { return ImageState::Present };
-    if runs_on(&image.architecture, &info.architecture) {
+    if runs_on(&info.architecture, &image.architecture) {
         return ImageState::Present;
     }
     let message =
@@ -247,11 +247,6 @@ fn usable(info: Option<&EngineInfo>, image: &ImageFacts) -> ImageState {
         permanent: true,
         retry_at: Now::default(),
     }
-}
-
-/// 64-bit ARM and x86 run their 32-bit images too.
-fn runs_on(image: &str, node: &str) -> bool {
-    image == node || matches!((image, node), ("arm", "arm64") | ("386", "amd64") | ("", _))
 }
 
 #[cfg(test)]

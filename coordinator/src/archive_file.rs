@@ -233,14 +233,6 @@ fn json<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, A
     })
 }
 
-/// Whether a processor runs images of this architecture; 64-bit ones run the 32-bit ones of their kind.
-#[must_use]
-pub fn runs_on(host: &str, image: &str) -> bool {
-    image.is_empty()
-        || host == image
-        || matches!((host, image), ("arm64", "arm") | ("amd64", "386"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,7 +26,7 @@ const FLOOR_BYTES: u64 = 512 << 20;
 /// The disk is looked at after so many bytes.
 const LOOK_EVERY: u64 = 16 << 20;
 /// Without a byte for this long whoever sends has gone.
-pub(crate) const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 
 /// An archive as `pith push --ls` shows it.
@@ -141,13 +141,8 @@ impl Archives {
         let (mut bytes, mut looked) = (0_u64, 0_u64);
         let mut stream = std::pin::pin!(stream);
         loop {
-            let piece = match tokio::time::timeout(SILENCE, stream.next()).await {
-                Ok(Some(Ok(piece))) => piece,
-                Ok(Some(Err(error))) => return Err(ShelfError::Broken(error.to_string())),
-                Ok(None) => break,
-                Err(_) => {
-                    return Err(ShelfError::Broken(format!("no byte for {} s", SILENCE.as_secs())));
-                }
+            let Some(piece) = next_piece(&mut stream).await.map_err(ShelfError::Broken)? else {
+                break;
             };
             bytes += piece.len() as u64;
             if bytes > MAX_ARCHIVE_BYTES {
@@ -243,6 +238,19 @@ impl Archives {
             true => Err(ShelfError::NoRoom { free: free / MIB, floor: self.floor / MIB }),
             false => Ok(()),
         }
+    }
+}
+
+/// What comes next of an upload; none: its end. Silence ends it, and not a time for the whole: links may be slow.
+///
+/// # Errors
+/// How it broke off.
+pub(crate) async fn next_piece<E: std::fmt::Display>(
+    stream: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+) -> Result<Option<Bytes>, String> {
+    match tokio::time::timeout(SILENCE, stream.next()).await {
+        Ok(next) => next.transpose().map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no byte for {} s", SILENCE.as_secs())),
     }
 }
 

@@ -105,6 +105,15 @@ impl Image {
     }
 }
 
+/// Whether a processor runs images of this architecture, both as images name them; 64-bit ones run the 32-bit ones of their kind.
+#[must_use]
+pub fn runs_on(host: &str, image: &str) -> bool {
+    // Images made by `docker import` on old engines may say nothing.
+    image.is_empty()
+        || host == image
+        || matches!((host, image), ("arm64", "arm") | ("amd64", "386"))
+}
+
 impl Payload for Release {
     const TYPE: PayloadType = PayloadType::Release;
 }

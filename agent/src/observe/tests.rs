@@ -206,6 +206,6 @@ fn what_this_agent_started_is_not_ready_before_it_answers() {
 fn an_image_for_another_processor_is_there_and_of_no_use() {
     let cases = [("arm64", "arm64", true), ("arm", "arm64", true), ("amd64", "arm64", false)];
     for (image, node, runs) in cases {
-        assert_eq!(runs_on(image, node), runs, "{image} on {node}");
+        assert_eq!(runs_on(node, image), runs, "{image} on {node}");
     }
 }

@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::extract::{Path as UrlPath, Query, State as Shared};
 use axum::http::StatusCode;
 use axum::response::Json;
-use futures_util::StreamExt as _;
 use protocol::agent_release::MAX_PROGRAM_BYTES;
 use protocol::id::sha256_hex;
 
@@ -15,7 +14,7 @@ use super::Api;
 use super::problem::{Answer, Failed, ok};
 use super::read::Wanted;
 use super::write::{By, Turn};
-use crate::archives::SILENCE;
+use crate::archives::next_piece;
 use crate::programs::Programs;
 use crate::state::State;
 use crate::state::answers::Secrecy;
@@ -43,29 +42,21 @@ pub(super) async fn keep_program(
     ok(kept.map_err(|error| Failed::internal("program", &error))?)
 }
 
-/// Programs come over slow links too: what ends them is silence, and not a time for the whole.
 async fn whole(body: Body) -> Result<Vec<u8>, Failed> {
-    let refused = |status, code, message: String| Err(Failed::new(status, code, message));
+    let refused = |status, code, message: String| Failed::new(status, code, message);
     let (mut stream, mut whole) = (body.into_data_stream(), Vec::new());
-    loop {
-        let piece = match tokio::time::timeout(SILENCE, stream.next()).await {
-            Ok(Some(Ok(piece))) => piece,
-            Ok(None) => return Ok(whole),
-            Ok(Some(Err(error))) => {
-                let message = format!("the upload broke off: {error}; nothing was kept");
-                return refused(StatusCode::REQUEST_TIMEOUT, "broken_off", message);
-            }
-            Err(_) => {
-                let message = format!("no byte for {} s; nothing was kept", SILENCE.as_secs());
-                return refused(StatusCode::REQUEST_TIMEOUT, "broken_off", message);
-            }
-        };
+    let broken = |how| {
+        let message = format!("the upload broke off: {how}; nothing was kept");
+        refused(StatusCode::REQUEST_TIMEOUT, "broken_off", message)
+    };
+    while let Some(piece) = next_piece(&mut stream).await.map_err(broken)? {
         if (whole.len() + piece.len()) as u64 > MAX_PROGRAM_BYTES {
             let message = format!("a program has at most {} MiB", MAX_PROGRAM_BYTES >> 20);
-            return refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message);
+            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
         }
         whole.extend_from_slice(&piece);
     }
+    Ok(whole)
 }
 
 /// A release is signed where its key is; here its programs must be before it.

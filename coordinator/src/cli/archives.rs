@@ -8,11 +8,11 @@ use bytes::Bytes;
 use protocol::archive::{Archive, Location, MAX_ARCHIVE_BYTES};
 use protocol::file::ArchiveSource;
 use protocol::id::hex;
-use protocol::release::{Image, Pin};
+use protocol::release::{Image, Pin, runs_on};
 use tokio::sync::mpsc;
 
 use super::CliError;
-use crate::archive_file::{self, ArchiveError, Inside, runs_on};
+use crate::archive_file::{self, ArchiveError, Inside};
 use crate::client::{Client, chain};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(20);

@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use protocol::release::Image;
 use tokio::sync::mpsc;
 
-use super::pull::{failed, flush, present};
+use super::pull::{bring, failed};
 use super::{Docker, classify};
 use crate::engine::error::PullError;
 use crate::engine::pull::PullUpdate;
@@ -33,28 +33,15 @@ pub(super) async fn load(
     file: &Path,
     updates: &mpsc::Sender<PullUpdate>,
 ) -> PullUpdate {
-    match present(docker, image).await {
-        Ok(true) => return PullUpdate::Done,
-        Ok(false) => {}
-        Err(failed) => return failed,
-    }
-    if let Err(failed) = give(docker, image, file, updates).await {
-        return failed;
-    }
-    match present(docker, image).await {
-        Ok(true) => {}
-        Ok(false) => {
-            let message = format!(
-                "the archive {} was loaded and holds another image than the release names ({})",
-                image.reference,
-                image.pinned_reference()
-            );
-            return PullUpdate::Failed { error: PullError::NotFound, message };
-        }
-        Err(failed) => return failed,
-    }
-    flush(docker).await;
-    PullUpdate::Done
+    let missing = || {
+        let message = format!(
+            "the archive {} was loaded and holds another image than the release names ({})",
+            image.reference,
+            image.pinned_reference()
+        );
+        PullUpdate::Failed { error: PullError::NotFound, message }
+    };
+    bring(docker, image, give(docker, image, file, updates), missing).await
 }
 
 async fn give(

@@ -8,7 +8,7 @@ use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Stat
 use bollard::query_parameters as query;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use protocol::id::Digest;
-use protocol::release::{Image, Pin};
+use protocol::release::{Image, Pin, runs_on};
 
 use super::kills::End;
 use super::{Host, QUERY_DEADLINE_MS, within};
@@ -189,14 +189,6 @@ pub(super) async fn refuse_wrong_platform(
     let variant = &facts.architecture;
     let text = format!("{reference} is built for {variant}, this node's processor is {host}");
     Err(EngineError::WrongPlatform(text))
-}
-
-/// Whether a host's processor runs images of this architecture; 64-bit ones run the 32-bit ones of their kind.
-pub(super) fn runs_on(host: &str, image: &str) -> bool {
-    // Images made by `docker import` on old engines may say nothing.
-    image.is_empty()
-        || host == image
-        || matches!((host, image), ("arm64", "arm") | ("amd64", "386"))
 }
 
 /// Architectures as images name them; the kernel's names mean the same.

@@ -31,33 +31,45 @@ pub(super) async fn pull(
     credentials: Option<RegistryLogin>,
     updates: &mpsc::Sender<PullUpdate>,
 ) -> PullUpdate {
-    match present(docker, image).await {
-        Ok(true) => return PullUpdate::Done,
-        Ok(false) => {}
-        Err(failed) => return failed,
-    }
-    let Pin::Digest(digest) = &image.pin else {
-        let reference = &image.reference;
-        let message = format!("{reference} is a local image of another Docker; no registry has it");
-        return PullUpdate::Failed { error: PullError::NotFound, message };
+    let missing = || {
+        let message = format!("{} was pulled and is not there", image.pinned_reference());
+        PullUpdate::Failed { error: PullError::Other, message }
     };
-    if let Err(failed) = download(docker, image, digest.as_str(), credentials, updates).await {
-        return failed;
-    }
-    match present(docker, image).await {
-        Ok(true) => {}
-        Ok(false) => {
-            let message = format!("{} was pulled and is not there", image.pinned_reference());
-            return PullUpdate::Failed { error: PullError::Other, message };
+    let pulling = async {
+        let Pin::Digest(digest) = &image.pin else {
+            let reference = &image.reference;
+            let message =
+                format!("{reference} is a local image of another Docker; no registry has it");
+            return Err(PullUpdate::Failed { error: PullError::NotFound, message });
+        };
+        download(docker, image, digest.as_str(), credentials, updates).await
+    };
+    bring(docker, image, pulling, missing).await
+}
+
+/// What is there is left; what is brought is looked at, and on the disk when this ends. `missing`: it is not there all the same.
+pub(super) async fn bring(
+    docker: &Docker,
+    image: &Image,
+    bringing: impl Future<Output = Result<(), PullUpdate>>,
+    missing: impl FnOnce() -> PullUpdate,
+) -> PullUpdate {
+    let done = async {
+        if present(docker, image).await? {
+            return Ok(());
         }
-        Err(failed) => return failed,
-    }
-    flush(docker).await;
-    PullUpdate::Done
+        bringing.await?;
+        if !present(docker, image).await? {
+            return Err(missing());
+        }
+        flush(docker).await;
+        Ok(())
+    };
+    done.await.map_or_else(|failed| failed, |()| PullUpdate::Done)
 }
 
 /// Whether the image is there for this processor.
-pub(super) async fn present(docker: &Docker, image: &Image) -> Result<bool, PullUpdate> {
+async fn present(docker: &Docker, image: &Image) -> Result<bool, PullUpdate> {
     let client = docker.client().map_err(|error| failed(&error))?;
     let host = docker.host().await.map_err(|error| failed(&error))?;
     match observe::refuse_wrong_platform(client, host, image).await {
@@ -186,7 +198,7 @@ impl Progress {
 
 /// An image whose layers are in the page cache alone is torn by a power cut (moby#49784): everything Docker wrote goes to
 /// the disk before the image counts. Where its directory cannot be opened from here, Docker's own care is what there is.
-pub(super) async fn flush(docker: &Docker) {
+async fn flush(docker: &Docker) {
     let Ok(info) = docker.info().await else { return };
     let sync = move || match std::fs::File::open(&info.root_dir) {
         Ok(directory) => nix::unistd::syncfs(directory.as_fd()).map_err(|e| e.to_string()),
