@@ -26,6 +26,7 @@ use hyper_util::rt::TokioIo;
 use protocol::archive::Location;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::durable;
 use crate::engine::pull::AbortOnDrop;
 use crate::join::https::Wire;
 pub use dialling::Dialling;
@@ -267,8 +268,11 @@ async fn receive(
 
 fn disk(error: &io::Error, kept: &Kept) -> DownloadError {
     let text = format!("{}: {error}", kept.path().display());
-    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    if is_full { DownloadError::NoSpace(text) } else { DownloadError::Disk(text) }
+    if durable::is_no_room(error) {
+        DownloadError::NoSpace(text)
+    } else {
+        DownloadError::Disk(text)
+    }
 }
 
 /// The file below `folder` in which what is wanted is gathered.

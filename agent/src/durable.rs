@@ -15,6 +15,12 @@ pub enum Readers {
     All,
 }
 
+/// Whether a write failed for want of room, which somebody can make; everything else is the disk's own trouble.
+#[must_use]
+pub fn is_no_room(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
 /// Replaces the file at `path`; its folder must be there.
 ///
 /// # Errors

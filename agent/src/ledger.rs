@@ -13,6 +13,8 @@ use std::sync::Arc;
 use nix::fcntl::{Flock, FlockArg};
 use planner::Now;
 
+use crate::durable;
+
 pub use contents::{Contents, Hold, KeptAs, KeptHere, Pulled};
 use slots::{Slots, Whole};
 
@@ -30,6 +32,17 @@ pub enum LedgerError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+impl LedgerError {
+    /// Whether it could be written once something is removed from the disk.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            Self::Taken(_) => false,
+            Self::Io { source, .. } => durable::is_no_room(source),
+        }
+    }
 }
 
 /// What the bytes of two slots come to.

@@ -17,6 +17,8 @@ pub enum Reason {
     /// Files of the image are damaged on this board, as by a power cut: it is fetched again. As a failure: that was no help, or
     /// cannot be done.
     ImageDamaged,
+    /// The board's disk takes no writes, as one that fails and was remounted read-only: what runs goes on and nothing else is done.
+    DiskFailed,
     /// Docker does not answer; the clocks of rollouts stand still.
     EngineUnavailable,
     /// An instance has started and is not ready yet.

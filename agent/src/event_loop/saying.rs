@@ -294,9 +294,8 @@ impl Agent {
     }
 
     fn obstacle(&self) -> Option<Obstacle> {
-        if let Some(message) = self.writing.trouble() {
-            let message = format!("the ledger cannot be written: {message}");
-            return Some(Obstacle { reason: Reason::NoSpace, message });
+        if let Some(obstacle) = self.writing.obstacle() {
+            return Some(obstacle.clone());
         }
         let message = if self.gathering.away_since.is_some() {
             "the container engine does not answer"

@@ -210,25 +210,32 @@ fn a_kill_after_any_change_of_the_engine_ends_where_it_would_have_ended() {
 
 #[test]
 fn a_ledger_that_cannot_be_written_stops_everything_until_it_can() {
-    on_board(async |mut board| {
-        board.manifest(&web(1, "v1")).await;
-        board.until_phase(1, Phase::Running).await;
-        let before = board.changes();
-        let slots = ["ledger.a", "ledger.b"].map(|slot| board.state_dir().join(slot));
-        let kept = slots.clone().map(|slot| std::fs::read(slot).unwrap());
-        for slot in &slots {
-            std::fs::remove_file(slot).unwrap();
-            std::os::unix::fs::symlink("/dev/full", slot).unwrap();
-        }
-        board.manifest(&web(2, "v2")).await;
-        board.until_event("the ledger cannot be written").await;
-        assert_eq!(board.changes(), before);
-        for (slot, bytes) in slots.iter().zip(kept) {
-            std::fs::remove_file(slot).unwrap();
-            std::fs::write(slot, bytes).unwrap();
-        }
-        board.until_phase(2, Phase::Running).await;
-    });
+    // No room, and a place that refuses.
+    for (place, reason) in [("/dev/full", "no_space"), ("/proc/version", "disk_failed")] {
+        on_board(async |mut board| {
+            board.manifest(&web(1, "v1")).await;
+            board.until_phase(1, Phase::Running).await;
+            let before = board.changes();
+            let slots = ["ledger.a", "ledger.b"].map(|slot| board.state_dir().join(slot));
+            let kept = slots.clone().map(|slot| std::fs::read(slot).unwrap());
+            for slot in &slots {
+                std::fs::remove_file(slot).unwrap();
+                std::os::unix::fs::symlink(place, slot).unwrap();
+            }
+            board.manifest(&web(2, "v2")).await;
+            board.until_event("the ledger cannot be written").await;
+            let why = |r: &protocol::report::Report| {
+                r.services[0].detail.as_ref().map(|detail| detail.reason.code())
+            };
+            board.until(reason, |r| why(r).as_deref() == Some(reason)).await;
+            assert_eq!(board.changes(), before);
+            for (slot, bytes) in slots.iter().zip(kept) {
+                std::fs::remove_file(slot).unwrap();
+                std::fs::write(slot, bytes).unwrap();
+            }
+            board.until_phase(2, Phase::Running).await;
+        });
+    }
 }
 
 #[test]

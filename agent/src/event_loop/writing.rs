@@ -11,6 +11,7 @@ use protocol::envelope::Envelope;
 use protocol::id::{ReleaseId, ServiceName};
 use protocol::keys::Root;
 use protocol::manifest::{Assignment, Manifest};
+use protocol::reason::Reason;
 use protocol::release::Image;
 use protocol::report::Evidence;
 use tracing::{error, info};
@@ -20,6 +21,7 @@ use super::agent::Agent;
 use super::asking::Holding;
 use crate::ledger::{Contents, Hold, LedgerError, Pulled};
 use crate::observe::gather::Scope;
+use crate::report::Obstacle;
 
 /// After a write that failed. Nothing of the node moves meanwhile: what is not durable is not acted on.
 const RETRY_MS: u64 = 2_000;
@@ -84,7 +86,7 @@ pub(super) struct Writing {
     is_under_way: bool,
     is_accepting: bool,
     retry_at: Option<Now>,
-    trouble: Option<String>,
+    obstacle: Option<Obstacle>,
 }
 
 impl Writing {
@@ -97,7 +99,7 @@ impl Writing {
             is_under_way: false,
             is_accepting: false,
             retry_at: None,
-            trouble: None,
+            obstacle: None,
         }
     }
 
@@ -126,9 +128,9 @@ impl Writing {
         self.contents.images_pulled()
     }
 
-    /// Why the last write failed.
-    pub(super) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    /// Why nothing moves: the last write failed.
+    pub(super) fn obstacle(&self) -> Option<&Obstacle> {
+        self.obstacle.as_ref()
     }
 
     pub(super) const fn wake_at(&self) -> Option<Now> {
@@ -179,10 +181,14 @@ impl Agent {
         self.writing.is_under_way = false;
         if let Err(reason) = result {
             error!(%reason, "the ledger cannot be written: nothing moves until it can");
-            if self.writing.trouble.is_none() {
-                self.tell(None, None, &format!("the ledger cannot be written: {reason}"));
+            let obstacle = Obstacle {
+                reason: if reason.is_no_room() { Reason::NoSpace } else { Reason::DiskFailed },
+                message: format!("the ledger cannot be written: {reason}"),
+            };
+            if self.writing.obstacle.is_none() {
+                self.tell(None, None, &obstacle.message);
             }
-            self.writing.trouble = Some(reason.to_string());
+            self.writing.obstacle = Some(obstacle);
             self.writing.queue.push_front(job);
             self.writing.retry_at = Some(now.plus(RETRY_MS));
             return;
@@ -191,7 +197,7 @@ impl Agent {
         self.seen = contents.seen();
         self.floors.clone_from(contents.floors());
         self.writing.contents = contents;
-        self.writing.trouble = None;
+        self.writing.obstacle = None;
         match job {
             Job::Accept { accepted, .. } => {
                 self.writing.is_accepting = false;

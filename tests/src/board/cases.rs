@@ -11,6 +11,8 @@ mod leak;
 mod ledger;
 mod power;
 
+use std::panic::AssertUnwindSafe;
+
 use super::lab::Parts;
 use super::results::{Results, Row};
 
@@ -21,7 +23,7 @@ pub struct Case {
     pub name: &'static str,
     /// What it shows, in one line.
     pub what: &'static str,
-    run: fn(&Parts, &mut Results) -> Vec<Row>,
+    run: fn(&Parts, &Results) -> Vec<Row>,
 }
 
 /// Every case, in the order in which all are run: `install` makes what the others start from.
@@ -33,13 +35,19 @@ pub const ALL: &[Case] = &[
     },
     Case {
         name: "budget",
-        what: "memory, writes, wakeups and bytes of an idle board and of a deploy",
+        what: "memory, writes, wakeups and bytes of an idle board",
         run: budget::run,
+    },
+    Case {
+        name: "instances",
+        what: "memory with ten instances, wakeups of probes, writes of a deploy",
+        run: budget::instances,
     },
     Case { name: "clock-1970", what: "booted in 1970, without network", run: clock::in_1970 },
     Case { name: "clock-2099", what: "booted in 2099, without network", run: clock::in_2099 },
     Case { name: "away", what: "the coordinator is away for five minutes", run: away::run },
     Case { name: "full", what: "the disk is full", run: full::run },
+    Case { name: "read-only", what: "the disk stops taking writes", run: full::read_only },
     Case { name: "leak", what: "applications take all memory", run: leak::run },
     Case { name: "doctor", what: "what the board finds of itself, and a mend", run: doctor::run },
     Case {
@@ -65,12 +73,13 @@ pub const ALL: &[Case] = &[
 ];
 
 impl Case {
-    /// Runs it and keeps what it showed.
-    ///
-    /// # Panics
-    /// Where something does not hold.
-    pub fn run(&self, parts: &Parts, results: &mut Results) {
-        let rows = (self.run)(parts, results);
-        results.put(self.name, rows);
+    /// Runs it and keeps what it showed; whether it held to its end. What did not hold stands in the table, and cases after it are run.
+    #[must_use]
+    pub fn run(&self, parts: &Parts, results: &Results) -> bool {
+        let run = AssertUnwindSafe(|| (self.run)(parts, results));
+        let rows = std::panic::catch_unwind(run);
+        let held = rows.is_ok();
+        results.put(self.name, rows.unwrap_or_else(|_| vec![Row::broken("the case ended early")]));
+        held
     }
 }

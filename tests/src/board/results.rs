@@ -26,6 +26,13 @@ impl Row {
         Self { what: what.to_owned(), seen: seen.into(), target: String::new(), is_met: true }
     }
 
+    /// Something that did not hold; what was said of it stands in the output.
+    #[must_use]
+    pub fn broken(what: &str) -> Self {
+        let seen = "failed".to_owned();
+        Self { what: what.to_owned(), seen, target: "held".to_owned(), is_met: false }
+    }
+
     /// A figure that may not be above its limit.
     #[must_use]
     pub fn at_most(what: &str, seen: f64, limit: f64, unit: &str) -> Self {
@@ -38,24 +45,32 @@ impl Row {
     }
 }
 
-/// The file of one package: another package starts a table of its own.
+/// The file of one package: another package starts a table of its own. Read anew before each change: two runs of different cases
+/// may be under way.
 #[derive(Debug)]
 pub struct Results {
     file: PathBuf,
     package: String,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
     cases: BTreeMap<String, Vec<Row>>,
     counts: BTreeMap<String, u64>,
 }
 
 impl Results {
-    /// Reads what is kept for this package.
+    /// What is kept in this folder for this package.
     #[must_use]
-    pub fn open(folder: &Path, package: &str) -> Self {
-        let file = folder.join("results.json");
-        let kept: Value = fs::read(&file)
+    pub fn of(folder: &Path, package: &str) -> Self {
+        Self { file: folder.join("results.json"), package: package.to_owned() }
+    }
+
+    fn read(&self) -> Kept {
+        let kept: Value = fs::read(&self.file)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .filter(|value: &Value| value["package"] == package)
+            .filter(|value: &Value| value["package"] == self.package)
             .unwrap_or_default();
         let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let row = |row: &Value| Row {
@@ -67,33 +82,33 @@ impl Results {
         let rows = |rows: &Value| rows.as_array().into_iter().flatten().map(row).collect();
         let cases = kept["cases"].as_object().into_iter().flatten();
         let counts = kept["counts"].as_object().into_iter().flatten();
-        Self {
-            file,
-            package: package.to_owned(),
+        Kept {
             cases: cases.map(|(case, kept)| (case.clone(), rows(kept))).collect(),
             counts: counts.map(|(k, v)| (k.clone(), v.as_u64().unwrap_or(0))).collect(),
         }
     }
 
     /// Adds to a count over all runs with this package; what it is now.
-    pub fn count(&mut self, what: &str, more: u64) -> u64 {
-        let count = self.counts.entry(what.to_owned()).or_default();
+    pub fn count(&self, what: &str, more: u64) -> u64 {
+        let mut kept = self.read();
+        let count = kept.counts.entry(what.to_owned()).or_default();
         *count += more;
         let now = *count;
-        self.save();
+        self.save(&kept);
         now
     }
 
     /// What a case showed, in place of what it showed before.
-    pub fn put(&mut self, case: &str, rows: Vec<Row>) {
-        self.cases.insert(case.to_owned(), rows);
-        self.save();
+    pub fn put(&self, case: &str, rows: Vec<Row>) {
+        let mut kept = self.read();
+        kept.cases.insert(case.to_owned(), rows);
+        self.save(&kept);
     }
 
     /// Whether every figure met its target.
     #[must_use]
     pub fn is_met(&self) -> bool {
-        self.cases.values().flatten().all(|row| row.is_met)
+        self.read().cases.values().flatten().all(|row| row.is_met)
     }
 
     /// The table, as Markdown.
@@ -101,7 +116,7 @@ impl Results {
     pub fn table(&self) -> String {
         let mut lines =
             vec!["| case | what | seen | target |".to_owned(), "|---|---|---|---|".to_owned()];
-        for (case, rows) in &self.cases {
+        for (case, rows) in &self.read().cases {
             for Row { what, seen, target, is_met } in rows {
                 let missed = if *is_met { "" } else { " **missed**" };
                 lines.push(format!("| {case} | {what} | {seen} | {target}{missed} |"));
@@ -110,11 +125,11 @@ impl Results {
         lines.join("\n")
     }
 
-    fn save(&self) {
+    fn save(&self, kept: &Kept) {
         let row = |row: &Row| json!({ "what": row.what, "seen": row.seen, "target": row.target, "is_met": row.is_met });
         let cases: BTreeMap<&String, Vec<Value>> =
-            self.cases.iter().map(|(case, rows)| (case, rows.iter().map(row).collect())).collect();
-        let all = json!({ "package": self.package, "cases": cases, "counts": self.counts });
+            kept.cases.iter().map(|(case, rows)| (case, rows.iter().map(row).collect())).collect();
+        let all = json!({ "package": self.package, "cases": cases, "counts": kept.counts });
         fs::write(&self.file, format!("{all:#}\n")).expect("the results can be written");
     }
 }
@@ -126,10 +141,10 @@ mod tests {
     #[test]
     fn a_table_goes_on_with_the_package_and_begins_anew_with_another() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut first = Results::open(folder.path(), "aa");
+        let first = Results::of(folder.path(), "aa");
         first.put("install", vec![Row::held("joined", "12 s")]);
         assert_eq!(first.count("cuts", 8), 8);
-        let mut again = Results::open(folder.path(), "aa");
+        let again = Results::of(folder.path(), "aa");
         again.put("budget", vec![Row::at_most("memory", 6.0, 5.0, "MiB")]);
         assert_eq!(again.count("cuts", 2), 10);
         assert!(!again.is_met());
@@ -139,6 +154,6 @@ mod tests {
             table.contains("| budget | memory | 6.00 MiB | at most 5 MiB **missed** |"),
             "{table}"
         );
-        assert_eq!(Results::open(folder.path(), "bb").table().lines().count(), 2);
+        assert_eq!(Results::of(folder.path(), "bb").table().lines().count(), 2);
     }
 }

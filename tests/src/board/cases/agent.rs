@@ -18,7 +18,7 @@ const HANGS_FOR: &str = "15m";
 const AWAY: Duration = Duration::from_secs(11 * 60);
 const CONTAINERS: &str = "docker ps -q --no-trunc | sort";
 
-pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
+pub(super) fn run(parts: &Parts, _: &Results) -> Vec<Row> {
     let (board, coordinator) = lab::serving(parts, "agent");
     let folder = parts.folder.join("agent");
     let containers = board.said(CONTAINERS);
@@ -57,7 +57,7 @@ pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
 }
 
 /// The coordinator goes away the moment a good agent is tried, for longer than its patience.
-pub(super) fn away(parts: &Parts, _: &mut Results) -> Vec<Row> {
+pub(super) fn away(parts: &Parts, _: &Results) -> Vec<Row> {
     let (board, mut coordinator) = lab::serving(parts, "agent-away");
     let folder = parts.folder.join("agent-away");
     let containers = board.said(CONTAINERS);

@@ -11,7 +11,7 @@ use crate::board::results::{Results, Row};
 
 const AWAY: Duration = Duration::from_secs(300);
 
-pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
+pub(super) fn run(parts: &Parts, _: &Results) -> Vec<Row> {
     let (board, mut coordinator) = lab::serving(parts, "away");
     let before = board.said("docker ps -q --no-trunc | sort");
     let load = Load::start(Config {

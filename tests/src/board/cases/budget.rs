@@ -36,8 +36,23 @@ impl Counted {
     }
 }
 
-pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
+/// The idle board: nothing runs, nothing is asked.
+pub(super) fn run(parts: &Parts, _: &Results) -> Vec<Row> {
     let (board, coordinator) = lab::serving(parts, "budget");
+    count_link(&board);
+    let _ = coordinator.pith(&["rm", SERVICE, "--yes"]).expect_code(0);
+    std::thread::sleep(SETTLE);
+    board.must("systemctl restart pith-agent pith-proxy");
+    coordinator.wait_ready();
+    std::thread::sleep(SETTLE);
+    let mut rows = idle(&board, &coordinator);
+    rows.push(sizes(parts));
+    rows
+}
+
+/// A deploy, an instance that is probed, and ten.
+pub(super) fn instances(parts: &Parts, _: &Results) -> Vec<Row> {
+    let (board, coordinator) = lab::serving(parts, "instances");
     count_link(&board);
     let mut rows = Vec::new();
 
@@ -57,14 +72,6 @@ pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
         .expect_code(0);
     std::thread::sleep(SETTLE);
     rows.push(Row::at_most("PSS of agent + proxy with 10 instances", pss_mib(&board), 8.0, "MiB"));
-
-    let _ = coordinator.pith(&["rm", SERVICE, "--yes"]).expect_code(0);
-    std::thread::sleep(SETTLE);
-    board.must("systemctl restart pith-agent pith-proxy");
-    coordinator.wait_ready();
-    std::thread::sleep(SETTLE);
-    rows.extend(idle(&board, &coordinator));
-    rows.push(sizes(parts));
     rows
 }
 

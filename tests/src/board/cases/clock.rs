@@ -6,11 +6,11 @@ use crate::board::{Board, SERVICE_PORT};
 use crate::http;
 use crate::wait::until_true;
 
-pub(super) fn in_1970(parts: &Parts, _: &mut Results) -> Vec<Row> {
+pub(super) fn in_1970(parts: &Parts, _: &Results) -> Vec<Row> {
     boots_at(parts, "clock-1970", "1970-01-02")
 }
 
-pub(super) fn in_2099(parts: &Parts, _: &mut Results) -> Vec<Row> {
+pub(super) fn in_2099(parts: &Parts, _: &Results) -> Vec<Row> {
     boots_at(parts, "clock-2099", "2099-12-31")
 }
 

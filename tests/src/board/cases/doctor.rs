@@ -22,7 +22,7 @@ const WELL: [&str; 10] = [
     "firewall-ports",
 ];
 
-pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
+pub(super) fn run(parts: &Parts, _: &Results) -> Vec<Row> {
     let (board, coordinator) = lab::serving(parts, "doctor");
     // Years before the fleet was made.
     board.must("systemctl stop systemd-timesyncd; date --set=2020-01-01");

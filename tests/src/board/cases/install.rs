@@ -18,7 +18,7 @@ const NEW_RATE: u32 = 2;
 /// Its serial port, which every emulated board has.
 const DEVICE: &str = "/dev/ttyAMA0";
 
-pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
+pub(super) fn run(parts: &Parts, _: &Results) -> Vec<Row> {
     let folder = parts.fresh("install");
     let mut coordinator = Coordinator::init(&folder.join("fleet"));
     coordinator.start();

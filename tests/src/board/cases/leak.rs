@@ -16,7 +16,7 @@ const HELD_MB: &str = "700";
 const LIMIT: &str = "[resources]\nlimits = { memory = \"32Mi\" }\n";
 const WATCHED: Duration = Duration::from_secs(120);
 
-pub(super) fn run(parts: &Parts, _: &mut Results) -> Vec<Row> {
+pub(super) fn run(parts: &Parts, _: &Results) -> Vec<Row> {
     let (board, coordinator) = lab::serving(parts, "leak");
     let pids = "systemctl show -p MainPID --value pith-agent pith-proxy";
     let before = board.said(pids);

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::board::lab::Parts;
 use crate::board::results::{Results, Row};
 
-pub(super) fn run(_: &Parts, _: &mut Results) -> Vec<Row> {
+pub(super) fn run(_: &Parts, _: &Results) -> Vec<Row> {
     let here = std::env::current_exe().expect("the running program has a path");
     let output =
         Command::new(here.with_file_name("powerloss")).output().expect("powerloss can be run");

@@ -20,7 +20,7 @@ const WITHIN_MS: u64 = 25_000;
 /// Every so many cuts one is in an installation.
 const INSTALL_EVERY: u64 = 5;
 
-pub(super) fn run(parts: &Parts, results: &mut Results) -> Vec<Row> {
+pub(super) fn run(parts: &Parts, results: &Results) -> Vec<Row> {
     let cuts = std::env::var("PITH_CUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(CUTS);
     let (mut board, mut coordinator) = lab::serving(parts, "power");
     let mut total = 0;
