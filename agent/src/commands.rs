@@ -93,7 +93,7 @@ impl Commands {
             return Err(Refused::LivesTooLong { life_s });
         }
         match command.act {
-            Act::Logs(_) | Act::Exec(_) | Act::Doctor => {}
+            Act::Logs(_) | Act::Exec(_) | Act::Doctor | Act::Watch { .. } => {}
             Act::Keep { .. } | Act::End { .. } => return Ok(()),
         }
         // The second that is counted as not over yet is over after it.

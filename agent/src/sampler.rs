@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use protocol::hello::{Capacity, Load};
+use protocol::load::BoardLoad;
 use protocol::manifest::Version;
 use sysinfo::{Components, System};
 
@@ -36,8 +37,8 @@ impl Sampler {
         Some(Self { system, components, disk })
     }
 
-    /// One sample; the processor's share is since the sample before.
-    pub fn sample(&mut self, seen: Version) -> Load {
+    /// One sample, with all that the board tells where `in_detail`; shares of processor time are since the sample before.
+    pub fn sample(&mut self, seen: Version, in_detail: bool) -> Load {
         self.system.refresh_memory();
         self.system.refresh_cpu_usage();
         let disk = self.disk();
@@ -53,7 +54,14 @@ impl Sampler {
             temp_c: self.hottest_celsius().map(|celsius| round(celsius, 10.0)),
             up_s: System::uptime().unwrap_or(0),
             traffic: Vec::new(),
+            board: in_detail.then(|| Box::new(self.board())),
+            instances: Vec::new(),
         }
+    }
+
+    /// What is known beside the least.
+    fn board(&mut self) -> BoardLoad {
+        BoardLoad { kernel: System::kernel_version().ok(), ..BoardLoad::default() }
     }
 
     /// What the board has to give; `architecture` is the engine's word for it.
@@ -119,7 +127,7 @@ mod tests {
     #[test]
     fn a_sample_of_this_machine_is_plausible() {
         let mut sampler = Sampler::new("/".into()).unwrap();
-        let load = sampler.sample(Version::default());
+        let load = sampler.sample(Version::default(), true);
         assert!(load.cpu.is_some_and(|cpu| (0.0..=1.0).contains(&cpu)), "{load:?}");
         assert!(load.mem_used.unwrap() <= load.mem_total.unwrap(), "{load:?}");
         assert!(load.disk_used.unwrap() <= load.disk_total.unwrap(), "{load:?}");

@@ -177,6 +177,22 @@ impl Client {
         self.get("nodes", &[("environment", environment.map(ToString::to_string))]).await
     }
 
+    /// Nodes with their load in detail: they are told that somebody looks. Waits for something newer than `after`, for a while.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn watched_nodes(
+        &self,
+        environment: Option<&EnvironmentName>,
+        after: Option<u64>,
+    ) -> Result<NodesShown, ClientError> {
+        let environment = environment.map(ToString::to_string);
+        let after = after.map(|version| version.to_string());
+        let query =
+            [("environment", environment), ("watch", Some("true".to_owned())), ("after", after)];
+        self.get("nodes", &query).await
+    }
+
     /// A token to join with.
     ///
     /// # Errors

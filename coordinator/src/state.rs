@@ -11,7 +11,7 @@
 //!  secrets.rs   sealed copies of secrets
 //!  members.rs   tokens, the lobby, who is admitted       clones.rs    two boards with one identity
 //!  operators.rs people from afar                         answers.rs   requests that are sent again
-//!  agents.rs    releases of the agent, node after node
+//!  agents.rs    releases of the agent, node after node    watching.rs  who tells its load in detail
 //!  whereabouts.rs where nodes look for the coordinator   recovering.rs what nodes bring back to one that was lost
 //! ```
 //! Decides nothing that `planner::fleet` decides: placement and order are asked of it.
@@ -49,6 +49,7 @@ pub mod shown;
 mod steering;
 pub mod trust;
 pub mod views;
+mod watching;
 pub mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -182,6 +183,8 @@ struct Node {
     kept: Option<Box<NodeRecord>>,
     intent: Intent,
     load: Option<Load>,
+    /// Until when it was told to say its load in detail, and how often (milliseconds).
+    watched: Option<(Now, u32)>,
     heard_at: Now,
     accord: conflict::Accord,
     /// The nonce of its newest hello, and when that was heard first.
@@ -426,7 +429,8 @@ impl Node {
     fn restored(record: NodeRecord, intent: Intent, now: Now) -> Self {
         let (kept, accord) = (Some(Box::new(record.clone())), conflict::Accord::default());
         let (load, hello, is_greeted) = (None, None, false);
-        Self { record, kept, intent, load, heard_at: now, accord, hello, is_greeted }
+        let watched = None;
+        Self { record, kept, intent, load, watched, heard_at: now, accord, hello, is_greeted }
     }
 }
 

@@ -73,6 +73,14 @@ pub enum Act {
     Exec(Exec),
     /// Look at the board itself; the output is one [`crate::doctor::Examination`]. An agent older than this act does not understand it.
     Doctor,
+    /// Somebody looks at the node: its load is said in detail, so often and for so long. Nothing is answered; an agent older than this
+    /// act does not understand it.
+    Watch {
+        /// Milliseconds; at least [`crate::load::MIN_WATCH_EVERY_MS`].
+        every_ms: u32,
+        /// Seconds; at most [`crate::load::MAX_WATCH_S`].
+        for_s: u32,
+    },
     /// Somebody still listens to a stream.
     Keep {
         /// Which.

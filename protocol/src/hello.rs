@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{EnvironmentName, FleetId, NodeId, NodeName, ReleaseId, ServiceName};
 use crate::join::SealKey;
+use crate::load::{BoardLoad, InstanceLoad};
 use crate::manifest::Version;
 use crate::payload::{Payload, PayloadType};
 use crate::policy::PolicyState;
@@ -126,6 +127,12 @@ pub struct Load {
     /// What the proxy counted, per service and release, since it started; only while a release is judged by it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traffic: Vec<Traffic>,
+    /// More of the board; only while somebody looks, while something changes, and once after each hello.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub board: Option<Box<BoardLoad>>,
+    /// Its instances, whenever there is more of the board.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<InstanceLoad>,
 }
 
 /// What one release of a service did with its requests, counted since the proxy's start.

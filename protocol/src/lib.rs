@@ -19,6 +19,7 @@ pub mod hello;
 pub mod id;
 pub mod join;
 pub mod keys;
+pub mod load;
 pub mod manifest;
 pub mod payload;
 pub mod peers;

@@ -121,7 +121,7 @@ pub trait Surroundings {
     fn own_address(&self) -> Option<IpAddr>;
 
     /// A sample of what the board carries, with the disk of the engine's `root_dir`; none where the system tells nothing.
-    fn load(&mut self, root_dir: &str, seen: Version) -> Option<Load>;
+    fn load(&mut self, root_dir: &str, seen: Version, in_detail: bool) -> Option<Load>;
 
     /// Bytes that nobody can foresee.
     fn nonce(&mut self) -> [u8; 16];

@@ -108,6 +108,10 @@ impl Agent {
             Asked::Logs(logs) => self.begin_logs(&command.id, logs, now),
             Asked::Exec(exec) => self.begin_exec(&command.id, exec, now),
             Asked::Doctor => self.begin_examination(&command.id, now),
+            Asked::Watch { every_ms, for_s } => {
+                self.voice.watch(*every_ms, *for_s, now);
+                Ok(())
+            }
             Asked::Keep { stream, taken } => {
                 if self.commands.keep(stream, now) {
                     let allowed = taken.saturating_add(WINDOW);

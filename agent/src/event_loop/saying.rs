@@ -12,6 +12,7 @@ use protocol::envelope::Envelope;
 use protocol::hello::{self, Capacity, Hello, Load};
 use protocol::id::{ServiceName, hex};
 use protocol::keys::SecretKey;
+use protocol::load;
 use protocol::manifest::Version;
 use protocol::reason::Reason;
 use protocol::report::{EngineState, Report};
@@ -41,6 +42,7 @@ const MAX_EVENT_CHARS: usize = 400;
 pub(super) struct Intervals {
     hello_ms: u64,
     load_ms: u64,
+    is_metered: bool,
 }
 
 impl Intervals {
@@ -49,7 +51,7 @@ impl Intervals {
             false => (hello::HELLO_INTERVAL_SECS, hello::LOAD_INTERVAL_SECS),
             true => (hello::METERED_HELLO_INTERVAL_SECS, hello::METERED_LOAD_INTERVAL_SECS),
         };
-        Self { hello_ms: hello_s * 1000, load_ms: load_s * 1000 }
+        Self { hello_ms: hello_s * 1000, load_ms: load_s * 1000, is_metered: metered }
     }
 }
 
@@ -74,6 +76,16 @@ pub(super) struct Voice {
     load_at: Now,
     /// The proxy was asked for its counters, for the load that is due.
     is_counted: bool,
+    /// Somebody looks: how often until when.
+    watched: Option<Watched>,
+    /// The next load tells all there is: the first after each hello does.
+    is_detail_due: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Watched {
+    every_ms: u64,
+    until: Now,
 }
 
 impl Voice {
@@ -100,6 +112,8 @@ impl Voice {
             repeat_at: now,
             load_at: now,
             is_counted: false,
+            watched: None,
+            is_detail_due: true,
         }
     }
 
@@ -121,6 +135,30 @@ impl Voice {
             self.repeat_at = now.plus(self.intervals.hello_ms);
             self.hello_at = self.repeat_at;
         }
+    }
+
+    /// Somebody looks: loads come so often for so long, the first at once. A metered link is not spent on being looked at.
+    pub(super) fn watch(&mut self, every_ms: u32, for_s: u32, now: Now) {
+        let least_ms = match self.intervals.is_metered {
+            false => load::MIN_WATCH_EVERY_MS.into(),
+            true => u64::from(hello::LOAD_INTERVAL_SECS) * 1_000,
+        };
+        let every_ms = u64::from(every_ms).max(least_ms);
+        let until = now.plus(u64::from(for_s.min(load::MAX_WATCH_S)) * 1_000);
+        if self.watched(now).is_none() {
+            self.load_at = now;
+        }
+        self.watched = Some(Watched { every_ms, until });
+    }
+
+    /// Whether the next load says more than the least.
+    fn tells_all(&self, now: Now) -> bool {
+        self.is_detail_due || self.watched(now).is_some()
+    }
+
+    /// Milliseconds between loads, while somebody looks.
+    fn watched(&self, now: Now) -> Option<u64> {
+        self.watched.filter(|watched| now < watched.until).map(|watched| watched.every_ms)
     }
 
     /// What a hello says has changed.
@@ -157,6 +195,7 @@ impl Voice {
     fn hello_is_due(&mut self, now: Now) -> bool {
         let is_due = now >= self.hello_at;
         if is_due {
+            self.is_detail_due = true;
             self.repeat_at = now.plus(self.hello_pause_ms);
             self.hello_at = self.repeat_at;
             self.hello_pause_ms = (self.hello_pause_ms * 2).min(self.intervals.hello_ms);
@@ -236,7 +275,7 @@ impl Agent {
             self.voice.last = None;
             self.voice.has_news = true;
         }
-        self.voice.load_is_due_within(self.load_interval_ms(), now);
+        self.voice.load_is_due_within(self.load_interval_ms(now), now);
         if now >= self.voice.load_at {
             if self.judged().next().is_some() && !self.voice.is_counted {
                 self.voice.load_at = now.plus(COUNTING_MS);
@@ -245,8 +284,8 @@ impl Agent {
                 return;
             }
             self.voice.is_counted = false;
-            self.voice.load_at = now.plus(self.load_interval_ms());
-            self.say_load(around);
+            self.voice.load_at = now.plus(self.load_interval_ms(now));
+            self.say_load(around, now);
         }
     }
 
@@ -360,9 +399,11 @@ impl Agent {
         }
     }
 
-    fn say_load(&mut self, around: &mut dyn Surroundings) {
+    fn say_load(&mut self, around: &mut dyn Surroundings, now: Now) {
         let Some(info) = &self.facts.info else { return };
-        let Some(load) = around.load(&info.root_dir, self.version()) else { return };
+        let in_detail = self.voice.tells_all(now) || !self.is_settled();
+        let Some(load) = around.load(&info.root_dir, self.version(), in_detail) else { return };
+        self.voice.is_detail_due = false;
         let disk = load.disk_used.zip(load.disk_total);
         let disk = disk.map(|(used_bytes, total_bytes)| Disk { used_bytes, total_bytes });
         self.facts.disk_used_percent = disk.map(Disk::used_percent);
@@ -371,12 +412,13 @@ impl Agent {
     }
 
     /// A candidate that takes requests is looked at as often as whoever judges it asks.
-    fn load_interval_ms(&self) -> u64 {
-        match self.judged().map(|(_, candidate)| candidate.sample_every.0).min() {
+    fn load_interval_ms(&self, now: Now) -> u64 {
+        let of_itself = match self.judged().map(|(_, candidate)| candidate.sample_every.0).min() {
             Some(every_ms) => every_ms.clamp(LOAD_INTERVAL_LEAST_MS, LOAD_INTERVAL_BUSY_MS),
             None if self.is_settled() => self.voice.intervals.load_ms,
             None => LOAD_INTERVAL_BUSY_MS,
-        }
+        };
+        self.voice.watched(now).map_or(of_itself, |watched_ms| watched_ms.min(of_itself))
     }
 
     fn version(&self) -> Version {
@@ -446,6 +488,26 @@ mod tests {
         assert_eq!(voice.load_at, Now(60_000), "what is due sooner stays so");
         voice.load_is_due_within(LOAD_INTERVAL_LEAST_MS, Now(5_000));
         assert_eq!(voice.load_at, Now(6_000));
+    }
+
+    #[test]
+    fn while_somebody_looks_loads_come_as_often_as_asked_and_tell_all() {
+        for (metered, every_ms) in [(false, 2_000), (true, 60_000)] {
+            let mut voice = voice(metered);
+            voice.is_up(Now(0));
+            voice.is_detail_due = false;
+            voice.load_at = Now(50_000);
+            assert!(!voice.tells_all(Now(4_000)));
+            voice.watch(2_000, 60, Now(5_000));
+            assert_eq!(voice.load_at, Now(5_000), "the first at once");
+            assert_eq!(voice.watched(Now(64_999)), Some(every_ms));
+            assert!(voice.tells_all(Now(64_999)));
+            voice.load_at = Now(6_000);
+            voice.watch(1, 1_000_000, Now(5_500));
+            assert_eq!(voice.load_at, Now(6_000), "asked again, it goes on");
+            let most = Now(5_500 + u64::from(load::MAX_WATCH_S) * 1_000);
+            assert_eq!(voice.watched(most), None);
+        }
     }
 
     #[test]

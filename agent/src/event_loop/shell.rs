@@ -397,11 +397,11 @@ impl<E: Engine> Surroundings for Outside<E> {
         network::own_address(self.broker)
     }
 
-    fn load(&mut self, root_dir: &str, seen: Version) -> Option<Load> {
+    fn load(&mut self, root_dir: &str, seen: Version, in_detail: bool) -> Option<Load> {
         if self.sampler.is_none() {
             self.sampler = Sampler::new(root_dir.into());
         }
-        Some(self.sampler.as_mut()?.sample(seen))
+        Some(self.sampler.as_mut()?.sample(seen, in_detail))
     }
 
     fn nonce(&mut self) -> [u8; 16] {

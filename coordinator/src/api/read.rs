@@ -5,12 +5,14 @@ use std::sync::Arc;
 use axum::extract::{Path as UrlPath, Query, State as Shared};
 use axum::response::Json;
 use protocol::envelope::Envelope;
-use protocol::id::{EnvironmentName, ServiceName};
+use protocol::id::{CommandId, EnvironmentName, ServiceName};
 use serde::Deserialize;
 
 use super::problem::{Answer, Failed, ok};
 use super::write::{Of, service_id};
 use super::{Api, LONG_POLL};
+use crate::data_dir::random;
+use crate::state::State;
 use crate::state::requests::PlanRequest;
 use crate::state::shown::RevokedCertificates;
 use crate::state::views::EventFilter;
@@ -29,6 +31,9 @@ pub(super) struct Wanted {
     limit: Option<usize>,
     from: Option<u64>,
     to: Option<u64>,
+    /// Somebody looks: nodes tell their load in detail for a while.
+    #[serde(default)]
+    watch: bool,
 }
 
 impl Api {
@@ -36,6 +41,15 @@ impl Api {
         if let Some(after) = wanted.after {
             self.fleet.newer_than(after, LONG_POLL).await;
         }
+    }
+
+    /// Has nodes tell their load in detail: every so many milliseconds, or as often as the fleet's size allows.
+    pub(super) async fn watch(&self, every_ms: Option<u32>) -> Result<(), Failed> {
+        let look = move |state: &mut State, at| {
+            let mut new_id = || random().map(CommandId::from_random).ok();
+            state.watch(every_ms, &mut new_id, at);
+        };
+        Ok(self.fleet.ask(look).await?)
     }
 }
 
@@ -63,6 +77,9 @@ pub(super) async fn root_document(Shared(api): Shared<Arc<Api>>) -> Answer {
 }
 
 pub(super) async fn nodes(Shared(api): Shared<Arc<Api>>, Query(wanted): Query<Wanted>) -> Answer {
+    if wanted.watch {
+        api.watch(None).await?;
+    }
     api.wait(&wanted).await;
     ok(api.fleet.ask(move |state, at| state.show_nodes(wanted.environment.as_ref(), at)).await?)
 }

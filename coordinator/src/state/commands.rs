@@ -115,6 +115,11 @@ impl State {
         true
     }
 
+    /// Signs a command that nothing answers.
+    pub(super) fn say_once(&mut self, node: &NodeId, id: &CommandId, act: Act, at: At) {
+        let _ = self.sign_command(node, id, act, at);
+    }
+
     /// Somebody listens to a stream and has taken so many parts.
     pub fn keep_stream(&mut self, stream: &CommandId, taken: u64, id: &CommandId, at: At) {
         if let Some(node) = self.commands.get(stream).map(|sent| sent.node.clone()) {
@@ -135,6 +140,8 @@ impl State {
         // One that is played again is as old as it was.
         if node.hello.as_ref().is_none_or(|(known, _)| known != nonce) {
             node.hello = Some((nonce.to_owned(), at.now));
+            // An agent that starts anew does not know who looks.
+            node.watched = None;
         }
         let is_due = |sent: &Sent| sent.node == *id && sent.again == Again::AtHello;
         let due: Vec<CommandId> =

@@ -100,10 +100,20 @@ impl State {
         match self.nodes.get_mut(topic) {
             Some(node) => (node.record, node.is_greeted) = (record, true),
             None => {
-                let (intent, load, heard_at) = (Intent::default(), None, at.now);
+                let (intent, load, watched, heard_at) = (Intent::default(), None, None, at.now);
                 let accord = Accord::default();
                 let (kept, hello, is_greeted) = (None, None, true);
-                let node = Node { record, kept, intent, load, heard_at, accord, hello, is_greeted };
+                let node = Node {
+                    record,
+                    kept,
+                    intent,
+                    load,
+                    watched,
+                    heard_at,
+                    accord,
+                    hello,
+                    is_greeted,
+                };
                 self.nodes.insert(topic.clone(), node);
             }
         }

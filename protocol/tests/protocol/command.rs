@@ -59,6 +59,7 @@ fn every_command_is_written_and_accepted_as_ever() {
         ("command-logs", Act::Logs(logs)),
         ("command-exec", exec()),
         ("command-doctor", Act::Doctor),
+        ("command-watch", Act::Watch { every_ms: 2_000, for_s: 60 }),
         ("command-keep", Act::Keep { stream: stream(), taken: 3 }),
         ("command-end", Act::End { stream: stream() }),
     ];

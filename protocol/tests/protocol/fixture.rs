@@ -27,7 +27,7 @@ use protocol::{reason::Reason, succession::Chain, units::Millis};
 pub(crate) use archived::archived_release;
 pub(crate) use held::report_of_a_hold;
 pub(crate) use sealed::{hello_with_seal_key, manifest_with_secret};
-pub(crate) use unsigned::{event, load, presence};
+pub(crate) use unsigned::{event, load, load_in_detail, presence};
 
 /// Every key of the service file written out.
 pub(crate) const FULL_FILE: &str = r#"

@@ -193,6 +193,7 @@ fn the_chain_of_roots_is_written_and_walked_as_ever() {
 #[test]
 fn unsigned_messages_are_written_and_read_as_ever() {
     check_plain("load.v1.json", &fixture::load());
+    check_plain("load-in-detail.v1.json", &fixture::load_in_detail());
     check_plain("presence.v1.json", &fixture::presence());
     check_plain("event.v1.json", &fixture::event());
 }

@@ -58,7 +58,7 @@ impl Surroundings for Around {
         None
     }
 
-    fn load(&mut self, _root_dir: &str, _seen: Version) -> Option<Load> {
+    fn load(&mut self, _root_dir: &str, _seen: Version, _in_detail: bool) -> Option<Load> {
         None
     }
 

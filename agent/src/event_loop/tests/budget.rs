@@ -49,7 +49,7 @@ impl Surroundings for Idle {
         Some([192, 168, 100, 100].into())
     }
 
-    fn load(&mut self, _root_dir: &str, seen: Version) -> Option<Load> {
+    fn load(&mut self, _root_dir: &str, seen: Version, _in_detail: bool) -> Option<Load> {
         Some(Load {
             seen,
             cpu: Some(0.03),
@@ -61,6 +61,8 @@ impl Surroundings for Idle {
             temp_c: Some(51.3),
             up_s: 8_640_000,
             traffic: Vec::new(),
+            board: None,
+            instances: Vec::new(),
         })
     }
 

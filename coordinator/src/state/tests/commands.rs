@@ -195,6 +195,32 @@ fn a_board_is_examined_by_its_name_or_id_whatever_runs_there() {
 }
 
 #[test]
+fn nodes_tell_more_while_somebody_looks_and_a_rare_look_keeps_no_frequent_one_going() {
+    let mut world = World::with_nodes(&["node-1"]);
+    let node = world.node_id("node-1");
+    let _ = said(&mut world, &node);
+    let look = |world: &mut World, every_ms: Option<u32>| {
+        let at = world.at;
+        let mut number = 0;
+        let mut new_id = || {
+            number += 1;
+            Some(CommandId::from_random([number; 16]))
+        };
+        world.state.watch(every_ms, &mut new_id, at);
+        said(world, &node).into_iter().map(|command| command.act).collect::<Vec<Act>>()
+    };
+    let watch = |every_ms: u32| vec![Act::Watch { every_ms, for_s: 60 }];
+    assert_eq!(look(&mut world, Some(60_000)), watch(60_000));
+    assert_eq!(look(&mut world, None), watch(2_000), "more often than before");
+    assert_eq!(look(&mut world, None), [], "it does");
+    world.passes(50_000);
+    assert_eq!(look(&mut world, Some(60_000)), [], "what is rarer waits");
+    assert_eq!(look(&mut world, None), watch(2_000), "before it is over");
+    world.passes(61_000);
+    assert_eq!(look(&mut world, Some(60_000)), watch(60_000));
+}
+
+#[test]
 fn the_history_says_on_how_many_of_its_nodes_an_image_still_is() {
     let mut world = World::with_nodes(&["node-1", "node-2", "node-3"]);
     world.deploy("web", "v1").unwrap();

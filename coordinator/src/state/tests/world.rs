@@ -198,6 +198,8 @@ impl World {
     fn load(&mut self, handle: &str, seen: Version) -> BTreeSet<NodeId> {
         let load = Load {
             traffic: Vec::new(),
+            board: None,
+            instances: Vec::new(),
             seen,
             cpu: Some(0.5),
             load1: None,

@@ -215,7 +215,7 @@ impl Surroundings for Around<'_> {
         Some(ADDRESS)
     }
 
-    fn load(&mut self, _root_dir: &str, seen: Version) -> Option<Load> {
+    fn load(&mut self, _root_dir: &str, seen: Version, _in_detail: bool) -> Option<Load> {
         Some(Load {
             seen,
             cpu: None,
@@ -227,6 +227,8 @@ impl Surroundings for Around<'_> {
             temp_c: None,
             up_s: 1,
             traffic: Vec::new(),
+            board: None,
+            instances: Vec::new(),
         })
     }
 
