@@ -110,6 +110,8 @@ completions() {
   "$pith" completions bash >"$STAGE/pith.bash"
   "$pith" completions zsh >"$STAGE/_pith"
   "$pith" completions fish >"$STAGE/pith.fish"
+  # Those of the package before.
+  rm -rf "$STAGE/man1"
   "$pith" man "$STAGE/man1"
   gzip -9 --no-name "$STAGE"/man1/*
 }
