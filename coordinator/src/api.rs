@@ -13,6 +13,7 @@ mod archives;
 mod caller;
 mod gate;
 mod limits;
+mod notices;
 mod people;
 mod problem;
 mod read;
@@ -44,6 +45,7 @@ use crate::state::At;
 pub use caller::{Group, Peer};
 pub use limits::Limits;
 use limits::{Places, Rates};
+pub use notices::NotifyShown;
 pub use sockets::{ServeError, Serving, serve, serve_group};
 pub use streams::ExecWanted;
 

@@ -20,6 +20,7 @@ mod keys;
 mod login;
 mod logs;
 mod node;
+mod notify;
 mod operator;
 mod plan;
 mod promote;
@@ -48,9 +49,10 @@ use protocol::id::{EnvironmentName, ServiceName};
 use protocol::units::Millis;
 
 use arguments::{
-    AgentVerb, AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, ExecArgs, FleetVerb, InitArgs,
-    KeysVerb, LoginArgs, LogsArgs, NodeVerb, OperatorVerb, PushArgs, ReleaseVerb, RestartArgs,
-    RestoreArgs, SecretVerb, SignArgs, TokenArgs,
+    AgentVerb, AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, DevArgs, EventsArgs, ExecArgs,
+    FleetVerb, InitArgs, KeysVerb, LoginArgs, LogsArgs, NodeVerb, NotifyVerb, OperatorVerb,
+    PushArgs, ReleaseVerb, RestartArgs, RestoreArgs, RmArgs, ScaleArgs, SecretVerb, ServeArgs,
+    SignArgs, TokenArgs,
 };
 pub use exit::{CliError, Exit};
 use session::{Named, Session};
@@ -166,6 +168,11 @@ enum Verb {
         #[command(subcommand)]
         verb: SecretVerb,
     },
+    /// Who is told what happens ([[notify]] in coordinator.toml).
+    Notify {
+        #[command(subcommand)]
+        verb: NotifyVerb,
+    },
     /// Write the configuration of a broker that is not the coordinator's own.
     Broker {
         #[command(subcommand)]
@@ -208,26 +215,6 @@ enum Verb {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
-}
-
-#[derive(Debug, Args)]
-struct ServeArgs {
-    /// coordinator.toml
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-struct DevArgs {
-    /// How many nodes.
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
-    nodes: u8,
-    /// One more node, or settings of the next one: name=…,env=…,label=key=value.
-    #[arg(long = "node", value_name = "SETTINGS")]
-    node: Vec<String>,
-    /// Leave containers and networks running at the end.
-    #[arg(long)]
-    keep: bool,
 }
 
 /// A service's name; a file is a common slip.
@@ -386,44 +373,6 @@ enum RolloutVerb {
     },
 }
 
-#[derive(Debug, Args)]
-struct ScaleArgs {
-    /// Which service.
-    service: ServiceName,
-    /// Instances: over the fleet, or per node where its file says per_node.
-    #[arg(required_unless_present = "reset", conflicts_with = "reset")]
-    count: Option<u32>,
-    /// Back to what its file says.
-    #[arg(long)]
-    reset: bool,
-    #[command(flatten)]
-    wait: WaitArgs,
-}
-
-#[derive(Debug, Args)]
-struct RmArgs {
-    /// Which services.
-    #[arg(value_name = "SERVICE", required_unless_present = "file")]
-    services: Vec<ServiceName>,
-    /// Those of a service file or a folder of them; may stand several times.
-    #[arg(short, long, value_name = "PATH")]
-    file: Vec<PathBuf>,
-    /// Do not ask.
-    #[arg(short, long)]
-    yes: bool,
-    #[command(flatten)]
-    wait: WaitArgs,
-}
-
-#[derive(Debug, Args)]
-struct EventsArgs {
-    /// Of this service only.
-    service: Option<ServiceName>,
-    /// Go on as they happen.
-    #[arg(short, long)]
-    follow: bool,
-}
-
 /// Parses the arguments, runs the verb and gives its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -470,6 +419,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Logout => login::out(&session).await,
         Verb::Audit(args) => audit::run(&session, args).await,
         Verb::Secret { verb } => secret::run(&session, verb).await,
+        Verb::Notify { verb } => notify::run(&session, verb).await,
         Verb::Broker { verb } => broker::run(&session, verb).await,
         Verb::Backup(args) => backup::run(&session, args).await,
         Verb::Restore(args) => restore::run(&session, &args),

@@ -20,7 +20,7 @@ use protocol::join::Token;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
-use crate::api::{LONG_POLL, Problem};
+use crate::api::{LONG_POLL, NotifyShown, Problem};
 use crate::backup::BackupShown;
 use crate::data_dir::DataDir;
 use crate::login::Credentials;
@@ -191,6 +191,22 @@ impl Client {
         let query =
             [("environment", environment), ("watch", Some("true".to_owned())), ("after", after)];
         self.get("nodes", &query).await
+    }
+
+    /// Who is told what happens.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn notify_targets(&self) -> Result<NotifyShown, ClientError> {
+        self.get("notifications", &[]).await
+    }
+
+    /// Tells all of them that nothing happened.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn notify_test(&self) -> Result<NotifyShown, ClientError> {
+        self.send(Method::POST, "notifications/test", &[], Some(&())).await
     }
 
     /// A token to join with.

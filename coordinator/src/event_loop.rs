@@ -9,18 +9,22 @@ use nix::time::{ClockId, clock_gettime};
 use planner::Now;
 use protocol::envelope::Envelope;
 use protocol::id::{FleetId, NodeId};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::data_dir::DataDir;
 use crate::front::Door;
 use crate::link;
+use crate::notify::Board;
+use crate::state::notices::Notice;
 use crate::state::{At, Effects, State};
 use crate::store::{Copied, Store, StoreError};
 use crate::streams::Streams;
 
 /// Requests that wait for the loop.
 const REQUESTS_MAX: usize = 256;
+/// Notices that one who is slow may be behind.
+const NOTICES_MAX: usize = 1_024;
 /// Silence and rollouts are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -39,6 +43,8 @@ pub struct Fleet {
     requests: mpsc::Sender<Request>,
     version: watch::Receiver<u64>,
     streams: Streams,
+    notices: broadcast::Sender<Notice>,
+    told: Board,
 }
 
 /// The loop has ended.
@@ -80,6 +86,18 @@ impl Fleet {
         &self.streams
     }
 
+    /// What people are told of, from now on. Whoever is slow loses the oldest and hears how many.
+    #[must_use]
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    /// What became of it.
+    #[must_use]
+    pub fn told(&self) -> Board {
+        self.told.clone()
+    }
+
     /// Waits until the fleet shows something newer than `version`, at most `patience`.
     pub async fn newer_than(&self, version: u64, patience: Duration) {
         let mut versions = self.version.clone();
@@ -101,6 +119,7 @@ pub struct EventLoop {
     requests: mpsc::Receiver<Request>,
     version: watch::Sender<u64>,
     streams: Streams,
+    notices: broadcast::Sender<Notice>,
 }
 
 impl EventLoop {
@@ -117,9 +136,27 @@ impl EventLoop {
         let (version, versions) = watch::channel(state.version());
         let (session, heard) = session;
         let streams = Streams::default();
-        let asking = Fleet { requests: requests_in, version: versions, streams: streams.clone() };
-        let event_loop =
-            Self { state, store, data, fleet, door, session, heard, requests, version, streams };
+        let (notices, _) = broadcast::channel(NOTICES_MAX);
+        let asking = Fleet {
+            requests: requests_in,
+            version: versions,
+            streams: streams.clone(),
+            notices: notices.clone(),
+            told: Board::default(),
+        };
+        let event_loop = Self {
+            state,
+            store,
+            data,
+            fleet,
+            door,
+            session,
+            heard,
+            requests,
+            version,
+            streams,
+            notices,
+        };
         (event_loop, asking)
     }
 
@@ -198,6 +235,7 @@ impl EventLoop {
         let Effects { root, changes, publish_roots, publish, publish_addresses, times, .. } =
             effects;
         let Effects { commands, parts, visible: _, admit, revoke, publish_agents, .. } = effects;
+        let Effects { notices, .. } = effects;
         if let Some(root) = root {
             self.keep_root(root).await?;
         }
@@ -241,6 +279,10 @@ impl EventLoop {
         }
         for part in parts {
             self.streams.deliver(part);
+        }
+        for notice in notices {
+            // Nobody may be there to be told.
+            let _ = self.notices.send(notice);
         }
         let version = self.state.version();
         self.version.send_if_modified(|shown| {

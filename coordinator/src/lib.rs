@@ -27,6 +27,7 @@ pub mod link;
 pub mod local;
 pub mod login;
 pub mod mosquitto;
+pub mod notify;
 pub mod passphrase;
 pub mod programs;
 pub mod render;

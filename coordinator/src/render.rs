@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod archives;
 pub mod members;
+pub mod notify;
 pub mod people;
 mod progress;
 pub mod reconcile;

@@ -15,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::api::{Group, Limits};
 use crate::front::DEFAULT_LISTEN;
 use crate::local::{ApiSettings, BrokerChoice, External};
+use crate::notify::config::{self, Heartbeat, HeartbeatTable, NotifyError, NotifyTable, Target};
 use crate::state::Policy;
 
 const PLAIN_PORT: u16 = 1883;
@@ -30,6 +31,8 @@ pub struct ServeConfig {
     api: ApiTable,
     backup: BackupTable,
     environments: BTreeMap<EnvironmentName, EnvironmentTable>,
+    notify: Vec<NotifyTable>,
+    heartbeat: Option<HeartbeatTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -169,6 +172,15 @@ impl ServeConfig {
     #[must_use]
     pub fn backups(&self) -> Option<PathBuf> {
         self.backup.folder.clone()
+    }
+
+    /// Who is told what happens, and that the coordinator lives.
+    ///
+    /// # Errors
+    /// Where a table cannot be meant, or a file that it names cannot be read.
+    pub fn notify(&self) -> Result<(Vec<Target>, Option<Heartbeat>), NotifyError> {
+        let heartbeat = self.heartbeat.as_ref().map(config::heartbeat).transpose()?;
+        Ok((config::targets(&self.notify)?, heartbeat))
     }
 
     /// The broker it asks for.

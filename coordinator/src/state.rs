@@ -12,6 +12,7 @@
 //!  members.rs   tokens, the lobby, who is admitted       clones.rs    two boards with one identity
 //!  operators.rs people from afar                         answers.rs   requests that are sent again
 //!  agents.rs    releases of the agent, node after node    watching.rs  who tells its load in detail
+//!  notices.rs   what people are told without asking
 //!  whereabouts.rs where nodes look for the coordinator   recovering.rs what nodes bring back to one that was lost
 //! ```
 //! Decides nothing that `planner::fleet` decides: placement and order are asked of it.
@@ -30,6 +31,7 @@ pub mod heard;
 mod keeping;
 mod manifests;
 pub mod members;
+pub mod notices;
 mod on_board;
 mod operators;
 mod orders;
@@ -131,6 +133,8 @@ pub struct Effects {
     pub commands: Vec<(NodeId, Vec<u8>)>,
     /// Answers to commands, for whoever waits for them.
     pub parts: Vec<Part>,
+    /// What people are told of.
+    pub notices: Vec<notices::Notice>,
     /// Whether anything that a view shows has changed.
     pub visible: bool,
     /// Nodes that may come in from now on.
@@ -350,6 +354,7 @@ impl State {
     /// The nightly backup was not made.
     pub fn backup_failed(&mut self, reason: &str, at: At) {
         self.note_fleet(format!("the nightly backup failed: {reason}"), at);
+        self.notice_fleet(notices::NoticeKind::BackupFailed, reason, at);
     }
 
     fn node_named(&self, name: &NodeName) -> Option<&Node> {

@@ -48,13 +48,18 @@ esac
 has_engine=no
 if is_there docker && docker version >/dev/null 2>&1; then has_engine=yes; fi
 
-missing=()
-for pair in "${wanted[@]}"; do
-  program=${pair%%:*} package=${pair#*:}
-  if is_there "$program"; then continue; fi
-  if [ "$package" = docker.io ] && [ "$has_engine" = yes ] && [ "$1" = demo ]; then continue; fi
-  case " ${missing[*]-} " in *" $package "*) ;; *) missing+=("$package") ;; esac
-done
+look() {
+  local pair program package
+  missing=()
+  for pair in "${wanted[@]}"; do
+    program=${pair%%:*} package=${pair#*:}
+    if is_there "$program"; then continue; fi
+    if [ "$package" = docker.io ] && [ "$has_engine" = yes ] && [ "$purpose" = demo ]; then continue; fi
+    case " ${missing[*]-} " in *" $package "*) ;; *) missing+=("$package") ;; esac
+  done
+}
+purpose=$1
+look
 
 if [ "$list_only" = yes ]; then
   if [ ${#missing[@]} -gt 0 ]; then printf '%s\n' "${missing[@]}"; fi
@@ -90,3 +95,15 @@ if ! install; then
   fi
 fi
 echo "packages: installed ${missing[*]}"
+# apt takes a package away that comes from elsewhere and fits the new ones no more (qemu-utils of another release): it is brought back.
+look
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "packages: installing ${missing[*]}, which apt took away for the others"
+  install || true
+  look
+  if [ ${#missing[@]} -gt 0 ]; then
+    tail -n 20 "$log" >&2
+    echo "packages: still missing: ${missing[*]}; apt-get's last lines are above" >&2
+    exit 1
+  fi
+fi

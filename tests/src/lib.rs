@@ -18,6 +18,7 @@ pub mod http;
 pub mod inside;
 pub mod mosquitto;
 pub mod private_docker;
+pub mod receiver;
 pub mod registry;
 pub mod services;
 pub mod skip;

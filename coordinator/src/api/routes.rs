@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::{Api, agents, archives, people, read, replacing, secrets, streams, write};
+use super::{Api, agents, archives, notices, people, read, replacing, secrets, streams, write};
 use crate::role::Role;
 
 /// A body without documents.
@@ -76,7 +76,7 @@ const fn change(
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 59] = [
+pub(super) static ROUTES: [Route; 61] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
@@ -98,6 +98,8 @@ pub(super) static ROUTES: [Route; 59] = [
     see("/v1/services/{env}/{service}/logs", "logs", || get(streams::logs)),
     see("/v1/nodes/{who}/doctor", "node doctor", || get(streams::doctor)),
     see("/v1/events", "events", || get(read::events)),
+    see("/v1/notifications", "notify ls", || get(notices::show)),
+    change(("/v1/notifications/test", Operator), "notify test", SMALL, || post(notices::test)),
     Route { max_bytes: LARGE, ..see("/v1/plans", "plan", || post(read::plan)) },
     see("/v1/secrets/{env}", "secret ls", || get(secrets::show)),
     see("/v1/secrets/{env}/unsynced", "secret unsynced", || get(secrets::unsynced)),

@@ -2,6 +2,7 @@
 
 mod installing;
 pub(super) mod printed;
+mod running;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use protocol::units::Millis;
 use super::WaitArgs;
 use crate::role::Role;
 pub(super) use installing::{BoardArgs, InstallArgs, ReplaceArgs};
+pub(super) use running::{DevArgs, EventsArgs, NotifyVerb, RmArgs, ScaleArgs, ServeArgs};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SecretVerb {

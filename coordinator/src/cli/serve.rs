@@ -5,6 +5,7 @@ use super::{CliError, Exit, ServeArgs};
 use crate::backup::nightly;
 use crate::data_dir::DataDir;
 use crate::local::Coordinator;
+use crate::notify::Notifier;
 use crate::serve::{self, ServeConfig};
 use crate::watchdog;
 
@@ -15,6 +16,7 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Result<Exit, CliE
     };
     let choice = config.broker().map_err(CliError::usage)?;
     let (policy, settings) = (config.policy(), config.api().map_err(CliError::usage)?);
+    let (targets, heartbeat) = config.notify().map_err(CliError::usage)?;
     serve::start_logging();
     let asked_to_end = serve::asked_to_end();
     let (is_backed_up, backups) = (config.is_backed_up(), config.backups());
@@ -22,6 +24,8 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Result<Exit, CliE
     let mut coordinator = Coordinator::start_with(&data, choice, policy, settings).await?;
     let port = coordinator.address().map_or("none".to_owned(), |a| a.to_string());
     tracing::info!(data = %data.path().display(), %port, "coordinator serves");
+    let told = (coordinator.fleet(), coordinator.ca().fleet());
+    let _notifier = Notifier::start(targets, heartbeat, told).map_err(CliError::failed)?;
     let nightly = is_backed_up.then(|| {
         let (fleet, id) = (coordinator.fleet().clone(), coordinator.ca().fleet().clone());
         tokio::spawn(nightly::run(fleet, data.clone(), id))

@@ -11,6 +11,7 @@ use protocol::id::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::heard::printable;
+use super::notices::NoticeKind;
 use super::records::{AgentReleaseRecord, AgentRollout, AgentRolloutState, Change};
 use super::requests::{AddAgentRelease, AgentSteer, Refused, RollAgent};
 use super::shown::{AgentNodeShown, AgentReleaseShown, AgentRolloutShown, AgentsShown};
@@ -202,7 +203,11 @@ impl State {
         if !before.is_some_and(is_same) {
             let why =
                 now.why.as_deref().map_or(String::new(), |why| format!(": {}", printable(why)));
-            self.note_node(id, format!("agent {} {}{why}", now.version, now.phase.as_str()), at);
+            let message = format!("agent {} {}{why}", now.version, now.phase.as_str());
+            if now.phase == UpdatePhase::Reverted {
+                self.notice_node(id, NoticeKind::AgentReverted, (None, &message), at);
+            }
+            self.note_node(id, message, at);
         }
         if now.phase == UpdatePhase::Confirmed {
             self.note_confirmed(now.counter);

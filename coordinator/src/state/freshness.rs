@@ -12,6 +12,7 @@ use protocol::report::{Detail, Report};
 use protocol::time::{Newest, Time, is_nonce};
 
 use super::heard::printable;
+use super::notices::NoticeKind;
 use super::records::Happened;
 use super::{At, Node, State};
 
@@ -65,10 +66,16 @@ impl State {
         let (before, after) = (before.map_or(&none, |report| &report.alarms), &report.alarms);
         let stands = |alarms: &[Detail], reason| alarms.iter().any(|alarm| alarm.reason == reason);
         let begun = after.iter().filter(|alarm| !stands(before, alarm.reason));
-        let begun = begun.map(|alarm| (alarm.reason, printable(&alarm.message)));
+        let begun: Vec<(Reason, String)> =
+            begun.map(|alarm| (alarm.reason, printable(&alarm.message))).collect();
+        if let Some(id) = self.id_of(node) {
+            for (reason, message) in &begun {
+                self.notice_node(&id, NoticeKind::NodeAlarm, (Some(*reason), message), at);
+            }
+        }
         let over = before.iter().filter(|alarm| !stands(after, alarm.reason));
         let over = over.map(|alarm| (alarm.reason, over_text(alarm.reason).to_owned()));
-        let told: Vec<(Reason, String)> = begun.chain(over).collect();
+        let told: Vec<(Reason, String)> = begun.into_iter().chain(over).collect();
         for (reason, message) in told {
             tracing::warn!(node = %node, %reason, message, "a node's alarm began or ended");
             self.note(Happened {

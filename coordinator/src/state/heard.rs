@@ -13,6 +13,7 @@ use protocol::topic::Up;
 
 use super::conflict::Accord;
 use super::manifests::is_gone;
+use super::notices::NoticeKind;
 use super::records::{Happened, Intent, NodeRecord};
 use super::replacing::Place;
 use super::{At, Node, State};
@@ -454,6 +455,7 @@ impl State {
         let name = node.record.name.clone();
         self.keep_node(id);
         self.note_node(id, "online".to_owned(), at);
+        self.notice_node(id, NoticeKind::NodeBack, (None, "it is heard of again"), at);
         self.tell_rollouts(&FleetEvent::Online(name), at);
     }
 
@@ -467,6 +469,7 @@ impl State {
         tracing::warn!(node = %name, why, "node offline");
         self.keep_node(id);
         self.note_node(id, format!("offline: {why}"), at);
+        self.notice_node(id, NoticeKind::NodeLost, (Some(Reason::NodeOffline), why), at);
         self.tell_rollouts(&FleetEvent::Offline(name), at);
     }
 }

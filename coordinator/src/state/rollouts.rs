@@ -398,6 +398,7 @@ impl State {
         revision.ended_ms = state.is_final().then_some(at.unix_ms);
         tracing::info!(service = %id, revision = number, %state, "rollout");
         self.note_service(id, reason, format!("revision {number} {state}: {message}"), at);
+        self.notice_rollout(id, (number, state), at);
         match state {
             RolloutState::Succeeded => self.settle(id, number),
             RolloutState::RollingBack | RolloutState::RolledBack | RolloutState::Aborted => {

@@ -1,0 +1,278 @@
+//! Tells people what happened without being asked: webhooks, and a heartbeat for whoever watches the coordinator itself.
+//!
+//! ```text
+//! state (notices.rs) -> effects -> event loop -> broadcast -> one task per target: queue.rs (when, and what is given up) -> POST
+//! ```
+//! Nothing of it is waited for by the loop: a target that hangs delays its own messages alone.
+
+pub mod config;
+mod message;
+mod queue;
+
+use std::error::Error as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use protocol::id::FleetId;
+use reqwest::StatusCode;
+use reqwest::redirect::Policy;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::event_loop::{Fleet, at};
+use crate::state::notices::Notice;
+use config::{Format, Heartbeat, Target};
+use message::Message;
+pub use message::SIGNATURE_HEADER;
+use queue::{Delivered, Queue};
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Characters of an error that are kept.
+const MAX_ERROR_CHARS: usize = 200;
+
+/// What became of a target's messages, for `pith notify ls`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetShown {
+    /// Its name.
+    pub name: String,
+    /// The host that it is on; the rest of an address may be a secret.
+    pub host: String,
+    /// How messages are written.
+    pub format: Format,
+    /// Whether they are signed.
+    pub signed: bool,
+    /// Delivered since the start.
+    pub delivered: u64,
+    /// Waiting.
+    pub waiting: usize,
+    /// Unix milliseconds of the last that arrived.
+    pub last_ms: Option<u64>,
+    /// Why the last attempt failed; none: it did not.
+    pub error: Option<String>,
+}
+
+/// All targets, as they are now.
+#[derive(Debug, Clone, Default)]
+pub struct Board(Arc<Mutex<Vec<TargetShown>>>);
+
+/// Tasks that end when it is dropped.
+#[derive(Debug, Default)]
+pub struct Notifier {
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Board {
+    /// A copy of it.
+    #[must_use]
+    pub fn shown(&self) -> Vec<TargetShown> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, index: usize, change: impl FnOnce(&mut TargetShown)) {
+        let mut targets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(target) = targets.get_mut(index) {
+            change(target);
+        }
+    }
+}
+
+impl Notifier {
+    /// Starts a task for each target, and one for the heartbeat.
+    ///
+    /// # Errors
+    /// Where no HTTP client can be made.
+    pub fn start(
+        targets: Vec<Target>,
+        heartbeat: Option<Heartbeat>,
+        (fleet, id): (&Fleet, &FleetId),
+    ) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_WITHIN)
+            .timeout(ANSWER_WITHIN)
+            .redirect(Policy::none())
+            .user_agent(concat!("pith/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        let board = fleet.told();
+        *board.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            targets.iter().map(TargetShown::of).collect();
+        let mut tasks = Vec::new();
+        for (index, target) in targets.into_iter().enumerate() {
+            let teller = Teller {
+                http: http.clone(),
+                fleet: id.clone(),
+                queue: Queue::new(target.node_lost_after),
+                began: Instant::now(),
+                board: board.clone(),
+                index,
+                target,
+            };
+            tasks.push(tokio::spawn(teller.run(fleet.notices())));
+        }
+        tasks.extend(heartbeat.map(|of| tokio::spawn(beat(http, of, fleet.clone()))));
+        Ok(Self { tasks })
+    }
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl TargetShown {
+    fn of(target: &Target) -> Self {
+        Self {
+            name: target.name.clone(),
+            host: target.url.host_str().unwrap_or_default().to_owned(),
+            format: target.format,
+            signed: target.secret.is_some(),
+            ..Self::default()
+        }
+    }
+}
+
+struct Teller {
+    http: reqwest::Client,
+    fleet: FleetId,
+    target: Target,
+    queue: Queue,
+    began: Instant,
+    board: Board,
+    index: usize,
+}
+
+impl Teller {
+    async fn run(mut self, mut notices: broadcast::Receiver<Notice>) {
+        loop {
+            if let Some((notice, lost)) = self.queue.next(self.now_ms()) {
+                let message = Message::new(&self.target, &self.fleet, &notice, lost);
+                let how = self.post(&message).await;
+                self.queue.ended(&notice, &how, self.now_ms());
+                self.show(&how);
+            }
+            let wait = match self.queue.wake_at() {
+                Some(at_ms) => Duration::from_millis(at_ms.saturating_sub(self.now_ms())),
+                None => Duration::from_secs(3600),
+            };
+            tokio::select! {
+                // Cancel-safe: a receiver that is dropped while it waits has taken nothing.
+                told = notices.recv() => match told {
+                    Ok(notice) if self.target.wants(&notice) => {
+                        self.queue.add(notice, self.now_ms());
+                    }
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(lost)) => {
+                        tracing::warn!(target = %self.target.name, lost, "notices came faster than they are taken");
+                    }
+                    Err(RecvError::Closed) => return,
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn post(&self, message: &Message) -> Delivered {
+        let mut request = self.http.post(self.target.url.clone()).body(message.body.clone());
+        for (name, value) in &message.headers {
+            request = request.header(*name, value);
+        }
+        if let Some(secret) = &self.target.secret {
+            request = request.header(SIGNATURE_HEADER, message.signed(secret, at().unix_ms / 1000));
+        }
+        match request.send().await {
+            Ok(answer) => judged(answer.status()),
+            Err(error) => Delivered::Later(chain(&error)),
+        }
+    }
+
+    fn show(&self, how: &Delivered) {
+        let (name, waiting) = (&self.target.name, self.queue.len());
+        self.board.change(self.index, |shown| {
+            shown.waiting = waiting;
+            match how {
+                Delivered::Yes => {
+                    shown.delivered += 1;
+                    shown.last_ms = Some(at().unix_ms);
+                    shown.error = None;
+                }
+                Delivered::Later(why) | Delivered::Never(why) => shown.error = Some(why.clone()),
+            }
+        });
+        match how {
+            Delivered::Yes => {}
+            Delivered::Later(why) => {
+                tracing::warn!(target = %name, %why, "not told; it is tried again");
+            }
+            Delivered::Never(why) => {
+                tracing::warn!(target = %name, %why, "not told, and not tried again");
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn judged(status: StatusCode) -> Delivered {
+    let is_for_now = status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+        );
+    let said = || format!("it answered {status}");
+    if status.is_success() {
+        Delivered::Yes
+    } else if is_for_now {
+        Delivered::Later(said())
+    } else {
+        Delivered::Never(said())
+    }
+}
+
+/// The address may be a secret: it is left out.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = "no answer".to_owned();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text.chars().take(MAX_ERROR_CHARS).collect()
+}
+
+/// Says that the coordinator lives: only while its loop answers.
+async fn beat(http: reqwest::Client, of: Heartbeat, fleet: Fleet) {
+    let mut every = tokio::time::interval(of.every);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if fleet.ask(|_, _| ()).await.is_err() {
+            return;
+        }
+        if let Err(error) = http.get(of.url.clone()).send().await {
+            tracing::warn!(why = %chain(&error), "the heartbeat was not heard");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_whether_to_try_again() {
+        let check = |code: u16, expected: &str| {
+            let how = judged(StatusCode::from_u16(code).unwrap());
+            assert!(format!("{how:?}").starts_with(expected), "{code}: {how:?}");
+        };
+        check(204, "Yes");
+        check(503, "Later");
+        check(429, "Later");
+        check(404, "Never");
+        check(301, "Never");
+    }
+}
