@@ -7,6 +7,7 @@ mod audit;
 mod backup;
 mod broker;
 mod coordinator;
+mod debug;
 mod deploy;
 mod dev;
 mod events;
@@ -49,10 +50,10 @@ use protocol::id::{EnvironmentName, ServiceName};
 use protocol::units::Millis;
 
 use arguments::{
-    AgentVerb, AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, DevArgs, EventsArgs, ExecArgs,
-    FleetVerb, InitArgs, KeysVerb, LoginArgs, LogsArgs, NodeVerb, NotifyVerb, OperatorVerb,
-    PushArgs, ReleaseVerb, RestartArgs, RestoreArgs, RmArgs, ScaleArgs, SecretVerb, ServeArgs,
-    SignArgs, TokenArgs,
+    AgentVerb, AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, DebugVerb, DevArgs, EventsArgs,
+    ExecArgs, FleetVerb, InitArgs, KeysVerb, LoginArgs, LogsArgs, NodeVerb, NotifyVerb,
+    OperatorVerb, PushArgs, ReleaseVerb, RestartArgs, RestoreArgs, RmArgs, ScaleArgs, SecretVerb,
+    ServeArgs, SignArgs, TokenArgs,
 };
 pub use exit::{CliError, Exit};
 use session::{Named, Session};
@@ -172,6 +173,11 @@ enum Verb {
     Notify {
         #[command(subcommand)]
         verb: NotifyVerb,
+    },
+    /// What a bug report needs.
+    Debug {
+        #[command(subcommand)]
+        verb: DebugVerb,
     },
     /// Write the configuration of a broker that is not the coordinator's own.
     Broker {
@@ -420,6 +426,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Audit(args) => audit::run(&session, args).await,
         Verb::Secret { verb } => secret::run(&session, verb).await,
         Verb::Notify { verb } => notify::run(&session, verb).await,
+        Verb::Debug { verb } => debug::run(&session, verb).await,
         Verb::Broker { verb } => broker::run(&session, verb).await,
         Verb::Backup(args) => backup::run(&session, args).await,
         Verb::Restore(args) => restore::run(&session, &args),

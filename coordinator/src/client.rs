@@ -209,6 +209,14 @@ impl Client {
         self.send(Method::POST, "notifications/test", &[], Some(&())).await
     }
 
+    /// What the API answers to a request that looks, as it came.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn document(&self, path: &str) -> Result<serde_json::Value, ClientError> {
+        self.get(path, &[]).await
+    }
+
     /// A token to join with.
     ///
     /// # Errors

@@ -14,7 +14,9 @@ use protocol::units::Millis;
 use super::WaitArgs;
 use crate::role::Role;
 pub(super) use installing::{BoardArgs, InstallArgs, ReplaceArgs};
-pub(super) use running::{DevArgs, EventsArgs, NotifyVerb, RmArgs, ScaleArgs, ServeArgs};
+pub(super) use running::{
+    DebugVerb, DevArgs, EventsArgs, NotifyVerb, RmArgs, ScaleArgs, ServeArgs,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SecretVerb {

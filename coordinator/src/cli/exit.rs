@@ -75,6 +75,12 @@ impl CliError {
         Self { exit: Exit::Failed, message: error.to_string() }
     }
 
+    /// What is printed of it.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// A mistake of the person who typed.
     #[must_use]
     pub fn usage(error: impl fmt::Display) -> Self {

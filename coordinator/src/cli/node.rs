@@ -1,6 +1,6 @@
 //! `pith node ls | install | replace | doctor | token | approve | revoke`
 
-mod doctor;
+pub(super) mod doctor;
 
 use std::collections::BTreeMap;
 

@@ -72,3 +72,16 @@ pub(in crate::cli) enum NotifyVerb {
     /// Send each a message that says that nothing happened.
     Test,
 }
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum DebugVerb {
+    /// Gather what the coordinator and its nodes say of themselves in one tar file.
+    ///
+    /// The fleet, its nodes, services, rollouts and events, the audit log where you may read it, and what doctor finds on
+    /// every node that answers. No keys, no secrets, no service files and no logs of applications; names and addresses are in it.
+    Bundle {
+        /// Where to write it; never over a file that is there. Without it, pith-debug-DATE.tar here.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+}

@@ -13,16 +13,33 @@ use super::super::{CliError, Exit};
 use crate::client::Client;
 use crate::state::shown::{NodeShown, StreamShown};
 
+/// What a board found, or how its answer ended without.
+pub(in crate::cli) enum Looked {
+    Found(Examination),
+    Ended(Exit),
+}
+
 pub(super) async fn run(session: &Session, client: &Client, who: &str) -> Result<Exit, CliError> {
+    let found = tokio::select! {
+        // Cancel-safe: what was not read yet is not wanted after Ctrl-C.
+        looked = examine(client, who) => match looked? {
+            Looked::Found(found) => found,
+            Looked::Ended(exit) => return Ok(exit),
+        },
+        _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+    };
+    let has_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colour = if has_colour { Colour::On } else { Colour::Off };
+    session.print(&found, |found| found.to_text(colour));
+    Ok(if found.has_problem() { Exit::Failed } else { Exit::Done })
+}
+
+/// Has a board look at itself; with what only the coordinator knows of it.
+pub(in crate::cli) async fn examine(client: &Client, who: &str) -> Result<Looked, CliError> {
     let mut lines = client.doctor(who).await?;
     let mut document = Vec::new();
     loop {
-        let next = tokio::select! {
-            // Cancel-safe: what was not read yet is not wanted after Ctrl-C.
-            next = lines.next() => next?,
-            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
-        };
-        match next {
+        match lines.next().await? {
             None => break,
             Some(StreamShown::Output { instance, bytes, .. }) if instance == DOCTOR => {
                 document.extend(BASE64.decode(bytes).unwrap_or_default());
@@ -34,7 +51,7 @@ pub(super) async fn run(session: &Session, client: &Client, who: &str) -> Result
             Some(StreamShown::End { node, end }) => {
                 let exit = ended(&node, &end);
                 if exit != Exit::Done {
-                    return Ok(exit);
+                    return Ok(Looked::Ended(exit));
                 }
             }
             Some(StreamShown::Away { node, why }) => {
@@ -54,14 +71,10 @@ pub(super) async fn run(session: &Session, client: &Client, who: &str) -> Result
         .map_err(|error| CliError::failed(format_args!("{who}: not an examination: {error}")))?;
     let nodes = client.nodes(None).await?.nodes;
     let node = nodes.iter().find(|node| node.name.as_str() == who || node.id.as_str() == who);
-    let found = match node {
+    Ok(Looked::Found(match node {
         Some(node) => known(found, node),
         None => found,
-    };
-    let has_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let colour = if has_colour { Colour::On } else { Colour::Off };
-    session.print(&found, |found| found.to_text(colour));
-    Ok(if found.has_problem() { Exit::Failed } else { Exit::Done })
+    }))
 }
 
 /// With what only the coordinator sees.
