@@ -33,6 +33,7 @@ use crate::state::shown::{
     PlanShown, PsShown, ReconcileShown, RemovalShown, Removed, RetiredShown, RevokedCertificates,
     RevokedShown, RolloutShown, RootShown, TokenShown,
 };
+use crate::state::views::EventFilter;
 pub use streams::Lines;
 use way::Way;
 
@@ -399,20 +400,23 @@ impl Client {
         self.get(&format!("removals/{id}"), &[("after", number(after))]).await
     }
 
-    /// What happened since the event `newer_than`; waits for something newer than `after`.
+    /// What happened, oldest first, the newest of it where there is more than is wanted; waits for something newer than `after`.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn events(
         &self,
-        of: Option<&ServiceId>,
-        newer_than: u64,
+        filter: &EventFilter,
         after: Option<u64>,
     ) -> Result<EventsShown, ClientError> {
+        let service = filter.service.as_ref();
         let query = [
-            ("environment", of.map(|id| id.environment.to_string())),
-            ("service", of.map(|id| id.name.to_string())),
-            ("newer_than", Some(newer_than.to_string())),
+            ("environment", service.map(|id| id.environment.to_string())),
+            ("service", service.map(|id| id.name.to_string())),
+            ("node", filter.node.as_ref().map(ToString::to_string)),
+            ("since_ms", number(Some(filter.since_ms))),
+            ("limit", (filter.limit > 0).then(|| filter.limit.to_string())),
+            ("newer_than", number(Some(filter.after))),
             ("after", number(after)),
         ];
         self.get("events", &query).await

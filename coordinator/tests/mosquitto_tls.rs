@@ -16,6 +16,7 @@ use board::{Board, Fleet, PATIENCE};
 use coordinator::local::{BrokerChoice, External};
 use coordinator::mosquitto;
 use coordinator::role::Role;
+use coordinator::state::views::EventFilter;
 use protocol::id::FleetId;
 
 const NOW_S: u64 = 1_900_000_000;
@@ -217,7 +218,7 @@ async fn a_fleet_works_on_a_mosquitto_of_ours_and_attacks_on_it_do_not() {
 }
 
 async fn events(fleet: &Fleet) -> String {
-    let events = fleet.client.events(None, 0, None).await.unwrap().events;
+    let events = fleet.client.events(&EventFilter::default(), None).await.unwrap().events;
     events.into_iter().map(|event| event.message + "\n").collect()
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path as UrlPath, Query, State as Shared};
 use axum::response::Json;
 use protocol::envelope::Envelope;
-use protocol::id::{CommandId, EnvironmentName, ServiceName};
+use protocol::id::{CommandId, EnvironmentName, NodeName, ServiceName};
 use serde::Deserialize;
 
 use super::problem::{Answer, Failed, ok};
@@ -31,6 +31,8 @@ pub(super) struct Wanted {
     limit: Option<usize>,
     from: Option<u64>,
     to: Option<u64>,
+    node: Option<NodeName>,
+    since_ms: Option<u64>,
     /// Somebody looks: nodes tell their load in detail for a while.
     #[serde(default)]
     watch: bool,
@@ -163,6 +165,8 @@ pub(super) async fn events(Shared(api): Shared<Arc<Api>>, Query(wanted): Query<W
     let filter = EventFilter {
         after: wanted.newer_than.unwrap_or(0),
         service: service.map(service_id),
+        node: wanted.node,
+        since_ms: wanted.since_ms.unwrap_or(0),
         limit: wanted.limit.unwrap_or(MAX_EVENTS_SHOWN).min(MAX_EVENTS_SHOWN),
     };
     ok(api.fleet.ask(move |state, _| state.show_events(&filter)).await?)

@@ -27,6 +27,10 @@ pub struct EventFilter {
     pub after: u64,
     /// Of this service.
     pub service: Option<ServiceId>,
+    /// On this node.
+    pub node: Option<NodeName>,
+    /// Not older than this, Unix milliseconds.
+    pub since_ms: u64,
     /// At most so many, the newest.
     pub limit: usize,
 }
@@ -294,7 +298,8 @@ impl State {
                 event.service.as_ref() == Some(&id.name)
                     && event.environment.as_ref() == Some(&id.environment)
             });
-            event.id > filter.after && of_service
+            let of_node = filter.node.as_ref().is_none_or(|name| event.node.as_ref() == Some(name));
+            event.id > filter.after && event.at_ms >= filter.since_ms && of_service && of_node
         };
         let mut events: Vec<Happened> =
             self.events.iter().rev().filter(wanted).take(filter.limit).cloned().collect();

@@ -11,6 +11,7 @@ use coordinator::data_dir::DataDir;
 use coordinator::local::{ApiSettings, BrokerChoice};
 use coordinator::role::Role;
 use coordinator::state::requests::{NewOperator, NewToken};
+use coordinator::state::views::EventFilter;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -86,7 +87,7 @@ async fn a_change_whose_answer_was_lost_is_asked_for_again_and_not_done_twice() 
     let repeated = Some("repeated".to_owned());
     let asked = (Event::Asked, None);
     assert_eq!(what, [asked.clone(), (Event::Done, None), asked, (Event::Done, repeated)]);
-    let events = fleet.client.events(None, 0, None).await.unwrap().events;
+    let events = fleet.client.events(&EventFilter::default(), None).await.unwrap().events;
     assert_eq!(events.iter().filter(|event| event.message.contains("is invited")).count(), 1);
 }
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use protocol::id::ServiceName;
+use protocol::id::{NodeName, ServiceName};
+use protocol::units::Millis;
 
 use crate::cli::WaitArgs;
 
@@ -60,6 +61,15 @@ pub(in crate::cli) struct RmArgs {
 pub(in crate::cli) struct EventsArgs {
     /// Of this service only.
     pub(in crate::cli) service: Option<ServiceName>,
+    /// On this node only.
+    #[arg(long, value_name = "NODE")]
+    pub(in crate::cli) node: Option<NodeName>,
+    /// Of the last 90s, 5m, 24h only.
+    #[arg(long, value_name = "TIME")]
+    pub(in crate::cli) since: Option<Millis>,
+    /// The last N only.
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(in crate::cli) last: Option<u16>,
     /// Go on as they happen.
     #[arg(short, long)]
     pub(in crate::cli) follow: bool,

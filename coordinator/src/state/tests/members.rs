@@ -316,6 +316,14 @@ fn a_copied_board_is_named_in_an_event_and_in_the_list() {
     let told: Vec<_> = events.iter().filter(|e| e.message.starts_with("cloned: ")).collect();
     assert_eq!(told.len(), 1);
     assert!(told[0].message.contains("127.0.0.1"), "{}", told[0].message);
+    let seen = |name: &str, since_ms: u64| {
+        let node = Some(name.parse().unwrap());
+        let filter = EventFilter { limit: 100, node, since_ms, ..EventFilter::default() };
+        world.state.show_events(&filter).events
+    };
+    assert!(seen("a", 0).contains(told[0]) && !seen("b", 0).is_empty());
+    assert!(!seen("b", 0).contains(told[0]), "of another node");
+    assert_eq!(seen("a", told[0].at_ms + 1), [], "older than was asked for");
     pass(&mut world, 2 * HOUR_MS);
     assert_eq!(status(&world).0, "ready", "there is one board again");
 }

@@ -43,6 +43,8 @@ pub(super) fn run(parts: &Parts, results: &Results) -> Vec<Row> {
         );
         board.boot();
         if installs {
+            // What was copied may be gone with the power.
+            board.put(&parts.package, "/root/pith-agent.deb");
             board.must("dpkg --configure -a && dpkg -i /root/pith-agent.deb");
             board.must("systemctl enable --now pith-proxy pith-agent");
         }
