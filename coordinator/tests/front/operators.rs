@@ -8,6 +8,7 @@ use coordinator::client::{Client, ClientError};
 use coordinator::login::{Credentials, OwnKey, read_invitation};
 use coordinator::role::Role;
 use coordinator::state::requests::{Login, NewOperator, NewToken, RenewLogin, SetSecret};
+use coordinator::state::views::EventFilter;
 use protocol::join::Token;
 use rcgen::KeyPair;
 
@@ -105,10 +106,10 @@ async fn a_nodes_certificate_is_nothing_to_the_api_and_an_operators_nothing_to_m
 async fn a_revoked_operator_is_cut_at_once_while_waiting_too() {
     let fleet = Fleet::start().await;
     let anna = as_operator(&fleet.log_in("anna", Role::Viewer).await);
-    let version = anna.events(None, 0, None).await.unwrap().version;
+    let version = anna.events(&EventFilter::default(), None).await.unwrap().version;
     let waits = tokio::spawn({
         let anna = anna.clone();
-        async move { anna.events(None, 0, Some(version + 1_000)).await }
+        async move { anna.events(&EventFilter::default(), Some(version + 1_000)).await }
     });
     // It stands in the coordinator once another request of the same connection pool was answered.
     anna.fleet().await.unwrap();
@@ -172,7 +173,7 @@ async fn who_set_a_secret_is_said_by_the_certificate_whatever_the_request_says()
     };
     let (environment, name) = ("default".parse().unwrap(), "db".parse().unwrap());
     anna.set_secret(&environment, &name, &set).await.unwrap();
-    let events = anna.events(None, 0, None).await.unwrap();
+    let events = anna.events(&EventFilter::default(), None).await.unwrap();
     let told = format!("{events:?}");
     assert!(told.contains("set by anna") && !told.contains("susi"), "{told}");
 }
