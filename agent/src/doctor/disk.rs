@@ -11,6 +11,7 @@ const MEMINFO: &str = "/proc/meminfo";
 
 pub(super) const FILES: &[&str] = &[
     MOUNTS,
+    "/sys/fs/ext4/*/errors_count",
     SWAPS,
     MEMINFO,
     "/sys/block/mmcblk*/device/type",
@@ -86,8 +87,14 @@ fn writable(facts: &Facts) -> Option<Finding> {
     let mut ill = Vec::new();
     for volume in &facts.volumes {
         let of_it = mounts.lines().filter_map(|line| mount(line, &volume.path));
-        if let Some((_, "ro", device)) = of_it.max_by_key(|(point, ..)| point.len()) {
-            ill.push(format!("{} ({}) on {device}", volume.what, volume.path));
+        let Some((_, way, device)) = of_it.max_by_key(|(point, ..)| point.len()) else { continue };
+        let place = format!("{} ({}) on {device}", volume.what, volume.path);
+        match (way, errors(facts, device)) {
+            ("ro", _) => ill.push(place),
+            (_, Some(errors)) => ill.push(format!(
+                "{place}, with {errors} errors since its last check: it may take no writes until the board is started again"
+            )),
+            (_, None) => {}
         }
     }
     if facts.volumes.is_empty() {
@@ -104,12 +111,20 @@ fn writable(facts: &Facts) -> Option<Finding> {
             )
             .mend(
                 "`dmesg | grep -i 'mmc\\|ext4\\|remount'` says why; save what is on the card \
-                and replace it, or `mount -o remount,rw /` where it was done on purpose",
+                and replace it; a boot with `fsck.mode=force` on the kernel's line checks it; or `mount -o remount,rw /` where it was done on purpose",
             ),
     )
 }
 
 /// `36 35 98:0 / /mnt rw,noatime master:1 - ext4 /dev/root rw,errors=continue` (proc(5)): point, `ro` or `rw` of the file system, device.
+/// Errors that ext4 has counted since it was last checked; none: none, or another file system. With `errors=remount-ro` it takes no
+/// writes after the first, and kernels from 6.1.113 on do not call it read-only then (Documentation/ABI/testing/sysfs-fs-ext4).
+fn errors(facts: &Facts, device: &str) -> Option<u64> {
+    let name = device.rsplit('/').next()?;
+    let count = facts.text(&format!("/sys/fs/ext4/{name}/errors_count"))?.parse().ok()?;
+    (count > 0).then_some(count)
+}
+
 fn mount<'a>(line: &'a str, path: &str) -> Option<(&'a str, &'a str, &'a str)> {
     let (mount, system) = line.split_once(" - ")?;
     let point = mount.split(' ').nth(4)?;
@@ -252,6 +267,22 @@ mod tests {
             Some(("/", "rw", "/dev/mmcblk0p2"))
         );
         assert_eq!(mount(of_unit.lines().nth(1).unwrap(), "/var/lib/pith2"), None);
+    }
+
+    #[test]
+    fn a_file_system_with_errors_is_a_problem_also_where_the_kernel_does_not_call_it_read_only() {
+        let mounts = "21 1 254:0 / / rw,relatime - ext4 /dev/vda rw,errors=remount-ro\n";
+        let with = |count: &str| {
+            let tree = Tree::new().file(MOUNTS, mounts);
+            let mut facts = tree.file("/sys/fs/ext4/vda/errors_count", count).facts();
+            facts.volumes = vec![volume("/var/lib/pith", 60, 900)];
+            writable(&facts).into_iter().collect::<Vec<_>>()
+        };
+        check_findings(&with("0\n"), &[(WRITABLE, Well, "no file system", "")]);
+        check_findings(
+            &with("2\n"),
+            &[(WRITABLE, Problem, "2 errors since its last check", "fsck")],
+        );
     }
 
     #[track_caller]

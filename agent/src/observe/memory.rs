@@ -82,7 +82,7 @@ pub struct Known {
     /// Since when it drains, as far as this agent saw.
     pub draining_since: Option<Now>,
     /// When it ended by itself.
-    exits: Vec<Now>,
+    exits: Vec<Exit>,
     /// It ran when this agent first saw it, at this moment: an agent before this one started it.
     pub ran_before_us: Option<Now>,
     /// Why it ended at once.
@@ -139,6 +139,14 @@ pub enum Pulling {
     },
 }
 
+/// An end of a container by itself.
+#[derive(Debug, Clone, Copy)]
+struct Exit {
+    at: Now,
+    /// The kernel killed it for its memory: nobody else's doing, whatever became of the engine meanwhile.
+    oom: bool,
+}
+
 impl Known {
     /// Ends by itself since it was last ready for long.
     #[must_use]
@@ -164,8 +172,10 @@ impl Known {
                 if is_same_run && self.ended.is_some() {
                     return None;
                 }
-                let counts =
+                let was_seen =
                     if is_same_run { self.was_seen_running } else { self.is_start_awaited };
+                // A leak takes the engine's memory too, so that it does not answer around the end.
+                let counts = was_seen || (oom && !self.run.is_empty());
                 let ended = Now(now.0.saturating_sub(age_ms)).max(self.started);
                 let was_told = self.told_to_stop.is_some() && !self.is_blamed;
                 if !is_same_run {
@@ -179,7 +189,7 @@ impl Known {
                 if !counts || was_told {
                     return None;
                 }
-                self.exits.push(ended);
+                self.exits.push(Exit { at: ended, oom });
                 let (id, name) = (container.id.clone(), container.name.clone());
                 Some(Ended { id, name, code, oom, ran_ms: ended.since(self.started) })
             }
@@ -297,12 +307,12 @@ impl Memory {
             Some(StepFailure { template, reason, message, permanent, failures, at: now });
     }
 
-    /// The engine stopped answering at `since`: ends around that moment are nobody's fault.
+    /// The engine stopped answering at `since`: ends around that moment are nobody's fault, but those for memory.
     pub fn engine_went_away(&mut self, since: Now) {
         for known in self.containers.values_mut() {
             known.was_seen_running = false;
             known.is_start_awaited = false;
-            known.exits.retain(|at| at.plus(SHUTDOWN_WINDOW_MS) < since);
+            known.exits.retain(|exit| exit.oom || exit.at.plus(SHUTDOWN_WINDOW_MS) < since);
         }
     }
 

@@ -132,6 +132,24 @@ fn ends_around_an_engine_that_went_away_are_not_the_applications() {
 }
 
 #[test]
+fn ends_for_memory_count_also_where_the_engine_had_none_left_to_answer() {
+    let killed = || ContainerState::Exited { age_ms: 0, code: 137, oom: true };
+    let mut board = Board::with(running());
+    board.see();
+    board.becomes(killed());
+    board.memory.engine_went_away(board.now.plus(SHUTDOWN_WINDOW_MS / 2));
+    assert_eq!(board.exits(), 1);
+    let mut board = Board::with(running());
+    board.see();
+    board.memory.engine_went_away(board.now);
+    board.becomes(killed());
+    assert_eq!(board.exits(), 1, "it ended while the engine was away");
+    let mut board = Board::with(killed());
+    board.see();
+    assert_eq!(board.exits(), 0, "an agent that starts counts nothing from before");
+}
+
+#[test]
 fn ten_minutes_of_readiness_forgive_everything() {
     let mut board = Board::with(running());
     board.see();
