@@ -140,7 +140,7 @@ impl Voice {
     pub(super) fn watch(&mut self, every_ms: u32, for_s: u32, now: Now) {
         let least_ms = match self.intervals.is_metered {
             false => load::MIN_WATCH_EVERY_MS.into(),
-            true => u64::from(hello::LOAD_INTERVAL_SECS) * 1_000,
+            true => hello::LOAD_INTERVAL_SECS * 1_000,
         };
         let every_ms = u64::from(every_ms).max(least_ms);
         let until = now.plus(u64::from(for_s.min(load::MAX_WATCH_S)) * 1_000);

@@ -15,7 +15,7 @@ const LOAD_INTERVAL_BUSY_MS: u64 = 10_000;
 pub(super) const LOAD_INTERVAL_LEAST_MS: u64 = 1_000;
 
 impl Agent {
-    pub(super) fn say_load(&mut self, around: &mut dyn Surroundings, now: Now) {
+    pub(in crate::event_loop) fn say_load(&mut self, around: &mut dyn Surroundings, now: Now) {
         let Some(info) = &self.facts.info else { return };
         let in_detail = self.voice.tells_all(now) || !self.is_settled();
         let services = self.observed.services.iter();
