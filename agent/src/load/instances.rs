@@ -86,8 +86,7 @@ impl Instances {
         now: Now,
     ) -> (Usage, Option<f32>, Option<Bytes>) {
         let id = &instance.container;
-        let is_new =
-            |known: &Known| since.is_some_and(|since| known.since.is_some_and(|at| at != since));
+        let is_new = |known: &Known| since.is_some() && known.since != since;
         if self.known.get(id).is_none_or(is_new) {
             let group = self.groups.find(id);
             self.known.insert(id.clone(), Known { since, group, ..Known::default() });

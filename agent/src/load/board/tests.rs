@@ -1,3 +1,5 @@
+//! Boards as their kernels show them: a Raspberry Pi, one that tells nothing, one with very many cores.
+
 use super::super::testing::Tree;
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Containers under both versions and both drivers, and below another.
+
 use super::super::testing::Tree;
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Instances over several looks, at a time of the test's own.
+
 use super::super::testing::Tree;
 use super::*;
 use planner::node::{Exit, Finding, Probed, Routing};

@@ -1,3 +1,5 @@
+//! A bridge with containers, as a kernel shows it.
+
 use super::super::testing::Tree;
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Real texts, of a Raspberry Pi and of a virtual machine.
+
 use super::*;
 
 /// A Raspberry Pi 4, 6.1.0-rpi7-rpi-v8, two moments of it.
