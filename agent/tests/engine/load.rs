@@ -57,9 +57,10 @@ fn a_user_who_may_nothing_reads_what_docker_says_of_an_instance() {
 
         let (cpu, memory) = docker.split_once("% ").unwrap();
         let (cpu, one) = (cpu.parse::<f32>().unwrap() / 100.0, &told.instances[0]);
-        // A core whole where it has one to itself; both look at different seconds of a machine that does other things too.
+        // A whole core where the machine has one to spare; idle, the same service takes less than a hundredth of one. Both look at
+        // different seconds of a machine that does other things too.
         let ours = one.cpu.unwrap();
-        assert!(ours > 0.1 && (ours - cpu).abs() < 0.4, "{docker}: {one:?}");
+        assert!(ours > 0.03 && (ours - cpu).abs() < 0.4, "{docker}: {one:?}");
         let (used_mb, docker_mb) = (one.mem_used.unwrap() >> 20, mebibytes(memory));
         assert!(used_mb.abs_diff(docker_mb) <= 4, "{docker}: {one:?}");
         assert!((HELD_MB..HELD_MB + 32).contains(&used_mb), "{docker}: {one:?}");
