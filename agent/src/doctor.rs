@@ -12,7 +12,7 @@ mod disk;
 mod engine;
 pub mod facts;
 mod firewall;
-mod heat;
+pub(crate) mod heat;
 mod identity;
 mod images;
 mod kernel;

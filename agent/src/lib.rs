@@ -29,6 +29,7 @@ pub mod join;
 pub mod launch;
 pub mod ledger;
 pub mod link;
+pub mod load;
 pub mod local;
 pub mod moving;
 pub mod network;

@@ -1,17 +1,21 @@
-//! What the board carries: processor, memory, disk, temperature. The only place that knows `sysinfo`.
+//! What the board carries: the least, and all of it where that is asked for ([`crate::load`]).
 
 use std::path::PathBuf;
 
-use protocol::hello::{Capacity, Load};
-use protocol::load::BoardLoad;
+use nix::sys::statvfs::{Statvfs, statvfs};
+use planner::Now;
+use protocol::hello::Load;
 use protocol::manifest::Version;
-use sysinfo::{Components, System};
+
+use crate::load::board::{self, Board};
+use crate::load::instances::Instances;
+use crate::load::{Detail, Root};
 
 /// Samples the board.
 #[derive(Debug)]
 pub struct Sampler {
-    system: System,
-    components: Option<Components>,
+    board: Board,
+    instances: Instances,
     /// Where Docker keeps images.
     disk: PathBuf,
 }
@@ -26,68 +30,47 @@ pub struct Disk {
 }
 
 impl Sampler {
-    /// A sampler that looks at the file system of `disk` (Docker's root directory). `None` where the system tells nothing.
+    /// A sampler that looks at the file system of `disk` (Docker's root directory), and for all else below `root`. `None` where the
+    /// system tells nothing.
     #[must_use]
-    pub fn new(disk: PathBuf) -> Option<Self> {
-        let mut system = System::new().ok()?;
-        system.refresh_memory();
-        // Shares of processor time are between two looks: this is the first.
-        system.refresh_cpu_usage();
-        let components = Components::new_with_refreshed_list().ok();
-        Some(Self { system, components, disk })
+    pub fn new(root: Root, disk: PathBuf) -> Option<Self> {
+        Some(Self { board: Board::new(root.clone())?, instances: Instances::new(root), disk })
     }
 
-    /// One sample, with all that the board tells where `in_detail`; shares of processor time are since the sample before.
-    pub fn sample(&mut self, seen: Version, in_detail: bool) -> Load {
-        self.system.refresh_memory();
-        self.system.refresh_cpu_usage();
-        let disk = self.disk();
-        let mem_total = self.system.total_memory();
-        Load {
+    /// One sample, with all that is asked for in `detail`; shares of the processor's time are since the sample before, those of
+    /// instances since the one before that told of them.
+    pub fn sample(&mut self, seen: Version, detail: Option<Detail<'_>>, now: Now) -> Load {
+        let processor = self.board.processor();
+        let memory = self.board.memory();
+        let volume = self.volume();
+        let disk = volume.as_ref().map(Disk::of);
+        let warmth = self.board.warmth();
+        let mut load = Load {
             seen,
-            cpu: Some(round(self.system.global_cpu_usage() / 100.0, 1000.0)),
-            load1: System::load_average().ok().map(|load| round(load.one as f32, 100.0)),
-            mem_used: (mem_total > 0).then(|| self.system.used_memory()),
-            mem_total: (mem_total > 0).then_some(mem_total),
+            cpu: processor.all.map(|all| all.busy),
+            load1: self.board.load_average(),
+            mem_used: memory.map(|memory| memory.total.saturating_sub(memory.available)),
+            mem_total: memory.map(|memory| memory.total),
             disk_used: disk.map(|disk| disk.used_bytes),
             disk_total: disk.map(|disk| disk.total_bytes),
-            temp_c: self.hottest_celsius().map(|celsius| round(celsius, 10.0)),
-            up_s: System::uptime().unwrap_or(0),
+            temp_c: board::hottest(&warmth),
+            up_s: self.board.up_s().unwrap_or(0),
             traffic: Vec::new(),
-            board: in_detail.then(|| Box::new(self.board())),
+            board: None,
             instances: Vec::new(),
-        }
+        };
+        let Some(Detail { engine, instances }) = detail else { return load };
+        let inodes = volume
+            .map(|volume| (volume.files().saturating_sub(volume.files_free()), volume.files()));
+        let board = self.board.tell(engine, processor, memory, &warmth, inodes);
+        load.board = Some(Box::new(board));
+        load.instances = self.instances.look(&instances, now);
+        load
     }
 
-    /// What is known beside the least.
-    fn board(&mut self) -> BoardLoad {
-        BoardLoad { kernel: System::kernel_version().ok(), ..BoardLoad::default() }
-    }
-
-    /// What the board has to give; `architecture` is the engine's word for it.
-    #[must_use]
-    pub fn capacity(&self, architecture: &str) -> Capacity {
-        Capacity {
-            architecture: architecture.to_owned(),
-            cores: cores(),
-            memory_bytes: self.system.total_memory(),
-        }
-    }
-
-    /// The fill of the file system that images are on; `None` when it cannot be asked.
-    #[must_use]
-    pub fn disk(&self) -> Option<Disk> {
-        let seen = nix::sys::statvfs::statvfs(&self.disk).ok()?;
-        let block = seen.fragment_size();
-        let used = seen.blocks().saturating_sub(seen.blocks_free());
-        let usable = used + seen.blocks_available();
-        Some(Disk { used_bytes: used * block, total_bytes: usable * block })
-    }
-
-    fn hottest_celsius(&mut self) -> Option<f32> {
-        let components = self.components.as_mut()?;
-        components.refresh(false);
-        components.iter().filter_map(sysinfo::Component::temperature).reduce(f32::max)
+    /// The file system that images are on; `None` when it cannot be asked.
+    fn volume(&self) -> Option<Statvfs> {
+        statvfs(&self.disk).ok()
     }
 }
 
@@ -101,12 +84,17 @@ pub fn cores() -> u32 {
 /// Bytes of memory that could be used without swapping (`MemAvailable`, proc(5)); none where the system does not tell.
 #[must_use]
 pub fn memory_available() -> Option<u64> {
-    let mut system = System::new().ok()?;
-    system.refresh_memory();
-    Some(system.available_memory()).filter(|bytes| *bytes > 0)
+    board::memory(&Root::new("/")).map(|memory| memory.available).filter(|bytes| *bytes > 0)
 }
 
 impl Disk {
+    fn of(volume: &Statvfs) -> Self {
+        let block = volume.fragment_size();
+        let used = volume.blocks().saturating_sub(volume.blocks_free());
+        let usable = used + volume.blocks_available();
+        Self { used_bytes: used * block, total_bytes: usable * block }
+    }
+
     /// Percent in use, as `df` counts it.
     #[must_use]
     pub fn used_percent(self) -> u8 {
@@ -115,30 +103,30 @@ impl Disk {
     }
 }
 
-/// To so many parts of one: short on the wire.
-fn round(value: f32, parts: f32) -> f32 {
-    (value * parts).round() / parts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_sample_of_this_machine_is_plausible() {
-        let mut sampler = Sampler::new("/".into()).unwrap();
-        let load = sampler.sample(Version::default(), true);
-        assert!(load.cpu.is_some_and(|cpu| (0.0..=1.0).contains(&cpu)), "{load:?}");
+        let mut sampler = Sampler::new(Root::new("/"), "/".into()).unwrap();
+        let detail = Detail { engine: "20.10.24", instances: Vec::new() };
+        let load = sampler.sample(Version::default(), Some(detail), Now(0));
+        assert!(load.cpu.is_none_or(|cpu| (0.0..=1.0).contains(&cpu)), "{load:?}");
         assert!(load.mem_used.unwrap() <= load.mem_total.unwrap(), "{load:?}");
         assert!(load.disk_used.unwrap() <= load.disk_total.unwrap(), "{load:?}");
-        assert!(load.up_s > 0);
-        assert!(sampler.capacity("amd64").cores > 0);
+        assert!(load.up_s > 0 && load.load1.is_some(), "{load:?}");
+        let board = load.board.unwrap();
+        assert!(board.kernel.is_some() && board.swap_total.is_some(), "{board:?}");
+        assert!(board.inodes_used <= board.inodes_total, "{board:?}");
+        assert_eq!(sampler.sample(Version::default(), None, Now(0)).board, None);
+        assert!(memory_available().unwrap() <= load.mem_total.unwrap());
     }
 
     #[test]
     fn a_disk_that_cannot_be_asked_is_not_known() {
-        let sampler = Sampler::new("/does/not/exist".into()).unwrap();
-        assert_eq!(sampler.disk(), None);
+        let mut sampler = Sampler::new(Root::new("/"), "/does/not/exist".into()).unwrap();
+        assert_eq!(sampler.sample(Version::default(), None, Now(0)).disk_used, None);
     }
 
     #[test]

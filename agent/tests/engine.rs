@@ -8,6 +8,7 @@ mod engine {
     mod damage;
     mod images;
     mod lifecycle;
+    mod load;
     mod stage;
     mod watching;
 }

@@ -14,6 +14,9 @@ pub const MAX_WATCH_S: u32 = 120;
 /// A watched node says its load as often at most.
 pub const MIN_WATCH_EVERY_MS: u32 = 1_000;
 
+/// A load is as long at most, bytes: a longer one is not read.
+pub const MAX_LOAD_BYTES: usize = 16 * 1024;
+
 /// Of the board. Counters are since its boot.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BoardLoad {
@@ -112,7 +115,7 @@ pub struct InstanceLoad {
     /// Bytes sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub net_out: Option<u64>,
-    /// Times that it ended or failed its liveness, since the agent's start.
+    /// Times that it ended by itself or failed its liveness, since it was last ready for long, as the agent saw since its own start.
     pub restarts: u64,
     /// Times that the kernel ended something in it for its memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,8 @@ use protocol::doctor::Finding;
 use super::facts::Facts;
 use super::{note, ok, problem, unknown, warning};
 
-const THROTTLED: &str = "/sys/devices/platform/soc/soc:firmware/get_throttled";
+/// What the firmware of a Raspberry Pi says of power and heat.
+pub(crate) const THROTTLED: &str = "/sys/devices/platform/soc/soc:firmware/get_throttled";
 
 pub(super) const FILES: &[&str] = &[
     THROTTLED,
@@ -29,10 +30,33 @@ const FLAGS: [(u32, &str); 4] = [
     (3, "soft temperature limit"),
 ];
 const SINCE_START: u32 = 16;
+/// Points from which on the kernel makes a board slower, and at which it switches it off (Documentation/driver-api/thermal/sysfs-api.rst).
+const SLOWS: &[&str] = &["passive", "hot"];
+const ENDS: &[&str] = &["critical"];
 /// Without a trip point of its own a processor of a board is hot from here on, in thousandths of a degree.
 const HOT_MILLI: i64 = 80_000;
 /// So near to the point at which the kernel switches the board off, in thousandths of a degree.
 const NEAR_MILLI: i64 = 5_000;
+
+/// What the firmware said in [`THROTTLED`]; none where that is no such answer.
+pub(crate) fn firmware_bits(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+}
+
+/// Whether the board is slowed down now, by what the firmware said.
+pub(crate) fn is_slowed(bits: u32) -> bool {
+    FLAGS.iter().any(|(bit, _)| bits & (1 << bit) != 0)
+}
+
+/// From where on the kernel makes the board slower, by the points of a zone, in thousandths of a degree; none: nowhere.
+pub(crate) fn slows_from(trips: &[(String, i64)]) -> Option<i64> {
+    first(trips, SLOWS)
+}
+
+fn first(trips: &[(String, i64)], kinds: &[&str]) -> Option<i64> {
+    let of_kind = trips.iter().filter(|(kind, _)| kinds.contains(&kind.as_str()));
+    of_kind.map(|(_, milli)| *milli).filter(|milli| *milli > 0).min()
+}
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     vec![power(facts), frequency(facts), heat(facts)]
@@ -42,7 +66,7 @@ fn power(facts: &Facts) -> Finding {
     let Some(text) = facts.text(THROTTLED) else {
         return unknown(POWER, "only the firmware of a Raspberry Pi tells of under-voltage");
     };
-    let Ok(bits) = u32::from_str_radix(text.trim_start_matches("0x"), 16) else {
+    let Some(bits) = firmware_bits(text) else {
         return unknown(POWER, &format!("the firmware says `{text}`"));
     };
     let told = |shift: u32| {
@@ -105,19 +129,16 @@ fn heat(facts: &Facts) -> Finding {
         return unknown(HEAT, "this kernel has no thermal zone");
     };
     let name = facts.text(&format!("{zone}/type")).unwrap_or("?");
-    let trip = |kinds: &[&str]| {
-        let trips = facts
-            .below(zone)
-            .filter(|(path, _)| path[zone.len()..].starts_with('/'))
-            .filter_map(|(path, text)| {
-                let point =
-                    path.strip_suffix("_temp").filter(|path| path.contains("/trip_point_"))?;
-                let kind = facts.text(&format!("{point}_type"))?;
-                kinds.contains(&kind).then(|| text.trim().parse::<i64>().ok())?
-            });
-        trips.filter(|milli| *milli > 0).min()
-    };
-    let (hot, critical) = (trip(&["passive", "hot"]).unwrap_or(HOT_MILLI), trip(&["critical"]));
+    let trips: Vec<(String, i64)> = facts
+        .below(zone)
+        .filter(|(path, _)| path[zone.len()..].starts_with('/'))
+        .filter_map(|(path, text)| {
+            let point = path.strip_suffix("_temp").filter(|path| path.contains("/trip_point_"))?;
+            let kind = facts.text(&format!("{point}_type"))?;
+            Some((kind.to_owned(), text.trim().parse().ok()?))
+        })
+        .collect();
+    let (hot, critical) = (slows_from(&trips).unwrap_or(HOT_MILLI), first(&trips, ENDS));
     let seen = format!("{} °C ({name})", milli / 1000);
     const MEND: &str = "a heat sink, a fan, or air around the board";
     if critical.is_some_and(|critical| milli >= critical - NEAR_MILLI) {

@@ -18,6 +18,7 @@ use super::updating::UpdateAct;
 use super::writing::Write;
 use crate::execute::Task;
 use crate::link::Outgoing;
+use crate::load::Detail;
 use crate::local::Answer;
 use crate::observe::gather::Scope;
 use crate::policy::Looked;
@@ -120,8 +121,9 @@ pub trait Surroundings {
     /// The address from which this machine reaches others, where there is one.
     fn own_address(&self) -> Option<IpAddr>;
 
-    /// A sample of what the board carries, with the disk of the engine's `root_dir`; none where the system tells nothing.
-    fn load(&mut self, root_dir: &str, seen: Version, in_detail: bool) -> Option<Load>;
+    /// A sample of what the board carries, with the disk of the engine's `root_dir`, and with all that is asked for in `detail`; none
+    /// where the system tells nothing.
+    fn load(&mut self, root_dir: &str, seen: Version, detail: Option<Detail<'_>>) -> Option<Load>;
 
     /// Bytes that nobody can foresee.
     fn nonce(&mut self) -> [u8; 16];

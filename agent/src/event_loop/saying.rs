@@ -1,6 +1,8 @@
 //! What the node says and when: hello at connect, ever more rarely until it is answered, then every 15 minutes, a report on change and
 //! after each hello, load every minute (every 10 seconds while something is not settled), events as they happen.
 
+mod loading;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
@@ -9,7 +11,7 @@ use planner::Now;
 use planner::node::Decision;
 use protocol::FORMAT;
 use protocol::envelope::Envelope;
-use protocol::hello::{self, Capacity, Hello, Load};
+use protocol::hello::{self, Capacity, Hello};
 use protocol::id::{ServiceName, hex};
 use protocol::keys::SecretKey;
 use protocol::load;
@@ -24,14 +26,11 @@ use super::agent::Agent;
 use crate::inbox::Refusal;
 use crate::link::Outgoing;
 use crate::report::{self, Obstacle, Sources};
-use crate::sampler::Disk;
 
 /// Changes within this are one report.
 const REPORT_PAUSE_MS: u64 = 50;
 /// A hello is not retained: one that was said while the coordinator was away too is lost, and so it is soon said again.
 const HELLO_AGAIN_MS: u64 = 2_000;
-const LOAD_INTERVAL_BUSY_MS: u64 = 10_000;
-const LOAD_INTERVAL_LEAST_MS: u64 = 1_000;
 /// The proxy has this long to tell its counters before a load.
 const COUNTING_MS: u64 = 100;
 /// Characters of an event's text.
@@ -141,7 +140,7 @@ impl Voice {
     pub(super) fn watch(&mut self, every_ms: u32, for_s: u32, now: Now) {
         let least_ms = match self.intervals.is_metered {
             false => load::MIN_WATCH_EVERY_MS.into(),
-            true => u64::from(hello::LOAD_INTERVAL_SECS) * 1_000,
+            true => hello::LOAD_INTERVAL_SECS * 1_000,
         };
         let every_ms = u64::from(every_ms).max(least_ms);
         let until = now.plus(u64::from(for_s.min(load::MAX_WATCH_S)) * 1_000);
@@ -399,28 +398,6 @@ impl Agent {
         }
     }
 
-    fn say_load(&mut self, around: &mut dyn Surroundings, now: Now) {
-        let Some(info) = &self.facts.info else { return };
-        let in_detail = self.voice.tells_all(now) || !self.is_settled();
-        let Some(load) = around.load(&info.root_dir, self.version(), in_detail) else { return };
-        self.voice.is_detail_due = false;
-        let disk = load.disk_used.zip(load.disk_total);
-        let disk = disk.map(|(used_bytes, total_bytes)| Disk { used_bytes, total_bytes });
-        self.facts.disk_used_percent = disk.map(Disk::used_percent);
-        let load = Load { traffic: self.traffic(), ..load };
-        self.acts.push(Act::Say(plain(Up::Load, &load)));
-    }
-
-    /// A candidate that takes requests is looked at as often as whoever judges it asks.
-    fn load_interval_ms(&self, now: Now) -> u64 {
-        let of_itself = match self.judged().map(|(_, candidate)| candidate.sample_every.0).min() {
-            Some(every_ms) => every_ms.clamp(LOAD_INTERVAL_LEAST_MS, LOAD_INTERVAL_BUSY_MS),
-            None if self.is_settled() => self.voice.intervals.load_ms,
-            None => LOAD_INTERVAL_BUSY_MS,
-        };
-        self.voice.watched(now).map_or(of_itself, |watched_ms| watched_ms.min(of_itself))
-    }
-
     fn version(&self) -> Version {
         self.seen.as_ref().map(|seen| seen.version).unwrap_or_default()
     }
@@ -486,7 +463,7 @@ mod tests {
         voice.load_at = Now(60_000);
         voice.load_is_due_within(60_000, Now(5_000));
         assert_eq!(voice.load_at, Now(60_000), "what is due sooner stays so");
-        voice.load_is_due_within(LOAD_INTERVAL_LEAST_MS, Now(5_000));
+        voice.load_is_due_within(loading::LOAD_INTERVAL_LEAST_MS, Now(5_000));
         assert_eq!(voice.load_at, Now(6_000));
     }
 

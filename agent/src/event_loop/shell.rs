@@ -37,6 +37,7 @@ use crate::engine::pull::AbortOnDrop;
 use crate::execute::{Executor, Task};
 use crate::ledger::{Ledger, LedgerError};
 use crate::link::{Incoming, Outgoing};
+use crate::load::{Detail, Root};
 use crate::local::calls::Calls;
 use crate::local::socket::Call;
 use crate::moving::Keeper;
@@ -46,7 +47,7 @@ use crate::probe::Prober;
 use crate::registries::Registries;
 use crate::sampler::Sampler;
 use crate::update::fetch::Source;
-use crate::{failpoint, network, sampler};
+use crate::{clock, failpoint, network, sampler};
 use streams::Telling;
 
 /// What recording a failure is called.
@@ -397,11 +398,11 @@ impl<E: Engine> Surroundings for Outside<E> {
         network::own_address(self.broker)
     }
 
-    fn load(&mut self, root_dir: &str, seen: Version, in_detail: bool) -> Option<Load> {
+    fn load(&mut self, root_dir: &str, seen: Version, detail: Option<Detail<'_>>) -> Option<Load> {
         if self.sampler.is_none() {
-            self.sampler = Sampler::new(root_dir.into());
+            self.sampler = Sampler::new(Root::new("/"), root_dir.into());
         }
-        Some(self.sampler.as_mut()?.sample(seen, in_detail))
+        Some(self.sampler.as_mut()?.sample(seen, detail, clock::now()))
     }
 
     fn nonce(&mut self) -> [u8; 16] {

@@ -9,6 +9,7 @@ mod damage;
 mod freshness;
 mod held;
 mod learning;
+mod loading;
 mod peers;
 mod policy;
 mod secrets;

@@ -19,7 +19,7 @@ use super::replacing::Place;
 use super::{At, Node, State};
 
 /// A message larger than this is not read: load and events are small, the rest is an envelope.
-const MAX_UNSIGNED_BYTES: usize = 16 * 1024;
+const MAX_UNSIGNED_BYTES: usize = protocol::load::MAX_LOAD_BYTES;
 /// An event of the node about a refusal arrives this long before the report that counts it, at most.
 const REFUSAL_TOLD_MS: u64 = 10_000;
 /// Characters kept of a sentence that a node says.

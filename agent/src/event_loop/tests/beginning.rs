@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::*;
+use crate::load::Detail;
 use crate::testing;
 use planner::node::Probed;
 use protocol::hello::Load;
@@ -58,7 +59,7 @@ impl Surroundings for Around {
         None
     }
 
-    fn load(&mut self, _root_dir: &str, _seen: Version, _in_detail: bool) -> Option<Load> {
+    fn load(&mut self, _: &str, _: Version, _: Option<Detail<'_>>) -> Option<Load> {
         None
     }
 

@@ -18,6 +18,7 @@ use super::beginning::{Around, beginning, settings};
 use crate::engine::EngineError;
 use crate::engine::fake::FakeDocker;
 use crate::link::{Incoming, METERED_KEEPALIVE};
+use crate::load::Detail;
 use crate::testing;
 
 const BEGIN: Now = Now(1_000);
@@ -49,7 +50,7 @@ impl Surroundings for Idle {
         Some([192, 168, 100, 100].into())
     }
 
-    fn load(&mut self, _root_dir: &str, seen: Version, _in_detail: bool) -> Option<Load> {
+    fn load(&mut self, _: &str, seen: Version, _: Option<Detail<'_>>) -> Option<Load> {
         Some(Load {
             seen,
             cpu: Some(0.03),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use agent::event_loop::{Agent, Beginning, Event, Settings, Surroundings, Write};
 use agent::link::{Incoming, Outgoing};
+use agent::load::Detail;
 use agent::probe::asked::{Answered, Asked};
 use agent::routes::Between;
 use agent::secrets::Vault;
@@ -215,7 +216,7 @@ impl Surroundings for Around<'_> {
         Some(ADDRESS)
     }
 
-    fn load(&mut self, _root_dir: &str, seen: Version, _in_detail: bool) -> Option<Load> {
+    fn load(&mut self, _: &str, seen: Version, _: Option<Detail<'_>>) -> Option<Load> {
         Some(Load {
             seen,
             cpu: None,
