@@ -1,4 +1,5 @@
-//! What the board carries: the least, and all of it where that is asked for ([`crate::load`]).
+//! What the board carries: the least, and all of it where that is asked for ([`crate::load`]). The only place that knows `sysinfo`, which
+//! reads what it has a word for: memory, load average, time since the boot.
 
 use std::path::PathBuf;
 
@@ -6,14 +7,17 @@ use nix::sys::statvfs::{Statvfs, statvfs};
 use planner::Now;
 use protocol::hello::Load;
 use protocol::manifest::Version;
+use sysinfo::System;
 
 use crate::load::board::{self, Board};
 use crate::load::instances::Instances;
-use crate::load::{Detail, Root};
+use crate::load::proc::Memory;
+use crate::load::{Detail, Root, round};
 
 /// Samples the board.
 #[derive(Debug)]
 pub struct Sampler {
+    system: System,
     board: Board,
     instances: Instances,
     /// Where Docker keeps images.
@@ -34,27 +38,33 @@ impl Sampler {
     /// system tells nothing.
     #[must_use]
     pub fn new(root: Root, disk: PathBuf) -> Option<Self> {
-        Some(Self { board: Board::new(root.clone())?, instances: Instances::new(root), disk })
+        let system = System::new().ok()?;
+        Some(Self {
+            system,
+            board: Board::new(root.clone())?,
+            instances: Instances::new(root),
+            disk,
+        })
     }
 
     /// One sample, with all that is asked for in `detail`; shares of the processor's time are since the sample before, those of
     /// instances since the one before that told of them.
     pub fn sample(&mut self, seen: Version, detail: Option<Detail<'_>>, now: Now) -> Load {
         let processor = self.board.processor();
-        let memory = self.board.memory();
+        let memory = memory(&mut self.system);
         let volume = self.volume();
         let disk = volume.as_ref().map(Disk::of);
         let warmth = self.board.warmth();
         let mut load = Load {
             seen,
             cpu: processor.all.map(|all| all.busy),
-            load1: self.board.load_average(),
+            load1: System::load_average().ok().map(|load| round(load.one as f32, 100.0)),
             mem_used: memory.map(|memory| memory.total.saturating_sub(memory.available)),
             mem_total: memory.map(|memory| memory.total),
             disk_used: disk.map(|disk| disk.used_bytes),
             disk_total: disk.map(|disk| disk.total_bytes),
             temp_c: board::hottest(&warmth),
-            up_s: self.board.up_s().unwrap_or(0),
+            up_s: System::uptime().unwrap_or(0),
             traffic: Vec::new(),
             board: None,
             instances: Vec::new(),
@@ -84,7 +94,16 @@ pub fn cores() -> u32 {
 /// Bytes of memory that could be used without swapping (`MemAvailable`, proc(5)); none where the system does not tell.
 #[must_use]
 pub fn memory_available() -> Option<u64> {
-    board::memory(&Root::new("/")).map(|memory| memory.available).filter(|bytes| *bytes > 0)
+    memory(&mut System::new().ok()?).map(|memory| memory.available)
+}
+
+fn memory(system: &mut System) -> Option<Memory> {
+    system.refresh_memory();
+    let (total, available) = (system.total_memory(), system.available_memory());
+    // 0 is what it says where it knows nothing.
+    let is_known = total > 0 && available > 0;
+    let swap = (system.used_swap(), system.total_swap());
+    is_known.then_some(Memory { total, available, swap })
 }
 
 impl Disk {

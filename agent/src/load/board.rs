@@ -1,4 +1,4 @@
-//! What the board does: its processor, memory, sensors, disks and network cards.
+//! What the board does: its processor, sensors, disks and network cards. Memory is `sysinfo`'s to read ([`crate::sampler`]).
 
 use protocol::load::{BoardLoad, Pressure};
 
@@ -73,25 +73,6 @@ impl Board {
         Processor { all: stat.all.since(before.all), cores }
     }
 
-    /// See [`Memory`].
-    #[must_use]
-    pub fn memory(&self) -> Option<Memory> {
-        memory(&self.root)
-    }
-
-    /// Of one minute.
-    #[must_use]
-    pub fn load_average(&self) -> Option<f32> {
-        let text = self.root.text("/proc/loadavg")?;
-        Some(round(text.split(' ').next()?.parse().ok()?, 100.0))
-    }
-
-    /// Seconds since the boot.
-    #[must_use]
-    pub fn up_s(&self) -> Option<u64> {
-        self.root.text("/proc/uptime")?.split('.').next()?.parse().ok()
-    }
-
     /// What each sensor says that can say it.
     #[must_use]
     pub fn warmth(&self) -> Vec<Warmth<'_>> {
@@ -117,7 +98,7 @@ impl Board {
         inodes: Option<(u64, u64)>,
     ) -> BoardLoad {
         let text = |path: &str| self.root.text(path);
-        let swap = memory.and_then(|memory| memory.swap);
+        let swap = memory.map(|memory| memory.swap);
         let diskstats = text("/proc/diskstats");
         let disks = diskstats.as_deref().and_then(proc::disks);
         let zram = diskstats.as_deref().and_then(|text| self.zram(text));
@@ -169,12 +150,6 @@ impl Board {
         let beyond = warmth.iter().filter_map(|one| Some(one.milli >= one.slows_milli?));
         beyond.reduce(|one, other| one || other)
     }
-}
-
-/// See [`Memory`]; none where the system does not tell.
-#[must_use]
-pub fn memory(root: &Root) -> Option<Memory> {
-    Memory::of(&root.text("/proc/meminfo")?)
 }
 
 /// The hottest of them, degrees Celsius.

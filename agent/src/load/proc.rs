@@ -33,7 +33,7 @@ pub struct Stat {
     pub cores: Vec<(u32, Times)>,
 }
 
-/// `/proc/meminfo`, bytes.
+/// Bytes of the board's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     /// In all.
@@ -41,7 +41,7 @@ pub struct Memory {
     /// Could be used without swapping.
     pub available: u64,
     /// Swap in use and in all.
-    pub swap: Option<(u64, u64)>,
+    pub swap: (u64, u64),
 }
 
 /// Bytes there and back since the boot: read and written, received and sent.
@@ -96,24 +96,6 @@ impl Stat {
             Some(times.since(*before)?.busy)
         };
         self.cores.iter().map(share).collect::<Option<_>>().unwrap_or_default()
-    }
-}
-
-impl Memory {
-    /// None where the kernel does not say how much is available (before 3.14).
-    #[must_use]
-    pub fn of(text: &str) -> Option<Self> {
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-            let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
-            Some(kib * 1024)
-        };
-        let swap = field("SwapTotal").zip(field("SwapFree"));
-        Some(Self {
-            total: field("MemTotal")?,
-            available: field("MemAvailable")?,
-            swap: swap.map(|(total, free)| (total.saturating_sub(free), total)),
-        })
     }
 }
 

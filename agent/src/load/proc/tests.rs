@@ -53,19 +53,6 @@ fn cores_are_matched_by_number_and_a_new_one_leaves_them_unknown_once() {
 }
 
 #[test]
-fn memory_in_use_is_what_is_not_available_and_a_board_without_swap_says_so() {
-    let pi = "MemTotal:         931316 kB\nMemFree:          104336 kB\nMemAvailable:     611204 kB\n\
-        Buffers:           42012 kB\nCached:           461208 kB\nSwapCached:         1244 kB\n\
-        SwapTotal:        102396 kB\nSwapFree:          90108 kB\n";
-    let memory = Memory::of(pi).unwrap();
-    assert_eq!((memory.total, memory.available), (931_316 << 10, 611_204 << 10));
-    assert_eq!(memory.swap, Some((12_288 << 10, 102_396 << 10)));
-    let none = pi.replace("102396 kB", "0 kB").replace("90108 kB", "0 kB");
-    assert_eq!(Memory::of(&none).unwrap().swap, Some((0, 0)));
-    assert_eq!(Memory::of("MemTotal:  931316 kB\nMemFree: 1 kB\n"), None, "before Linux 3.14");
-}
-
-#[test]
 fn pressure_is_a_share_of_the_last_ten_seconds() {
     let text = "some avg10=62.51 avg60=49.06 avg300=48.45 total=1145610158\n\
         full avg10=1.00 avg60=0.00 avg300=0.00 total=0\n";
