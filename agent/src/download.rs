@@ -19,16 +19,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, HOST, IF_RANGE, LOCATION, RANGE, USER_AGENT};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use protocol::archive::Location;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::durable;
 use crate::engine::pull::AbortOnDrop;
-use crate::join::https::Wire;
+use crate::wire::{self, Wire};
 pub use dialling::Dialling;
 pub use kept::{Kept, sha256_of};
 pub use resume::{Head, Next, next};
@@ -191,10 +189,8 @@ async fn ask_once<D: Dial>(
     let failed =
         |error: &dyn std::fmt::Display| DownloadError::Unreachable(format!("{at}: {error}"));
     let Dialled { stream, host, path, headers } = dial.dial(at).await?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-    let connection = tokio::spawn(connection);
-    let connection = AbortOnDrop(connection.abort_handle());
+    let (mut sender, connection) = wire::open(stream).await.map_err(|error| failed(&error))?;
+    let connection = AbortOnDrop(connection);
     let mut request = http::Request::get(path)
         .header(HOST, host)
         .header(USER_AGENT, "pith-agent")
@@ -209,7 +205,7 @@ async fn ask_once<D: Dial>(
             request = request.header(IF_RANGE, validator);
         }
     }
-    let request = request.body(Full::<Bytes>::default()).map_err(|error| failed(&error))?;
+    let request = request.body(wire::whole(Bytes::new())).map_err(|error| failed(&error))?;
     let answer = sender.send_request(request).await.map_err(|error| failed(&error))?;
     Ok((answer, connection))
 }

@@ -55,3 +55,4 @@ pub mod uninstall;
 pub mod update;
 pub mod version;
 pub mod watchdog;
+pub mod wire;

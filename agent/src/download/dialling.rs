@@ -21,6 +21,7 @@ use super::{Dial, Dialled, DownloadError};
 use crate::join::https;
 use crate::resolve;
 use crate::tls::Joined;
+use crate::wire::Wire;
 
 /// Where systems keep the authorities they trust: Debian and Alpine, Fedora, and others.
 const AUTHORITIES: [&str; 3] =
@@ -56,7 +57,7 @@ impl Dial for Dialling {
                     format!("{host}:{port}")
                 };
                 let stream = resolve::connect(&at).await.map_err(|e| no(e.to_string()))?;
-                let stream: Box<dyn https::Wire> = if *is_secure {
+                let stream: Box<dyn Wire> = if *is_secure {
                     Box::new(
                         secured(host, stream, web(&self.floor).map_err(no)?).await.map_err(no)?,
                     )
@@ -106,7 +107,7 @@ async fn secured(
     host: &str,
     stream: TcpStream,
     config: ClientConfig,
-) -> Result<impl https::Wire + use<>, String> {
+) -> Result<impl Wire + use<>, String> {
     let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| e.to_string())
 }

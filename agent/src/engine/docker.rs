@@ -4,6 +4,8 @@
 //! here runs under a deadline of ours that covers the body too.
 
 mod access;
+mod answers;
+mod ask;
 mod classify;
 mod create;
 mod events;
@@ -16,6 +18,7 @@ mod program;
 mod pull;
 mod stats;
 mod survey;
+mod transport;
 mod volumes;
 mod written;
 
@@ -23,11 +26,11 @@ use std::cell::{OnceCell, RefCell};
 use std::future::Future;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker as Client;
 use bollard::errors::Error as ClientError;
-use bollard::models::{SystemInfo, SystemVersion};
 use bollard::query_parameters as query;
 use http::header::HeaderValue;
 use protocol::id::ServiceName;
@@ -40,10 +43,11 @@ use super::identity::Ours;
 use super::pull::Pull;
 use super::{
     Engine, EngineInfo, Events, ExecOutcome, ImageFacts, Network, NetworkSpec, Placement, Program,
-    Signal, Source, Survey, Written, Wrote,
+    Signal, Source, Survey, Written,
 };
 use crate::clock;
 use crate::network::Ipv4Net;
+use answers::{Info, Version};
 use kills::Kills;
 use protocol::registries::RegistryLogin;
 
@@ -61,7 +65,7 @@ const REGISTRY_AUTH: &str = "x-registry-auth";
 /// The machine's Docker.
 #[derive(Debug, Clone)]
 pub struct Docker {
-    socket: Rc<str>,
+    socket: Arc<str>,
     client: Rc<OnceCell<Client>>,
     host: Rc<OnceCell<Host>>,
     kills: Rc<RefCell<Kills>>,
@@ -92,10 +96,13 @@ impl Docker {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let version = bollard::API_DEFAULT_VERSION;
-        let client = Client::connect_with_unix(&self.socket, CLIENT_TIMEOUT_S, version)
-            .map_err(|error| classify::engine_error(&error))?
-            .with_request_modifier(make_auth_url_safe);
+        let socket = Arc::clone(&self.socket);
+        let sending = move |request| transport::send(Arc::clone(&socket), request);
+        let (address, version) = (Some(transport::ADDRESS), bollard::API_DEFAULT_VERSION);
+        let client =
+            Client::connect_with_custom_transport(sending, address, CLIENT_TIMEOUT_S, version)
+                .map_err(|error| classify::engine_error(&error))?
+                .with_request_modifier(make_auth_url_safe);
         Ok(self.client.get_or_init(|| client))
     }
 
@@ -149,9 +156,9 @@ fn gone_is_done(result: Result<(), EngineError>) -> Result<(), EngineError> {
 }
 
 /// What the agent needs to know of an engine.
-fn info(version: SystemVersion, info: SystemInfo) -> EngineInfo {
+fn info(version: Version, info: Info) -> EngineInfo {
     let architecture = observe::architecture(&version.arch.unwrap_or_default()).to_owned();
-    let cores = info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let cores = info.cores.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     let security = info.security_options.unwrap_or_default();
     let is_desktop = info.operating_system.as_deref().is_some_and(|s| s.contains("Desktop"));
     let placement = match security.iter().any(|option| option.starts_with("name=rootless")) {
@@ -176,29 +183,26 @@ fn info(version: SystemVersion, info: SystemInfo) -> EngineInfo {
 
 impl Engine for Docker {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
-        let client = self.client()?;
-        let version = within(QUERY_DEADLINE_MS, client.version()).await?;
-        let seen = within(QUERY_DEADLINE_MS, client.info()).await?;
-        Ok(info(version, seen))
+        Ok(info(self.get("/version").await?, self.get("/info").await?))
     }
 
     async fn survey(&self) -> Result<Survey, EngineError> {
-        survey::survey(self.client()?).await
+        survey::survey(self).await
     }
 
     async fn containers(&self, ours: &Ours) -> Result<Vec<Container>, EngineError> {
-        let mut containers = observe::containers(self.client()?, ours).await?;
+        let mut containers = observe::containers(self, ours).await?;
         let ends = containers.iter_mut().filter_map(observe::end);
         self.kills.borrow_mut().explain(ends, kills::counter(), clock::now());
         Ok(containers)
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
-        create::create(self.client()?, self.host().await?, spec).await
+        create::create(self, spec).await
     }
 
     async fn access(&self, id: &str) -> Result<Option<(ServiceName, HostAccess)>, EngineError> {
-        access::of_container(self.client()?, id).await
+        access::of_container(self, id).await
     }
 
     async fn start(&self, id: &str) -> Result<(), EngineError> {
@@ -210,7 +214,7 @@ impl Engine for Docker {
         let client = self.client()?;
         let name = match signal {
             Signal::Kill => "SIGKILL".to_owned(),
-            Signal::Term => match observe::stop_signal(client, id).await? {
+            Signal::Term => match observe::stop_signal(self, id).await? {
                 Some(name) => name,
                 None => return Ok(()),
             },
@@ -235,7 +239,7 @@ impl Engine for Docker {
     }
 
     async fn image(&self, image: &Image) -> Result<Option<ImageFacts>, EngineError> {
-        observe::image(self.client()?, image).await
+        observe::image(self, image).await
     }
 
     fn pull(&self, image: &Image, credentials: Option<&RegistryLogin>) -> Pull {
@@ -260,28 +264,27 @@ impl Engine for Docker {
     }
 
     async fn discard_image(&self, image: &Image) -> Result<(), EngineError> {
-        let client = self.client()?;
         // By its id: by one of several names, only the name would go.
-        let Some(facts) = observe::image(client, image).await? else { return Ok(()) };
+        let Some(facts) = observe::image(self, image).await? else { return Ok(()) };
         let options = query::RemoveImageOptionsBuilder::new().force(true).build();
-        let call = client.remove_image(&facts.id, Some(options), None);
+        let call = self.client()?.remove_image(&facts.id, Some(options), None);
         gone_is_done(within(CHANGE_DEADLINE_MS, call).await.map(drop))
     }
 
     async fn programs(&self, id: &str) -> Result<Vec<Program>, EngineError> {
-        program::of_container(self.client()?, id).await
+        program::of_container(self, id).await
     }
 
     async fn networks(&self, ours: &Ours) -> Result<Vec<Network>, EngineError> {
-        networks::of_ours(self.client()?, ours).await
+        networks::of_ours(self, ours).await
     }
 
     async fn all_subnets(&self) -> Result<Vec<Ipv4Net>, EngineError> {
-        networks::all_subnets(self.client()?).await
+        networks::all_subnets(self).await
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<Network, EngineError> {
-        networks::create(self.client()?, spec).await
+        networks::create(self, spec).await
     }
 
     async fn remove_network(&self, id: &str) -> Result<(), EngineError> {
@@ -293,7 +296,7 @@ impl Engine for Docker {
     }
 
     async fn memory_percent(&self, id: &str) -> Result<Option<u8>, EngineError> {
-        stats::memory_percent(self.client()?, id).await
+        stats::memory_percent(self, id).await
     }
 
     async fn exec(
@@ -302,17 +305,14 @@ impl Engine for Docker {
         command: &[String],
         deadline_ms: u64,
     ) -> Result<ExecOutcome, EngineError> {
-        logs::exec(self.client()?, id, command, deadline_ms).await
+        logs::exec(self, id, command, deadline_ms).await
     }
 
     fn read(&self, id: &str, source: Source) -> Written {
         let (docker, id) = (self.clone(), id.to_owned());
-        Written::spawn(move |pieces| async move {
-            match docker.client() {
-                Ok(client) => written::read(client, &id, &source, &pieces).await,
-                Err(error) => Wrote::Failed(error.to_string()),
-            }
-        })
+        Written::spawn(
+            move |pieces| async move { written::read(&docker, &id, &source, &pieces).await },
+        )
     }
 
     fn events(&self, ours: &Ours) -> Events {

@@ -7,9 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
 use mqtt::{Ca, OneCa, VerifyAt};
 use protocol::id::FleetId;
 use protocol::join::{ALPN_HTTP, Answer, Token, server_name};
@@ -18,7 +17,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::TlsConnector;
 
+use crate::engine::pull::AbortOnDrop;
 use crate::resolve;
+use crate::wire::{self, Sent, Wire};
 
 /// From the first packet to the end of the handshake, and from the question to the end of the answer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -196,7 +197,7 @@ impl Client {
         let request = hyper::Request::post(path)
             .header("host", &self.host)
             .header("content-type", "application/json")
-            .body(Full::new(Bytes::copy_from_slice(body)))
+            .body(wire::whole(Bytes::copy_from_slice(body)))
             .map_err(|error| broken(at, &error))?;
         let (status, body) = exchange(at, stream, request, ANSWER_MAX_BYTES).await?;
         let strange = |_| HttpsError::Strange { address: at.to_owned(), status };
@@ -234,26 +235,14 @@ pub(crate) async fn connect(
 pub(crate) async fn exchange(
     at: &str,
     stream: impl Wire + 'static,
-    request: hyper::Request<Full<Bytes>>,
+    request: hyper::Request<Sent>,
     max_bytes: usize,
 ) -> Result<(u16, Bytes), HttpsError> {
-    // One kind of connection with that of downloads, so that the program has one client of HTTP.
-    let stream: Box<dyn Wire> = Box::new(stream);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| broken(at, &error))?;
-    let connection = tokio::spawn(connection);
-    let answered = async {
-        let response = sender.send_request(request).await.map_err(|error| broken(at, &error))?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), max_bytes).collect().await;
-        Ok((status, body.map_err(|error| broken(at, &error))?.to_bytes()))
-    }
-    .await;
-    connection.abort();
-    answered
+    let opening = wire::open(Box::new(stream)).await;
+    let (mut sender, connection) = opening.map_err(|error| broken(at, &error))?;
+    let _connection = AbortOnDrop(connection);
+    let response = sender.send_request(request).await.map_err(|error| broken(at, &error))?;
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), max_bytes).collect().await;
+    Ok((status, body.map_err(|error| broken(at, &error))?.to_bytes()))
 }
-
-/// What HTTP is spoken over.
-pub trait Wire: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
-impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Wire for T {}

@@ -4,15 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body_util::BodyExt as _;
 use protocol::spec::Check;
 use protocol::units::Millis;
 use tokio::net::TcpStream;
 
 use super::window::Answer;
+use crate::engine::pull::AbortOnDrop;
 use crate::engine::{Engine, EngineError, ExecOutcome};
+use crate::wire;
 
 /// What of a bad answer's body is kept for people.
 const MAX_BODY_BYTES: usize = 200;
@@ -57,32 +57,23 @@ async fn http(address: SocketAddr, path: &str) -> Result<(), String> {
     let asked = format!("GET http://{address}{path}");
     let fails = |error: &dyn std::fmt::Display| format!("{asked}: {error}");
     let stream = TcpStream::connect(address).await.map_err(|error| fails(&error))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| fails(&error))?;
+    let opening = wire::open(Box::new(stream)).await;
+    let (mut sender, connection) = opening.map_err(|error| fails(&error))?;
+    let _connection = AbortOnDrop(connection);
     let request = http::Request::get(path)
         .header(http::header::HOST, address.to_string())
         .header(http::header::USER_AGENT, "pith-probe")
         .header(http::header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(wire::whole(Bytes::new()))
         .map_err(|error| fails(&error))?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| fails(&error))?;
-        let status = response.status();
-        if status.is_success() || status.is_redirection() {
-            return Ok(());
-        }
-        let body = beginning(response.into_body()).await;
-        let colon = if body.is_empty() { "" } else { ": " };
-        Err(format!("{asked}: {status}{colon}{body}"))
-    };
-    // The connection is driven beside the answer and dropped with it.
-    tokio::pin!(answer);
-    tokio::select! {
-        // Ends this function.
-        answer = &mut answer => answer,
-        // Ended by the peer: what it sent is in the answer already.
-        _ = connection => answer.await,
+    let response = sender.send_request(request).await.map_err(|error| fails(&error))?;
+    let status = response.status();
+    if status.is_success() || status.is_redirection() {
+        return Ok(());
     }
+    let body = beginning(response.into_body()).await;
+    let colon = if body.is_empty() { "" } else { ": " };
+    Err(format!("{asked}: {status}{colon}{body}"))
 }
 
 /// The beginning of a body, in one line.

@@ -5,8 +5,7 @@
 
 use std::sync::Arc;
 
-use http_body_util::Full;
-use hyper::body::Bytes;
+use bytes::Bytes;
 use protocol::id::FleetId;
 use protocol::join::{ALPN_HTTP, server_name};
 use protocol::recovery::{MAX_RECOVERY_BYTES, RECOVERY_PATH, RecoveryBody};
@@ -18,6 +17,7 @@ use std::time::Duration;
 use tokio_rustls::TlsConnector;
 
 use crate::join::https::{self, HttpsError};
+use crate::wire;
 
 /// What it says about a recovery, unchecked.
 ///
@@ -39,7 +39,7 @@ async fn ask(at: &str, fleet: &FleetId) -> Result<RecoveryBody, HttpsError> {
     let stream = https::connect(at, &TlsConnector::from(Arc::new(config())), name).await?;
     let request = hyper::Request::get(RECOVERY_PATH)
         .header("host", host)
-        .body(Full::new(Bytes::new()))
+        .body(wire::whole(Bytes::new()))
         .expect("a path and a name make a request");
     let (status, body) = https::exchange(at, stream, request, MAX_RECOVERY_BYTES).await?;
     let strange = |_| HttpsError::Strange { address: at.to_owned(), status };

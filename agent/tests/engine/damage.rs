@@ -1,6 +1,6 @@
-//! What a container was to run, and the removal of an image under all its names.
+//! What a container was to run, the removal of an image under all its names, and an image that comes from a file.
 
-use agent::engine::Engine as _;
+use agent::engine::{Engine as _, PullError, PullUpdate};
 
 use super::stage::{Stage, local_image, on_stage, run};
 
@@ -47,5 +47,27 @@ fn the_program_of_a_container_is_read_with_what_runs_it_and_its_image_goes_under
             }
             assert_eq!(stage.docker.image(&image).await.unwrap(), None);
         }
+    });
+}
+
+#[test]
+fn an_image_comes_from_a_file_and_a_file_that_is_none_is_refused() {
+    on_stage(|stage| async move {
+        let name = image(&stage, &"# a script of more than one piece\n".repeat(100_000));
+        let image = local_image(&name);
+        let file = stage.folder.path().join("saved.tar");
+        run("docker", &["save", "-o", &file.display().to_string(), &name]);
+        stage.docker.discard_image(&image).await.unwrap();
+        assert_eq!(stage.docker.image(&image).await.unwrap(), None);
+        let none = stage.folder.path().join("none.tar");
+        std::fs::write(&none, [b'x'; 4096]).unwrap();
+        let refused = stage.docker.load(&image, &none).finish().await;
+        let PullUpdate::Failed { error: PullError::Other, message } = &refused else {
+            panic!("{refused:?}")
+        };
+        assert!(message.contains("does not take the archive"), "{message}");
+        assert_eq!(stage.docker.load(&image, &file).finish().await, PullUpdate::Done);
+        assert!(stage.docker.image(&image).await.unwrap().is_some());
+        stage.docker.discard_image(&image).await.unwrap();
     });
 }

@@ -1,18 +1,18 @@
 //! What a container has of the node: asked of Docker as it is admitted, and read back from what Docker would start.
 
-use bollard::Docker as Client;
 use bollard::models::{DeviceMapping, HostConfig, Mount, MountType};
-use bollard::query_parameters as query;
 use protocol::id::ServiceName;
 use protocol::spec::{Device, HostAccess, HostPath};
 
-use super::{QUERY_DEADLINE_MS, within};
+use super::{Docker, answers, observe};
 use crate::engine::error::EngineError;
 use crate::engine::identity::Identity;
 use crate::policy::Admitted;
 
 /// The network mode of a container in the node's own.
 pub(super) const HOST_NETWORK: &str = "host";
+/// How Docker names a mount of a path of the node's.
+const BIND: &str = "bind";
 /// Mounted over by the agent's own hosts file in every container.
 pub(super) const HOSTS_TARGET: &str = "/etc/hosts";
 
@@ -46,34 +46,29 @@ pub(super) fn mounts(access: &Admitted) -> impl Iterator<Item = Mount> {
 }
 
 pub(super) async fn of_container(
-    client: &Client,
+    docker: &Docker,
     id: &str,
 ) -> Result<Option<(ServiceName, HostAccess)>, EngineError> {
-    let options = None::<query::InspectContainerOptions>;
-    let seen = match within(QUERY_DEADLINE_MS, client.inspect_container(id, options)).await {
-        Ok(seen) => seen,
-        Err(EngineError::NotFound(_)) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let Some(seen) = observe::inspect(docker, id).await? else { return Ok(None) };
     let labels = seen.config.and_then(|config| config.labels).unwrap_or_default();
-    let Some(identity) = Identity::of_labels(&labels.into_iter().collect()) else {
+    let Some(identity) = Identity::of_labels(&labels) else {
         let text = format!("container {id} carries our labels in a form that cannot be read");
         return Err(EngineError::BadRequest(text));
     };
     Ok(Some((identity.service, read(seen.host_config.unwrap_or_default()))))
 }
 
-fn read(config: HostConfig) -> HostAccess {
-    let is_ours = |mount: &Mount| mount.target.as_deref() == Some(HOSTS_TARGET);
+fn read(config: answers::HostConfig) -> HostAccess {
+    let is_ours = |mount: &answers::Mount| mount.target.as_deref() == Some(HOSTS_TARGET);
     let mounts = config.mounts.unwrap_or_default().into_iter();
-    let binds = mounts.filter(|mount| mount.typ == Some(MountType::BIND) && !is_ours(mount));
-    let path = |mount: Mount| HostPath {
+    let binds = mounts.filter(|mount| mount.kind.as_deref() == Some(BIND) && !is_ours(mount));
+    let path = |mount: answers::Mount| HostPath {
         host: mount.source.unwrap_or_default(),
         path: mount.target.unwrap_or_default(),
         read_only: mount.read_only.unwrap_or(false),
         shared: false,
     };
-    let device = |device: DeviceMapping| Device {
+    let device = |device: answers::Device| Device {
         path: device.path_on_host.unwrap_or_default(),
         target: device.path_in_container.unwrap_or_default(),
         permissions: device.cgroup_permissions.unwrap_or_default(),

@@ -27,9 +27,9 @@ pub(super) fn engine_error(error: &ClientError) -> EngineError {
         ClientError::SocketNotFoundError(path) => {
             EngineError::Unavailable(format!("there is no socket {path}"))
         }
-        ClientError::HyperLegacyError { .. }
-        | ClientError::HyperResponseError { .. }
-        | ClientError::IOError { .. } => EngineError::Unavailable(cut(&chain(error))),
+        ClientError::HyperResponseError { .. } | ClientError::IOError { .. } => {
+            EngineError::Unavailable(cut(&chain(error)))
+        }
         other => EngineError::Other(cut(&chain(other))),
     }
 }

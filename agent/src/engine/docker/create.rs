@@ -1,17 +1,18 @@
 //! From a [`ContainerSpec`] to what Docker is asked for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use bollard::Docker as Client;
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
     HostConfigLogConfig, MountType, NetworkingConfig, ResourcesUlimits, RestartPolicy,
-    RestartPolicyNameEnum, VolumeCreateRequest,
+    RestartPolicyNameEnum,
 };
 use bollard::query_parameters as query;
 use protocol::spec::Resources;
+use serde_json::json;
 
-use super::{CHANGE_DEADLINE_MS, Host, QUERY_DEADLINE_MS, access, observe, within};
+use super::answers::Volume;
+use super::{CHANGE_DEADLINE_MS, Docker, Host, access, observe, within};
 use crate::engine::container::{ContainerSpec, Mount};
 use crate::engine::error::EngineError;
 
@@ -26,38 +27,35 @@ const SHARES_PER_CORE: u64 = 1024;
 /// The least the kernel takes.
 const MIN_SHARES: i64 = 2;
 
-pub(super) async fn create(
-    client: &Client,
-    host: &Host,
-    spec: &ContainerSpec,
-) -> Result<String, EngineError> {
-    observe::refuse_wrong_platform(client, host, &spec.image).await?;
+pub(super) async fn create(docker: &Docker, spec: &ContainerSpec) -> Result<String, EngineError> {
+    let host = docker.host().await?;
+    observe::refuse_wrong_platform(docker, host, &spec.image).await?;
     for mount in &spec.mounts {
-        ensure_volume(client, spec, mount).await?;
+        ensure_volume(docker, spec, mount).await?;
     }
     let name = spec.name();
     let options = query::CreateContainerOptionsBuilder::new().name(&name).build();
     let mut body = body(host, spec);
-    body.image = Some(observe::reference(client, &spec.image).await?);
-    let call = client.create_container(Some(options), body);
+    body.image = Some(observe::reference(docker, &spec.image).await?);
+    let call = docker.client()?.create_container(Some(options), body);
     match within(CHANGE_DEADLINE_MS, call).await {
         Ok(created) => Ok(created.id),
-        Err(EngineError::Conflict(text)) => existing(client, spec, &name, text).await,
+        Err(EngineError::Conflict(text)) => existing(docker, spec, &name, text).await,
         Err(error) => Err(error),
     }
 }
 
 /// The container that has the name already, when it is the very one.
 async fn existing(
-    client: &Client,
+    docker: &Docker,
     spec: &ContainerSpec,
     name: &str,
     text: String,
 ) -> Result<String, EngineError> {
-    let options = None::<query::InspectContainerOptions>;
-    let seen = within(QUERY_DEADLINE_MS, client.inspect_container(name, options)).await?;
-    let labels: BTreeMap<String, String> =
-        seen.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect();
+    let Some(seen) = observe::inspect(docker, name).await? else {
+        return Err(EngineError::NotFound(format!("No such container: {name}")));
+    };
+    let labels = seen.config.and_then(|config| config.labels).unwrap_or_default();
     let wanted = spec.ours.container_labels(&spec.identity);
     let is_same = wanted.iter().all(|(key, value)| labels.get(key) == Some(value));
     match seen.id {
@@ -67,19 +65,15 @@ async fn existing(
 }
 
 async fn ensure_volume(
-    client: &Client,
+    docker: &Docker,
     spec: &ContainerSpec,
     mount: &Mount,
 ) -> Result<(), EngineError> {
     let labels = spec.ours.service_labels(&spec.identity.environment, &spec.identity.service);
-    let request = VolumeCreateRequest {
-        name: Some(mount.volume.clone()),
-        labels: Some(labels.into_iter().collect()),
-        ..Default::default()
-    };
-    let volume = within(CHANGE_DEADLINE_MS, client.create_volume(request)).await?;
+    let wanted = json!({ "Name": mount.volume, "Labels": labels });
+    let volume: Volume = docker.post("/volumes/create", &wanted).await?;
     // Docker answers with the volume that exists, whoever made it.
-    if !spec.ours.owns(&volume.labels.into_iter().collect()) {
+    if !spec.ours.owns(&volume.labels.unwrap_or_default()) {
         let text = format!("a volume {} exists and is not ours", mount.volume);
         return Err(EngineError::Conflict(text));
     }

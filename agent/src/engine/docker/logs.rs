@@ -10,7 +10,9 @@ use bollard::models::ExecConfig;
 use bollard::query_parameters as query;
 use futures_util::StreamExt as _;
 
-use super::{QUERY_DEADLINE_MS, within};
+use super::answers::ExecSeen;
+use super::ask::encoded;
+use super::{Docker, QUERY_DEADLINE_MS, classify, within};
 use crate::engine::error::EngineError;
 use crate::engine::{ExecOutcome, MAX_EXEC_OUTPUT_BYTES};
 
@@ -47,11 +49,13 @@ fn printable(line: &str) -> String {
 }
 
 pub(super) async fn exec(
-    client: &Client,
+    docker: &Docker,
     id: &str,
     command: &[String],
     deadline_ms: u64,
 ) -> Result<ExecOutcome, EngineError> {
+    let client = docker.client()?;
+    let failed = |error: ClientError| classify::engine_error(&error);
     let run = async {
         let config = ExecConfig {
             attach_stdout: Some(true),
@@ -59,19 +63,22 @@ pub(super) async fn exec(
             cmd: Some(command.to_vec()),
             ..Default::default()
         };
-        let exec = client.create_exec(id, config).await?.id;
-        let started = client.start_exec(&exec, None::<StartExecOptions>).await?;
-        let output = match started {
-            StartExecResults::Attached { output, .. } => beginning(output).await?,
+        let exec = client.create_exec(id, config).await.map_err(failed)?.id;
+        let start = client.start_exec(&exec, None::<StartExecOptions>);
+        let output = match start.await.map_err(failed)? {
+            StartExecResults::Attached { output, .. } => beginning(output).await.map_err(failed)?,
             StartExecResults::Detached => String::new(),
         };
-        let code = client.inspect_exec(&exec).await?.exit_code.unwrap_or(-1);
-        Ok::<_, ClientError>(ExecOutcome::Exited { code, output })
+        Ok(ExecOutcome::Exited { code: code(docker, &exec).await?, output })
     };
-    match tokio::time::timeout(Duration::from_millis(deadline_ms), run).await {
-        Ok(result) => result.map_err(|error| super::classify::engine_error(&error)),
-        Err(_) => Ok(ExecOutcome::TimedOut),
-    }
+    let run = tokio::time::timeout(Duration::from_millis(deadline_ms), run);
+    run.await.unwrap_or(Ok(ExecOutcome::TimedOut))
+}
+
+/// What a command that ran ended with.
+pub(super) async fn code(docker: &Docker, exec: &str) -> Result<i64, EngineError> {
+    let seen: ExecSeen = docker.get(&format!("/exec/{}/json", encoded(exec))).await?;
+    Ok(seen.exit_code.unwrap_or(-1))
 }
 
 /// Reads to the end and keeps the beginning.

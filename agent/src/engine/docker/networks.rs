@@ -1,29 +1,24 @@
 //! Networks: one bridge per service, whose gateway is the service's address.
 
-use std::collections::BTreeMap;
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest};
 
-use bollard::Docker as Client;
-use bollard::models::{Ipam, IpamConfig, Network as Seen, NetworkCreateRequest};
-use bollard::query_parameters as query;
-
-use super::observe::label_filter;
-use super::{CHANGE_DEADLINE_MS, QUERY_DEADLINE_MS, within};
+use super::answers::NetworkListed;
+use super::ask::path_of_ours;
+use super::{CHANGE_DEADLINE_MS, Docker, within};
 use crate::engine::error::EngineError;
 use crate::engine::identity::{ENVIRONMENT, Ours, SERVICE};
 use crate::engine::{Network, NetworkSpec};
 use crate::network::Ipv4Net;
 
-pub(super) async fn of_ours(client: &Client, ours: &Ours) -> Result<Vec<Network>, EngineError> {
-    let filters = label_filter(ours);
-    let options = query::ListNetworksOptionsBuilder::new().filters(&filters).build();
-    let listed = within(QUERY_DEADLINE_MS, client.list_networks(Some(options))).await?;
+pub(super) async fn of_ours(docker: &Docker, ours: &Ours) -> Result<Vec<Network>, EngineError> {
+    let listed: Vec<NetworkListed> = docker.get(&path_of_ours("/networks", ours)).await?;
     let mut networks: Vec<Network> = listed.into_iter().filter_map(network).collect();
     networks.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(networks)
 }
 
-fn network(seen: Seen) -> Option<Network> {
-    let labels: BTreeMap<String, String> = seen.labels?.into_iter().collect();
+fn network(seen: NetworkListed) -> Option<Network> {
+    let labels = seen.labels?;
     let config = seen.ipam?.config?.into_iter().find_map(|config| {
         let subnet: Ipv4Net = config.subnet?.parse().ok()?;
         let gateway = config.gateway.and_then(|text| text.parse().ok());
@@ -40,17 +35,16 @@ fn network(seen: Seen) -> Option<Network> {
     })
 }
 
-pub(super) async fn all_subnets(client: &Client) -> Result<Vec<Ipv4Net>, EngineError> {
-    let options = None::<query::ListNetworksOptions>;
-    let listed = within(QUERY_DEADLINE_MS, client.list_networks(options)).await?;
+pub(super) async fn all_subnets(docker: &Docker) -> Result<Vec<Ipv4Net>, EngineError> {
+    let listed: Vec<NetworkListed> = docker.get("/networks").await?;
     let configs = listed.into_iter().filter_map(|network| network.ipam?.config).flatten();
     Ok(configs.filter_map(|config| config.subnet?.parse().ok()).collect())
 }
 
-pub(super) async fn create(client: &Client, spec: &NetworkSpec) -> Result<Network, EngineError> {
+pub(super) async fn create(docker: &Docker, spec: &NetworkSpec) -> Result<Network, EngineError> {
     let name = spec.ours.network_name(&spec.environment, &spec.service);
     // Docker up to 24 would make a second network of the same name without a word.
-    let existing = of_ours(client, &spec.ours).await?.into_iter().find(|n| n.name == name);
+    let existing = of_ours(docker, &spec.ours).await?.into_iter().find(|n| n.name == name);
     if let Some(network) = existing {
         return Ok(network);
     }
@@ -68,7 +62,7 @@ pub(super) async fn create(client: &Client, spec: &NetworkSpec) -> Result<Networ
         labels: Some(labels.into_iter().collect()),
         ..Default::default()
     };
-    let created = within(CHANGE_DEADLINE_MS, client.create_network(request)).await?;
+    let created = within(CHANGE_DEADLINE_MS, docker.client()?.create_network(request)).await?;
     Ok(Network {
         id: created.id,
         name,

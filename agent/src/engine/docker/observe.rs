@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use bollard::Docker as Client;
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status, ImageInspect};
-use bollard::query_parameters as query;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use protocol::id::Digest;
 use protocol::release::{Image, Pin, runs_on};
 
+use super::answers::{ContainerListed, ContainerSeen, ImageSeen};
+use super::ask::{encoded, path_of_ours};
 use super::kills::End;
-use super::{Host, QUERY_DEADLINE_MS, within};
+use super::{Docker, Host};
 use crate::clock;
 use crate::engine::ImageFacts;
 use crate::engine::container::{Container, ContainerState};
@@ -20,6 +19,8 @@ use crate::engine::identity::{FLEET, Identity, NODE, Ours};
 
 /// Containers looked at side by side.
 const INSPECTIONS_AT_ONCE: usize = 4;
+/// The state of a container that never ran.
+const CREATED: &str = "created";
 const DEFAULT_STOP_SIGNAL: &str = "SIGTERM";
 
 /// The label filter that means "ours": both must match.
@@ -29,27 +30,34 @@ pub(super) fn label_filter(ours: &Ours) -> HashMap<String, Vec<String>> {
 }
 
 pub(super) async fn containers(
-    client: &Client,
+    docker: &Docker,
     ours: &Ours,
 ) -> Result<Vec<Container>, EngineError> {
-    let filters = label_filter(ours);
-    let options = query::ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-    let listed = within(QUERY_DEADLINE_MS, client.list_containers(Some(options))).await?;
-    let ids = listed.into_iter().filter_map(|summary| summary.id);
-    let inspect = |id: String| async move {
-        let options = None::<query::InspectContainerOptions>;
-        match within(QUERY_DEADLINE_MS, client.inspect_container(&id, options)).await {
-            Ok(seen) => Ok(container(seen, clock::unix_ms())),
-            // Removed since the list was made.
-            Err(EngineError::NotFound(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+    let listed: Vec<ContainerListed> =
+        docker.get(&path_of_ours("/containers/json?all=true", ours)).await?;
+    let ids = listed.into_iter().filter_map(|listed| listed.id);
+    let look = |id: String| async move {
+        // One that is not there any more was removed since the list was made.
+        let seen = inspect(docker, &id).await?;
+        Ok(seen.and_then(|seen| container(seen, clock::unix_ms())))
     };
-    let inspections = stream::iter(ids).map(inspect).buffer_unordered(INSPECTIONS_AT_ONCE);
+    let inspections = stream::iter(ids).map(look).buffer_unordered(INSPECTIONS_AT_ONCE);
     let mut containers: Vec<Container> =
         inspections.try_filter_map(|seen| async move { Ok(seen) }).try_collect().await?;
     containers.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(containers)
+}
+
+/// What Docker says of a container; `None` when it is gone.
+pub(super) async fn inspect(
+    docker: &Docker,
+    id: &str,
+) -> Result<Option<ContainerSeen>, EngineError> {
+    match docker.get(&format!("/containers/{}/json", encoded(id))).await {
+        Ok(seen) => Ok(Some(seen)),
+        Err(EngineError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// One that ended, to say why.
@@ -61,10 +69,10 @@ pub(super) fn end(container: &mut Container) -> Option<End<'_>> {
     }
 }
 
-fn container(seen: ContainerInspectResponse, now_unix_ms: u64) -> Option<Container> {
+fn container(seen: ContainerSeen, now_unix_ms: u64) -> Option<Container> {
     let id = seen.id?;
     let name = seen.name?.trim_start_matches('/').to_owned();
-    let labels = seen.config?.labels.unwrap_or_default().into_iter().collect();
+    let labels = seen.config?.labels.unwrap_or_default();
     let Some(identity) = Identity::of_labels(&labels) else {
         tracing::warn!(%id, "a container carries our labels in a form that cannot be read");
         return None;
@@ -72,16 +80,16 @@ fn container(seen: ContainerInspectResponse, now_unix_ms: u64) -> Option<Contain
     let networks = seen.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let address = networks.into_values().find_map(|endpoint| {
         // The fixed address stands here also while the container does not run.
-        let fixed = endpoint.ipam_config.and_then(|ipam| ipam.ipv4_address);
-        fixed.or(endpoint.ip_address).and_then(|text| text.parse::<Ipv4Addr>().ok())
+        let fixed = endpoint.fixed.and_then(|fixed| fixed.address);
+        fixed.or(endpoint.address).and_then(|text| text.parse::<Ipv4Addr>().ok())
     });
     let state = seen.state?;
     let age = |stamp: &Option<String>| {
         let at = stamp.as_deref().and_then(unix_ms).unwrap_or(0);
         now_unix_ms.saturating_sub(at)
     };
-    let state_now = match state.status {
-        Some(Status::CREATED) => ContainerState::Created,
+    let state_now = match state.status.as_deref() {
+        Some(CREATED) => ContainerState::Created,
         _ if state.running == Some(true) => {
             ContainerState::Running { age_ms: age(&state.started_at) }
         }
@@ -97,24 +105,18 @@ fn container(seen: ContainerInspectResponse, now_unix_ms: u64) -> Option<Contain
 }
 
 /// The signal that asks a container to end; `None` when it is gone.
-pub(super) async fn stop_signal(client: &Client, id: &str) -> Result<Option<String>, EngineError> {
-    let options = None::<query::InspectContainerOptions>;
-    match within(QUERY_DEADLINE_MS, client.inspect_container(id, options)).await {
-        Ok(seen) => {
-            let named = seen.config.and_then(|config| config.stop_signal);
-            let named = named.filter(|name| !name.is_empty());
-            Ok(Some(named.unwrap_or_else(|| DEFAULT_STOP_SIGNAL.to_owned())))
-        }
-        Err(EngineError::NotFound(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
+pub(super) async fn stop_signal(docker: &Docker, id: &str) -> Result<Option<String>, EngineError> {
+    let Some(seen) = inspect(docker, id).await? else { return Ok(None) };
+    let named = seen.config.and_then(|config| config.stop_signal);
+    let named = named.filter(|name| !name.is_empty());
+    Ok(Some(named.unwrap_or_else(|| DEFAULT_STOP_SIGNAL.to_owned())))
 }
 
 pub(super) async fn image(
-    client: &Client,
+    docker: &Docker,
     image: &Image,
 ) -> Result<Option<ImageFacts>, EngineError> {
-    let Some(seen) = inspect(client, image).await? else { return Ok(None) };
+    let Some(seen) = inspect_image(docker, image).await? else { return Ok(None) };
     let id = seen.id.unwrap_or_default();
     if !is_pinned(&image.pin, &id, seen.repo_digests.as_deref().unwrap_or_default()) {
         return Ok(None);
@@ -133,13 +135,13 @@ pub(super) async fn image(
 }
 
 /// What is there under the pin; an archive's image is known by its configuration, or in containerd by its manifest.
-async fn inspect(client: &Client, image: &Image) -> Result<Option<ImageInspect>, EngineError> {
+async fn inspect_image(docker: &Docker, image: &Image) -> Result<Option<ImageSeen>, EngineError> {
     let other = match &image.pin {
         Pin::Archive(archive) => archive.manifest.as_ref().map(ToString::to_string),
         Pin::Digest(_) | Pin::ImageId(_) => None,
     };
     for reference in std::iter::once(image.pinned_reference()).chain(other) {
-        match within(QUERY_DEADLINE_MS, client.inspect_image(&reference)).await {
+        match docker.get(&format!("/images/{}/json", encoded(&reference))).await {
             Ok(seen) => return Ok(Some(seen)),
             Err(EngineError::NotFound(_)) => {}
             Err(error) => return Err(error),
@@ -149,10 +151,10 @@ async fn inspect(client: &Client, image: &Image) -> Result<Option<ImageInspect>,
 }
 
 /// What Docker is asked for when a container is made: the id under which it knows the image.
-pub(super) async fn reference(client: &Client, wanted: &Image) -> Result<String, EngineError> {
+pub(super) async fn reference(docker: &Docker, wanted: &Image) -> Result<String, EngineError> {
     match &wanted.pin {
         Pin::Digest(_) | Pin::ImageId(_) => Ok(wanted.pinned_reference()),
-        Pin::Archive(_) => match image(client, wanted).await? {
+        Pin::Archive(_) => match image(docker, wanted).await? {
             Some(facts) => Ok(facts.id),
             None => Ok(wanted.pinned_reference()),
         },
@@ -174,12 +176,12 @@ fn is_pinned(pin: &Pin, id: &str, repo_digests: &[String]) -> bool {
 
 /// An image for another processor would start and end at once with "exec format error"; found before anything starts.
 pub(super) async fn refuse_wrong_platform(
-    client: &Client,
+    docker: &Docker,
     host: &Host,
     wanted: &Image,
 ) -> Result<(), EngineError> {
     let reference = &wanted.reference;
-    let Some(facts) = image(client, wanted).await? else {
+    let Some(facts) = image(docker, wanted).await? else {
         return Err(EngineError::NotFound(format!("the image {reference} is not on this node")));
     };
     let host = host.architecture.as_str();

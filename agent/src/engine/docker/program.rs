@@ -4,7 +4,7 @@ use bollard::Docker as Client;
 use bollard::query_parameters as query;
 use futures_util::StreamExt as _;
 
-use super::{QUERY_DEADLINE_MS, within};
+use super::{Docker, QUERY_DEADLINE_MS, observe, within};
 use crate::engine::error::EngineError;
 use crate::engine::program::{HEAD_BYTES, MAX_PROGRAMS, Program};
 
@@ -17,9 +17,10 @@ const BLOCK: usize = 512;
 /// Read of an archive: extended headers, the header, the first bytes.
 const MAX_BYTES: usize = 16 * BLOCK + HEAD_BYTES;
 
-pub(super) async fn of_container(client: &Client, id: &str) -> Result<Vec<Program>, EngineError> {
+pub(super) async fn of_container(docker: &Docker, id: &str) -> Result<Vec<Program>, EngineError> {
     let mut programs: Vec<Program> = Vec::new();
-    let Some(mut candidates) = first(client, id).await? else { return Ok(programs) };
+    let Some(mut candidates) = first(docker, id).await? else { return Ok(programs) };
+    let client = docker.client()?;
     while programs.len() < MAX_PROGRAMS {
         let Some(program) = find(client, id, &candidates).await? else { break };
         let next = program.run_by().filter(|path| programs.iter().all(|p| p.path != *path));
@@ -31,13 +32,8 @@ pub(super) async fn of_container(client: &Client, id: &str) -> Result<Vec<Progra
 }
 
 /// Where the program may be; none: the container is gone.
-async fn first(client: &Client, id: &str) -> Result<Option<Vec<String>>, EngineError> {
-    let options = None::<query::InspectContainerOptions>;
-    let seen = match within(QUERY_DEADLINE_MS, client.inspect_container(id, options)).await {
-        Ok(seen) => seen,
-        Err(EngineError::NotFound(_)) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+async fn first(docker: &Docker, id: &str) -> Result<Option<Vec<String>>, EngineError> {
+    let Some(seen) = observe::inspect(docker, id).await? else { return Ok(None) };
     let config = seen.config.unwrap_or_default();
     let folder = config.working_dir.unwrap_or_default();
     let env = config.env.unwrap_or_default();

@@ -70,9 +70,8 @@ pub(super) async fn bring(
 
 /// Whether the image is there for this processor.
 async fn present(docker: &Docker, image: &Image) -> Result<bool, PullUpdate> {
-    let client = docker.client().map_err(|error| failed(&error))?;
     let host = docker.host().await.map_err(|error| failed(&error))?;
-    match observe::refuse_wrong_platform(client, host, image).await {
+    match observe::refuse_wrong_platform(docker, host, image).await {
         Ok(()) => Ok(true),
         Err(EngineError::NotFound(_)) => Ok(false),
         Err(error) => Err(failed(&error)),

@@ -1,22 +1,17 @@
 //! How much of its memory limit a container uses.
 
-use bollard::Docker as Client;
-use bollard::models::ContainerStatsResponse;
-use bollard::query_parameters as query;
-use futures_util::StreamExt as _;
-
-use super::{QUERY_DEADLINE_MS, within};
+use super::Docker;
+use super::answers::Stats;
+use super::ask::encoded;
 use crate::engine::error::EngineError;
 
-pub(super) async fn memory_percent(client: &Client, id: &str) -> Result<Option<u8>, EngineError> {
-    let options = query::StatsOptionsBuilder::new().stream(false).one_shot(true).build();
-    let mut answers = client.stats(id, Some(options));
-    let first = async { answers.next().await.transpose() };
-    Ok(within(QUERY_DEADLINE_MS, first).await?.as_ref().and_then(percent))
+pub(super) async fn memory_percent(docker: &Docker, id: &str) -> Result<Option<u8>, EngineError> {
+    let path = format!("/containers/{}/stats?stream=false&one-shot=true", encoded(id));
+    Ok(percent(&docker.get(&path).await?))
 }
 
 /// As `docker stats` counts it: what the page cache could give back at once does not count.
-fn percent(stats: &ContainerStatsResponse) -> Option<u8> {
+fn percent(stats: &Stats) -> Option<u8> {
     let memory = stats.memory_stats.as_ref()?;
     let limit = memory.limit.filter(|limit| *limit > 0)?;
     let fields = memory.stats.as_ref();
@@ -30,20 +25,15 @@ fn percent(stats: &ContainerStatsResponse) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bollard::models::ContainerMemoryStats;
+    use crate::engine::docker::answers::MemoryStats;
 
     #[test]
     fn what_the_page_cache_could_give_back_does_not_count() {
         let of = |fields: &[(&str, u64)]| {
             let stats = fields.iter().map(|(key, bytes)| ((*key).to_owned(), *bytes)).collect();
-            let memory = ContainerMemoryStats {
-                usage: Some(900),
-                limit: Some(1_000),
-                stats: Some(stats),
-                ..ContainerMemoryStats::default()
-            };
+            let memory = MemoryStats { usage: Some(900), limit: Some(1_000), stats: Some(stats) };
             let memory_stats = Some(memory);
-            percent(&ContainerStatsResponse { memory_stats, ..Default::default() })
+            percent(&Stats { memory_stats })
         };
         assert_eq!(of(&[]), Some(90));
         assert_eq!(of(&[("inactive_file", 400)]), Some(50), "cgroup v2");

@@ -2,8 +2,9 @@
 
 use bollard::query_parameters as query;
 
-use super::observe::label_filter;
-use super::{CHANGE_DEADLINE_MS, Docker, QUERY_DEADLINE_MS, gone_is_done, within};
+use super::answers::Volumes;
+use super::ask::path_of_ours;
+use super::{CHANGE_DEADLINE_MS, Docker, gone_is_done, within};
 use crate::engine::{EngineError, Ours};
 
 impl Docker {
@@ -12,9 +13,7 @@ impl Docker {
     /// # Errors
     /// As everywhere.
     pub async fn volumes(&self, ours: &Ours) -> Result<Vec<String>, EngineError> {
-        let filters = label_filter(ours);
-        let options = query::ListVolumesOptionsBuilder::new().filters(&filters).build();
-        let listed = within(QUERY_DEADLINE_MS, self.client()?.list_volumes(Some(options))).await?;
+        let listed: Volumes = self.get(&path_of_ours("/volumes", ours)).await?;
         let mut names: Vec<String> =
             listed.volumes.unwrap_or_default().into_iter().map(|volume| volume.name).collect();
         names.sort();

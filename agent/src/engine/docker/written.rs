@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bollard::Docker as Client;
 use bollard::container::LogOutput;
 use bollard::errors::Error as ClientError;
 use bollard::exec::{StartExecOptions, StartExecResults};
@@ -12,13 +11,13 @@ use futures_util::{Stream, StreamExt as _};
 use protocol::command::Channel;
 use tokio::sync::mpsc;
 
-use super::{QUERY_DEADLINE_MS, within};
+use super::{Docker, QUERY_DEADLINE_MS, logs, within};
 use crate::engine::error::EngineError;
 use crate::engine::{Source, Wrote};
 
 /// Reads to the end; what it returns says how that was.
 pub(super) async fn read(
-    client: &Client,
+    docker: &Docker,
     id: &str,
     source: &Source,
     pieces: &mpsc::Sender<Wrote>,
@@ -35,10 +34,15 @@ pub(super) async fn read(
             }
             // What is there comes at once; a daemon that hangs is not waited for.
             let within_ms = (!follow).then_some(QUERY_DEADLINE_MS);
-            let output = client.logs(id, Some(options.build()));
-            pass(output, within_ms, pieces).await.map(|()| None)
+            match docker.client() {
+                Ok(client) => {
+                    let output = client.logs(id, Some(options.build()));
+                    pass(output, within_ms, pieces).await.map(|()| None)
+                }
+                Err(error) => Err(error),
+            }
         }
-        Source::Exec { command } => exec(client, id, command, pieces).await.map(Some),
+        Source::Exec { command } => exec(docker, id, command, pieces).await.map(Some),
     };
     match read {
         Ok(code) => Wrote::Ended(code),
@@ -78,7 +82,7 @@ async fn pass(
 
 /// The code that the command ended with.
 async fn exec(
-    client: &Client,
+    docker: &Docker,
     id: &str,
     command: &[String],
     pieces: &mpsc::Sender<Wrote>,
@@ -89,12 +93,12 @@ async fn exec(
         cmd: Some(command.to_vec()),
         ..Default::default()
     };
+    let client = docker.client()?;
     let exec = within(QUERY_DEADLINE_MS, client.create_exec(id, config)).await?.id;
     let start = client.start_exec(&exec, None::<StartExecOptions>);
     match within(QUERY_DEADLINE_MS, start).await? {
         StartExecResults::Attached { output, .. } => pass(output, None, pieces).await?,
         StartExecResults::Detached => {}
     }
-    let ended = within(QUERY_DEADLINE_MS, client.inspect_exec(&exec)).await?;
-    Ok(ended.exit_code.unwrap_or(-1))
+    logs::code(docker, &exec).await
 }
