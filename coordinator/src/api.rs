@@ -13,6 +13,7 @@ mod archives;
 mod caller;
 mod gate;
 mod limits;
+mod metrics;
 mod notices;
 mod people;
 mod problem;
@@ -74,6 +75,7 @@ pub struct Api {
     clock: Clock,
     rates: Rates,
     places: Places,
+    answered: metrics::Answered,
 }
 
 /// What every token of this coordinator says.
@@ -108,7 +110,8 @@ impl Api {
     ) -> Arc<Self> {
         let archives = Arc::new(Archives::of(data.path()));
         let (rates, places) = (Rates::new(limits), Places::new(limits));
-        Arc::new(Self { fleet, data, ca, archives, audit, joining, clock, rates, places })
+        let answered = metrics::Answered::default();
+        Arc::new(Self { fleet, data, ca, archives, audit, joining, clock, rates, places, answered })
     }
 
     fn at(&self) -> At {

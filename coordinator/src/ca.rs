@@ -4,6 +4,7 @@
 //! a certificate proves is the transport only: what a node runs is decided by signatures that know nothing of it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use protocol::id::{FleetId, NodeId, OperatorName, hex, sha256_hex};
@@ -69,6 +70,8 @@ pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
     pem: String,
+    /// Unix seconds; 0: nothing is served with a certificate of it.
+    served_until: AtomicU64,
 }
 
 /// A certificate with the secret half of its key.
@@ -131,7 +134,7 @@ impl Ca {
         data.write(KEY, key.serialize_pem().as_bytes())?;
         data.write(CERTIFICATE, certificate.pem().as_bytes())?;
         let (der, pem) = (certificate.der().clone(), certificate.pem());
-        Ok(Self { fleet: fleet.clone(), issuer: Issuer::new(ca_params(fleet), key), der, pem })
+        Ok(Self::of(fleet, key, der, pem))
     }
 
     fn read(data: &DataDir, fleet: &FleetId) -> Result<Self, CaError> {
@@ -142,12 +145,16 @@ impl Ca {
         let der = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|error| damaged(CERTIFICATE, &error))?;
         let key = KeyPair::from_pem(&key).map_err(|error| damaged(KEY, &error))?;
-        let ca =
-            Self { fleet: fleet.clone(), issuer: Issuer::new(ca_params(fleet), key), der, pem };
+        let ca = Self::of(fleet, key, der, pem);
         if !ca.is_of_one_pair()? {
             return Err(damaged(CERTIFICATE, &"it does not belong to tls/ca.key"));
         }
         Ok(ca)
+    }
+
+    fn of(fleet: &FleetId, key: KeyPair, der: CertificateDer<'static>, pem: String) -> Self {
+        let issuer = Issuer::new(ca_params(fleet), key);
+        Self { fleet: fleet.clone(), issuer, der, pem, served_until: AtomicU64::new(0) }
     }
 
     /// Whether what the key signs verifies under the certificate.
@@ -193,6 +200,17 @@ impl Ca {
     /// Where it cannot be signed.
     pub fn server(&self, now_s: u64) -> Result<Pair, CaError> {
         self.pair(&server_name(&self.fleet), Purpose::ServerAuth, now_s, SERVER_DAYS)
+    }
+
+    /// The coordinator's port is served with a certificate that was made at `now_s` (Unix seconds).
+    pub fn serves_from(&self, now_s: u64) {
+        self.served_until.store(now_s + SERVER_DAYS * DAY_SECS, Ordering::Relaxed);
+    }
+
+    /// When that certificate ends, Unix seconds; none: there is no such port.
+    #[must_use]
+    pub fn served_until(&self) -> Option<u64> {
+        Some(self.served_until.load(Ordering::Relaxed)).filter(|until| *until > 0)
     }
 
     /// The certificate of an external broker, with the coordinator's name: that is what nodes ask for.

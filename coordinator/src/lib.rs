@@ -26,6 +26,7 @@ pub mod key_file;
 pub mod link;
 pub mod local;
 pub mod login;
+pub mod metrics;
 pub mod mosquitto;
 pub mod notify;
 pub mod passphrase;

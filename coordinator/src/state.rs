@@ -12,6 +12,7 @@
 //!  members.rs   tokens, the lobby, who is admitted       clones.rs    two boards with one identity
 //!  operators.rs people from afar                         answers.rs   requests that are sent again
 //!  agents.rs    releases of the agent, node after node    watching.rs  who tells its load in detail
+//!  measured.rs what /metrics says
 //!  notices.rs   what people are told without asking
 //!  whereabouts.rs where nodes look for the coordinator   recovering.rs what nodes bring back to one that was lost
 //! ```
@@ -30,6 +31,7 @@ mod freshness;
 pub mod heard;
 mod keeping;
 mod manifests;
+pub mod measured;
 pub mod members;
 pub mod notices;
 mod on_board;
@@ -163,6 +165,8 @@ pub struct State {
     commands: BTreeMap<CommandId, commands::Sent>,
     /// Messages of nodes that are not admitted, since the start.
     ignored: u64,
+    /// Rollouts that have ended since the start, by the name of how.
+    rollouts_ended: BTreeMap<&'static str, u64>,
     services: BTreeMap<ServiceId, Service>,
     releases: BTreeMap<ReleaseId, StoredRelease>,
     lines: BTreeMap<ServiceName, Line>,
@@ -241,6 +245,7 @@ impl State {
             asked: BTreeMap::new(),
             commands: BTreeMap::new(),
             ignored: 0,
+            rollouts_ended: BTreeMap::new(),
             services,
             releases: kept.releases.into_iter().collect(),
             lines: kept.lines.into_iter().map(|line| (line.service.clone(), line)).collect(),

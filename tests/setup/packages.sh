@@ -5,14 +5,15 @@
 #   tests/setup/packages.sh --list PURPOSE      only print what is missing, one per line
 #
 # A program found in PATH counts as there, whoever installed it. No service that a package brings is started on purpose; on
-# machines with systemd apt may start mosquitto, docker-registry or nginx, and they are left as apt leaves them.
+# machines with systemd apt may start mosquitto, docker-registry, prometheus or nginx, and they are left as apt leaves them.
 set -euo pipefail
 
 # program:package. The build needs a C compiler (SQLite and ring are compiled), the demo an engine, the tests real parts beside it.
 DEMO=(cc:gcc make:make git:git docker:docker.io dockerd:docker.io iptables:iptables)
 TEST=("${DEMO[@]}" mosquitto:mosquitto mosquitto_pub:mosquitto-clients docker-registry:docker-registry skopeo:skopeo
   systemd-analyze:systemd htpasswd:apache2-utils nft:nftables ip:iproute2 strace:strace sqlite3:sqlite3 nsenter:util-linux curl:curl
-  ssh:openssh-client sshd:openssh-server sudo:sudo strip:binutils avahi-daemon:avahi-daemon)
+  ssh:openssh-client sshd:openssh-server sudo:sudo strip:binutils avahi-daemon:avahi-daemon
+  prometheus:prometheus promtool:prometheus)
 BENCH=("${TEST[@]}" haproxy:haproxy nginx:nginx wrk:wrk)
 # The emulated board: its disk is made by mmdebstrap, and programs for ARM64 run meanwhile through qemu-user.
 BOARD=("${DEMO[@]}" qemu-system-aarch64:qemu-system-arm qemu-img:qemu-utils qemu-aarch64-static:qemu-user-static update-binfmts:binfmt-support

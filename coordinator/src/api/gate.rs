@@ -38,7 +38,10 @@ pub(super) async fn pass(
     request: Request,
     next: Next,
 ) -> Response {
-    passed(&api, route, request, next).await.unwrap_or_else(Failed::into_response)
+    let answer = passed(&api, route, request, next).await;
+    let answer = answer.unwrap_or_else(Failed::into_response);
+    api.answered.count(answer.status());
+    answer
 }
 
 async fn passed(api: &Arc<Api>, route: &'static Route, request: Request, next: Next) -> Answer {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::{Api, agents, archives, notices, people, read, replacing, secrets, streams, write};
+use super::{
+    Api, agents, archives, metrics, notices, people, read, replacing, secrets, streams, write,
+};
 use crate::role::Role;
 
 /// A body without documents.
@@ -76,11 +78,12 @@ const fn change(
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 61] = [
+pub(super) static ROUTES: [Route; 62] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
     },
+    see("/metrics", "metrics", || get(metrics::show)),
     see("/v1/fleet", "fleet", || get(read::fleet)),
     see("/v1/root", "root", || get(read::root)),
     see("/v1/root/document", "root", || get(read::root_document)),

@@ -39,6 +39,7 @@ pub fn acceptor(ca: &Ca, now_s: u64) -> Result<TlsAcceptor, TlsError> {
             .allow_unauthenticated()
             .build()?;
     let own = ca.server(now_s)?;
+    ca.serves_from(now_s);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(clients)

@@ -399,6 +399,9 @@ impl State {
         tracing::info!(service = %id, revision = number, %state, "rollout");
         self.note_service(id, reason, format!("revision {number} {state}: {message}"), at);
         self.notice_rollout(id, (number, state), at);
+        if state.is_final() {
+            *self.rollouts_ended.entry(state.as_str()).or_default() += 1;
+        }
         match state {
             RolloutState::Succeeded => self.settle(id, number),
             RolloutState::RollingBack | RolloutState::RolledBack | RolloutState::Aborted => {

@@ -209,8 +209,12 @@ fn nodes_tell_more_while_somebody_looks_and_a_rare_look_keeps_no_frequent_one_go
         world.state.watch(every_ms, &mut new_id, at);
         said(world, &node).into_iter().map(|command| command.act).collect::<Vec<Act>>()
     };
-    let watch = |every_ms: u32| vec![Act::Watch { every_ms, for_s: 60 }];
+    let watch = |every_ms: u32| {
+        vec![Act::Watch { every_ms, for_s: if every_ms == 60_000 { 120 } else { 60 } }]
+    };
     assert_eq!(look(&mut world, Some(60_000)), watch(60_000));
+    world.passes(60_000);
+    assert_eq!(look(&mut world, Some(60_000)), watch(60_000), "once a minute leaves no gap");
     assert_eq!(look(&mut world, None), watch(2_000), "more often than before");
     assert_eq!(look(&mut world, None), [], "it does");
     world.passes(50_000);
