@@ -1,6 +1,8 @@
 //! `pith top`: the fleet on one screen. The model takes answers and keys and says what is to be seen, the view draws it, the shell has
 //! the terminal and the clock.
 
+#[cfg(test)]
+mod fixture;
 pub(in crate::cli) mod gather;
 mod layout;
 mod model;

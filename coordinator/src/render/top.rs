@@ -1,6 +1,8 @@
 //! `pith node top`: what boards do now, as a table, and one of them whole. What is not known is `-`, never 0, and what a node that is
 //! not heard of once said is not shown as if it were so now.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 pub(crate) mod tracks;
 
 use std::cmp::Ordering;

@@ -7,6 +7,7 @@
 use protocol::id::{NodeId, ServiceId};
 
 use super::gather::Answer;
+use super::layout::curve;
 use crate::render::top::tracks::Tracks;
 use crate::render::top::{self, Sort, now_ms};
 use crate::state::shown::{NodeShown, RolloutShown, ServiceShown};
@@ -15,8 +16,11 @@ use crate::state::shown::{NodeShown, RolloutShown, ServiceShown};
 const AWAY_MS: u64 = 6_000;
 /// Nobody types a longer filter.
 const MAX_FILTER_CHARS: usize = 64;
-/// Lines that fit on a screen nobody has measured.
+/// What fits on a screen nobody has measured, beside its first and last line.
+const COLUMNS: usize = 80;
 const ROWS: usize = 22;
+/// Facts of a node begin there.
+const FACTS_AT: usize = 11;
 
 /// What a person presses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +104,7 @@ pub(super) struct Model {
     tracks: Tracks,
     seen_ms: u64,
     has_missed: bool,
+    columns: usize,
     rows: usize,
     sort: Sort,
     filter: String,
@@ -116,6 +121,7 @@ impl Model {
             tracks: Tracks::default(),
             seen_ms: 0,
             has_missed: false,
+            columns: COLUMNS,
             rows: ROWS,
             sort,
             filter: String::new(),
@@ -236,10 +242,20 @@ impl Model {
                 answer.and_then(|all| all.services.services.iter().find(is_it)).map(top::service)
             }
         };
-        text.map_or_else(
-            || vec!["it is gone; Esc goes back".to_owned()],
-            |text| text.lines().map(str::to_owned).collect(),
-        )
+        let Some(text) = text else { return vec!["it is gone; Esc goes back".to_owned()] };
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        if let Screen::Node(id, _) = &self.screen {
+            let at = lines.iter().position(|line| line.starts_with("cores"));
+            lines.splice(at.map_or(0..0, |at| at..at), self.curve_of(id));
+        }
+        lines
+    }
+
+    /// A node's processor, the newest at the end, as a line among its facts.
+    fn curve_of(&self, id: &NodeId) -> Option<String> {
+        let track = self.tracks.of(id)?;
+        let wide = self.columns.saturating_sub(FACTS_AT).min(track.cpu().len());
+        Some(format!("{:<FACTS_AT$}{}", "", curve(track.cpu(), wide)))
     }
 
     fn type_filter(&mut self, key: Key) {
@@ -368,9 +384,9 @@ impl Model {
         self.has_missed = true;
     }
 
-    /// So many lines fit between the first and the last of the screen.
-    pub(super) fn measure(&mut self, rows: usize) {
-        self.rows = rows;
+    /// The screen is so wide, and so many lines fit between its first and its last.
+    pub(super) fn measure(&mut self, columns: usize, rows: usize) {
+        (self.columns, self.rows) = (columns, rows);
     }
 
     pub(super) fn tracks(&self) -> &Tracks {

@@ -147,7 +147,7 @@ impl Screen {
 
     fn draw(&mut self, model: &mut Model) -> io::Result<()> {
         let size = self.terminal.size()?;
-        model.measure(usize::from(size.height.saturating_sub(2)));
+        model.measure(usize::from(size.width), usize::from(size.height.saturating_sub(2)));
         let paint = self.paint;
         self.terminal.draw(|frame| view::draw(frame, model, paint, now_here_ms()))?;
         Ok(())

@@ -7,7 +7,7 @@ use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
 
-use super::layout::{cells, curve, first_shown, split};
+use super::layout::{cells, first_shown, split};
 use super::model::{Model, Pane, Screen};
 use crate::render::figures::{plain, span};
 use crate::render::top::tracks::HISTORY;
@@ -21,7 +21,7 @@ const KEYS: [(&str, &str); 9] = [
     ("page up, page down, g, G", "by pages; to the beginning, the end"),
     ("tab, shift-tab", "the next pane, the one before"),
     ("enter", "a node or a service whole"),
-    ("/", "filter by name, environment or status; enter keeps it"),
+    ("/", "filter by name, environment, status; enter keeps it"),
     ("s", "order nodes by name, cpu, memory, disk, temp"),
     ("esc", "back: out of this, of a filter, of pith top"),
     ("?", "this"),
@@ -33,6 +33,16 @@ const KEYS: [(&str, &str); 9] = [
 pub(super) enum Paint {
     Colours,
     Plain,
+}
+
+/// How a frame is drawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// Cells of a line.
+    width: usize,
+    paint: Paint,
+    /// Cells that the curve of a processor may take; 0: it is left out.
+    curve: usize,
 }
 
 impl Paint {
@@ -48,29 +58,30 @@ impl Paint {
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, paint: Paint, here_ms: u64) {
     let area = frame.area();
     let (width, height) = (usize::from(area.width), usize::from(area.height));
+    let look = Look { width, paint, curve: HISTORY };
     let rows = height.saturating_sub(2);
-    let mut lines = vec![title(model, paint, here_ms)];
+    let mut lines = vec![title(model, look, here_ms)];
     match model.screen() {
         Screen::List if rows >= LEAST_FOR_ALL => {
-            let panes = Pane::ALL.map(|pane| Listed::of(model, pane, width, paint, here_ms));
+            let panes = Pane::ALL.map(|pane| Listed::of(model, pane, look, here_ms));
             let wanted = [panes[0].lines() + 1, panes[1].lines() + 1, panes[2].lines()];
             for (listed, given) in panes.into_iter().zip(split(rows, wanted)) {
                 lines.extend(fill(listed.shown(given, model), given));
             }
         }
         Screen::List => {
-            let listed = Listed::of(model, model.pane(), width, paint, here_ms);
+            let listed = Listed::of(model, model.pane(), look, here_ms);
             lines.extend(listed.shown(rows, model));
         }
         Screen::Help => lines.extend(help()),
         Screen::Node(_, first) | Screen::Service(_, first) => {
-            let text = detail(model, here_ms, width);
+            let text = model.detail(here_ms);
             let first = (*first).min(text.len().saturating_sub(rows));
             lines.extend(text.into_iter().skip(first).take(rows).map(Line::raw));
         }
     }
     lines = fill(lines, rows + 1);
-    lines.push(foot(model, paint, here_ms, width));
+    lines.push(foot(model, look, here_ms));
     // On one line alone there is what cannot be guessed: that the coordinator is away.
     let skipped = lines.len().saturating_sub(height);
     let lines: Vec<Line<'_>> =
@@ -80,9 +91,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, paint: Paint, here_ms: 
 
 /// One frame as plain text, as long as it takes.
 pub(super) fn text(model: &Model, width: u16, here_ms: u64) -> String {
-    let mut lines = vec![title(model, Paint::Plain, here_ms)];
+    // One look is no curve.
+    let look = Look { width: usize::from(width), paint: Paint::Plain, curve: 0 };
+    let mut lines = vec![title(model, look, here_ms)];
     for pane in Pane::ALL {
-        let listed = Listed::of(model, pane, usize::from(width), Paint::Plain, here_ms);
+        let listed = Listed::of(model, pane, look, here_ms);
         lines.push(Line::default());
         lines.extend(listed.all());
     }
@@ -96,10 +109,11 @@ fn fill(mut lines: Vec<Line<'static>>, count: usize) -> Vec<Line<'static>> {
 }
 
 /// `pith top  nodes 3  services 2  rollouts 1`, with the pane that has the keys set off.
-fn title(model: &Model, paint: Paint, here_ms: u64) -> Line<'static> {
-    let mut spans = vec![Span::styled("pith top", Style::new().add_modifier(Modifier::BOLD))];
+fn title(model: &Model, look: Look, here_ms: u64) -> Line<'static> {
+    let (called, gap) = if look.width < 48 { ("top", " ") } else { ("pith top", "  ") };
+    let mut spans = vec![Span::styled(called, Style::new().add_modifier(Modifier::BOLD))];
     for pane in Pane::ALL {
-        spans.push(Span::raw("  "));
+        spans.push(Span::raw(gap));
         let style = match pane == model.pane() && *model.screen() == Screen::List {
             true => Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
             false => Style::new(),
@@ -107,12 +121,13 @@ fn title(model: &Model, paint: Paint, here_ms: u64) -> Line<'static> {
         spans.push(Span::styled(format!("{} {}", rows::name(pane), model.count(pane)), style));
     }
     if model.away_ms(here_ms).is_some() {
-        spans.push(Span::styled("  away", paint.of(Color::Red)));
+        spans.push(Span::styled(format!("{gap}away"), look.paint.of(Color::Red)));
     }
     Line::from(spans)
 }
 
-fn foot(model: &Model, paint: Paint, here_ms: u64, width: usize) -> Line<'static> {
+fn foot(model: &Model, look: Look, here_ms: u64) -> Line<'static> {
+    let Look { width, paint, .. } = look;
     if let Some(ago) = model.away_ms(here_ms) {
         let seconds = ago / 1000;
         let ago = if seconds < 120 { format!("{seconds} s") } else { span(seconds) };
@@ -129,30 +144,22 @@ fn foot(model: &Model, paint: Paint, here_ms: u64, width: usize) -> Line<'static
         return Line::raw(format!("/{}_", plain(&shown.chars().rev().collect::<String>())));
     }
     let keys = match model.screen() {
-        Screen::List => "q quit  tab pane  enter whole  / filter  s sort  ? help",
-        Screen::Help => "any key goes back",
-        Screen::Node(..) | Screen::Service(..) => "esc back  j k scroll  q quit  ? help",
+        Screen::List => [
+            "q quit  tab pane  enter whole  / filter  s sort  ? help",
+            "q quit  tab pane  enter whole  ? help",
+        ],
+        Screen::Help => ["any key goes back", "any key goes back"],
+        Screen::Node(..) | Screen::Service(..) => {
+            ["esc back  j k scroll  q quit  ? help", "esc back  j k scroll"]
+        }
     };
-    let short = "q quit  ? help";
-    Line::raw(if cells(keys) <= width { keys } else { short })
+    let fits = |line: &&&str| cells(line) <= width;
+    Line::raw(*keys.iter().find(fits).unwrap_or(&"q quit"))
 }
 
 fn help() -> Vec<Line<'static>> {
     let line = |(keys, what): &(&str, &str)| Line::raw(format!("  {keys:<26}{what}"));
     std::iter::once(Line::default()).chain(KEYS.iter().map(line)).collect()
-}
-
-/// A node or a service whole; of a node also its processor's last minutes.
-fn detail(model: &Model, here_ms: u64, width: usize) -> Vec<String> {
-    let mut lines = model.detail(here_ms);
-    if let Screen::Node(id, _) = model.screen()
-        && let Some(track) = model.tracks().of(id)
-        && let Some(at) = lines.iter().position(|line| line.starts_with("cores"))
-    {
-        let wide = HISTORY.min(width.saturating_sub(11)).min(track.cpu().len());
-        lines.insert(at, format!("{:<11}{}", "", curve(track.cpu(), wide)));
-    }
-    lines
 }
 
 /// Which lines of a list are shown where so many fit.

@@ -9,6 +9,7 @@ use protocol::hello::Load;
 use protocol::id::NodeId;
 use protocol::load::{BoardLoad, InstanceLoad};
 
+use super::known_load;
 use crate::state::shown::NodesShown;
 
 /// Samples of the processor that are kept.
@@ -44,7 +45,8 @@ impl Tracks {
     pub(crate) fn take(&mut self, shown: &NodesShown) {
         self.0.retain(|id, _| shown.nodes.iter().any(|node| node.id == *id));
         for node in &shown.nodes {
-            if let Some(load) = &node.load {
+            // What an offline node said last is no sample of now.
+            if let Some(load) = known_load(node, node.heard_ms) {
                 self.0.entry(node.id.clone()).or_default().take(load, node.heard_ms);
             }
         }

@@ -3,11 +3,10 @@
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
-use super::{Paint, window};
+use super::{Look, window};
 use crate::cli::top::layout::{Columns, curve};
 use crate::cli::top::model::{Model, Pane};
 use crate::render::figures::plain;
-use crate::render::top::tracks::HISTORY;
 use crate::render::top::{cells, is_heard, known_load, status};
 use crate::render::{node_line, service_state};
 use crate::state::shown::{NodeShown, RolloutShown, ServiceShown};
@@ -18,6 +17,9 @@ const WIDE: usize = 72;
 const CURVE: usize = 3;
 /// Above this share something is about to be full.
 const HIGH: f32 = 0.9;
+
+/// A head, and each row's lines.
+type Table = (Line<'static>, Vec<Vec<Line<'static>>>);
 
 /// One pane: its lines, and which of them belongs to which row.
 pub(super) struct Listed {
@@ -38,11 +40,11 @@ pub(super) const fn name(pane: Pane) -> &'static str {
 }
 
 impl Listed {
-    pub(super) fn of(model: &Model, pane: Pane, width: usize, paint: Paint, here_ms: u64) -> Self {
+    pub(super) fn of(model: &Model, pane: Pane, look: Look, here_ms: u64) -> Self {
         let (head, rows) = match pane {
-            Pane::Nodes => nodes(model, width, paint, here_ms),
-            Pane::Services => services(model, width, paint),
-            Pane::Rollouts => rollouts(model, width, paint),
+            Pane::Nodes => nodes(model, look, here_ms),
+            Pane::Services => services(model, look),
+            Pane::Rollouts => rollouts(model, look),
         };
         Self { pane, name: heading(model, pane, rows.len()), head, rows }
     }
@@ -109,12 +111,8 @@ fn heading(model: &Model, pane: Pane, shown: usize) -> Line<'static> {
     Line::raw(text)
 }
 
-fn nodes(
-    model: &Model,
-    width: usize,
-    paint: Paint,
-    here_ms: u64,
-) -> (Line<'static>, Vec<Vec<Line<'static>>>) {
+fn nodes(model: &Model, look: Look, here_ms: u64) -> Table {
+    let Look { width, paint, .. } = look;
     let now_ms = model.now_ms(here_ms);
     let nodes = model.nodes(here_ms);
     let heads = ["NODE", "STATUS", "CPU", "LAST 60", "MEM", "DISK", "TEMP"];
@@ -125,10 +123,12 @@ fn nodes(
     };
     let mut table = vec![heads.map(str::to_owned).to_vec()];
     table.extend(nodes.iter().map(row));
-    let columns = Columns::fit(&table, width, &[0, 1], Some((CURVE, HISTORY)));
+    let columns = Columns::fit(&table, width, &[0, 1], Some((CURVE, look.curve)));
     let wide = columns.widths[CURVE];
     for (row, node) in table[1..].iter_mut().zip(&nodes) {
-        if let Some(track) = model.tracks().of(&node.id) {
+        if let Some(track) =
+            model.tracks().of(&node.id).filter(|_| known_load(node, now_ms).is_some())
+        {
             row[CURVE] = curve(track.cpu(), wide);
         }
     }
@@ -168,7 +168,8 @@ pub(super) fn short_image(image: &str) -> String {
     plain(named.rsplit('/').next().unwrap_or(named))
 }
 
-fn services(model: &Model, width: usize, paint: Paint) -> (Line<'static>, Vec<Vec<Line<'static>>>) {
+fn services(model: &Model, look: Look) -> Table {
+    let Look { width, paint, .. } = look;
     let services = model.services();
     let heads = ["SERVICE", "REV", "READY", "IMAGE", "STATE"];
     let row = |service: &&ServiceShown| {
@@ -195,7 +196,8 @@ fn services(model: &Model, width: usize, paint: Paint) -> (Line<'static>, Vec<Ve
     (head(&columns, &table[0]), rows)
 }
 
-fn rollouts(model: &Model, width: usize, paint: Paint) -> (Line<'static>, Vec<Vec<Line<'static>>>) {
+fn rollouts(model: &Model, look: Look) -> Table {
+    let Look { width, paint, .. } = look;
     let rollouts = model.rollouts();
     let heads = ["SERVICE", "REV", "STATE", "NODES", "WAITS FOR"];
     let row = |rollout: &&RolloutShown| {
