@@ -86,6 +86,34 @@ pub(super) fn fitted(text: &str, width: usize) -> String {
     cut + &" ".repeat(width.saturating_sub(taken + 1))
 }
 
+/// Text over as many lines as it takes, parted between words where that can be; those after the first begin with blanks.
+pub(super) fn wrapped(text: &str, width: usize, indent: usize) -> Vec<String> {
+    let indent = " ".repeat(if indent + LEAST_COLUMN <= width { indent } else { 0 });
+    let (mut lines, mut left) = (Vec::new(), text.trim_end().to_owned());
+    while cells(&left) > width.max(1) {
+        let mut taken = 0;
+        let over = left.char_indices().find(|(_, c)| {
+            taken += cells(c.encode_utf8(&mut [0; 4]));
+            taken > width
+        });
+        // A letter that is wider than the line goes there as well.
+        let first = left.chars().next().map_or(0, char::len_utf8);
+        let most = over.map_or(left.len(), |(at, _)| at).max(first);
+        let words = left[..most].trim_end_matches(|c: char| c != ' ').trim_end().len();
+        let at = if words > indent.len() { words } else { most };
+        let rest = format!("{indent}{}", left[at..].trim_start());
+        left.truncate(at);
+        if rest.len() >= text.len() + indent.len() {
+            break;
+        }
+        lines.push(std::mem::replace(&mut left, rest));
+    }
+    if lines.is_empty() || !left.trim().is_empty() {
+        lines.push(left);
+    }
+    lines
+}
+
 /// The newest shares, 0 to 1, one cell each, at the right of so many cells.
 pub(super) fn curve(shares: impl DoubleEndedIterator<Item = f32>, width: usize) -> String {
     let eighth = |share: f32| EIGHTHS[((share.clamp(0.0, 1.0) * 8.0) as usize).min(7)];
@@ -123,6 +151,17 @@ mod tests {
         assert_eq!(fitted("日本語", 4), "日… ");
         assert_eq!(fitted("日本語", 6), "日本語");
         assert_eq!((fitted("x", 0), fitted("xy", 1)), (String::new(), "…".to_owned()));
+    }
+
+    #[test]
+    fn what_is_waited_for_is_told_over_several_lines() {
+        let text = "  opi-2  updating  waiting for GET /ready: 503";
+        let expected = ["  opi-2  updating", "    waiting for GET", "    /ready: 503"];
+        assert_eq!(wrapped(text, 20, 4), expected);
+        assert_eq!(wrapped(text, 80, 4), [text]);
+        assert_eq!(wrapped("abcdefgh", 3, 4), ["abc", "def", "gh"]);
+        assert_eq!(wrapped("日本", 1, 4), ["日", "本"]);
+        assert_eq!(wrapped("", 10, 4), [""]);
     }
 
     #[test]

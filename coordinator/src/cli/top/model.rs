@@ -7,7 +7,7 @@
 use protocol::id::{NodeId, ServiceId};
 
 use super::gather::Answer;
-use super::layout::curve;
+use super::layout::{curve, wrapped};
 use crate::render::top::tracks::Tracks;
 use crate::render::top::{self, Sort, now_ms};
 use crate::state::shown::{NodeShown, RolloutShown, ServiceShown};
@@ -248,7 +248,8 @@ impl Model {
             let at = lines.iter().position(|line| line.starts_with("cores"));
             lines.splice(at.map_or(0..0, |at| at..at), self.curve_of(id));
         }
-        lines
+        let wrapped = |line: String| wrapped(&line, self.columns, FACTS_AT);
+        lines.into_iter().flat_map(wrapped).collect()
     }
 
     /// A node's processor, the newest at the end, as a line among its facts.

@@ -4,7 +4,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use super::{Look, window};
-use crate::cli::top::layout::{Columns, curve};
+use crate::cli::top::layout::{Columns, curve, wrapped};
 use crate::cli::top::model::{Model, Pane};
 use crate::render::figures::plain;
 use crate::render::top::{cells, is_heard, known_load, status};
@@ -15,6 +15,8 @@ use crate::state::shown::{NodeShown, RolloutShown, ServiceShown};
 const WIDE: usize = 72;
 /// The column of the curve.
 const CURVE: usize = 3;
+/// What a node is waited for begins there, where it takes more than a line.
+const INDENT: usize = 4;
 /// Above this share something is about to be full.
 const HIGH: f32 = 0.9;
 
@@ -221,7 +223,8 @@ fn rollouts(model: &Model, look: Look) -> Table {
             _ => paint.of(Color::Yellow),
         };
         let moving = rollout.nodes.iter().filter(|node| is_waited_for(&node.state));
-        let nodes = moving.map(|node| Line::raw(plain(&node_line(node))));
+        let told = moving.flat_map(|node| wrapped(&plain(&node_line(node)), width, INDENT));
+        let nodes = told.map(Line::raw);
         std::iter::once(line(&columns, row, &styles)).chain(nodes).collect()
     };
     let rows = table[1..].iter().zip(&rollouts).map(styled).collect();

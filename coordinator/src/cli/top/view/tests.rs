@@ -88,7 +88,8 @@ web      3    2/3    web:v3  in_progress
 ROLLOUTS 1
 SERVICE  REV  STATE        NODES  WAITS FOR
 web      2>3  in_progress  1/3    nodes take the new revision
-  opi-2  updating  1/2 new, 1 ready  waiting_for_ready: GET /ready: 503 not read
+  opi-2  updating  1/2 new, 1 ready  waiting_for_ready: GET /ready: 503 not
+    ready until 10:42:11Z
 ";
     check(&model(), 80, 24, upper, KEYS_AT_THE_FOOT);
 }
@@ -113,7 +114,9 @@ top nodes 3 services 2 rollouts 1
 ROLLOUTS 1
 SERVICE REV STATE       NODES WAITS FOR
 web     2>3 in_progress 1/3   nodes tak…
-  opi-2  updating  1/2 new, 1 ready  wai
+  opi-2  updating  1/2 new, 1 ready
+    waiting_for_ready: GET /ready: 503
+    not ready until 10:42:11Z
 ";
     check(&model, 40, 12, upper, foot);
 }
