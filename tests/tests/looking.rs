@@ -58,7 +58,8 @@ impl OnTerminal {
         stdin.write_all(keys.as_bytes()).and_then(|()| stdin.flush()).unwrap();
     }
 
-    /// Waits until the terminal gets this after what it got before, and gives what stood between.
+    /// Waits until the terminal gets this after what it got before, and gives what stood between. What is there already, letter by
+    /// letter, is not sent again.
     #[track_caller]
     fn sees(&mut self, text: &str) -> String {
         let (between, rest) = until(&format!("{text:?} on the terminal"), SOON, || {
@@ -161,7 +162,7 @@ fn the_terminal_is_given_back_whatever_ends_it() {
     let _ = top.sees(ENTERED);
     let _ = top.sees("node-2");
     top.press("\r");
-    let _ = top.sees("software");
+    let _ = top.sees("inodes");
     top.press("\x1b");
     let _ = top.sees("NODES");
 
