@@ -75,7 +75,7 @@ impl OnTerminal {
 
     /// The terminal is as it was: its first screen, a cursor, lines and an echo.
     #[track_caller]
-    fn is_given_back(mut self, code: i32) {
+    fn gives_back(mut self, code: i32) {
         let _ = self.sees(LEFT);
         let _ = self.sees(CURSOR);
         let _ = self.sees("code=");
@@ -153,7 +153,7 @@ fn the_load_of_every_node_is_told_to_whoever_looks() {
 }
 
 #[test]
-fn the_terminal_is_given_back_whatever_ends_it() {
+fn the_terminal_gives_back_whatever_ends_it() {
     if !skip::has("docker") || !skip::has("script") {
         return;
     }
@@ -173,19 +173,19 @@ fn the_terminal_is_given_back_whatever_ends_it() {
     signal("-CONT", &coordinator);
     let _ = top.sees("enter whole");
     top.press("q");
-    top.is_given_back(0);
+    top.gives_back(0);
 
     let mut ended = OnTerminal::start(&fleet);
     let _ = ended.sees("pid=");
     let pid = ended.sees(".");
     let _ = ended.sees("node-2");
     signal("-TERM", &pid);
-    ended.is_given_back(128 + 15);
+    ended.gives_back(128 + 15);
 
     let mut interrupted = OnTerminal::start(&fleet);
     let _ = interrupted.sees("node-2");
     interrupted.press("/no");
     interrupted.press("\x03");
-    interrupted.is_given_back(0);
+    interrupted.gives_back(0);
     assert_eq!(fleet.stop(), 0);
 }
