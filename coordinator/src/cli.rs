@@ -40,6 +40,7 @@ mod session;
 mod signing;
 mod sources;
 mod together;
+mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -53,7 +54,7 @@ use arguments::{
     AgentVerb, AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, DebugVerb, DevArgs, EventsArgs,
     ExecArgs, FleetVerb, InitArgs, KeysVerb, LoginArgs, LogsArgs, NodeVerb, NotifyVerb,
     OperatorVerb, PushArgs, ReleaseVerb, RestartArgs, RestoreArgs, RmArgs, ScaleArgs, SecretVerb,
-    ServeArgs, SignArgs, TokenArgs,
+    ServeArgs, SignArgs, TokenArgs, TopArgs,
 };
 pub use exit::{CliError, Exit};
 use session::{Named, Session};
@@ -118,6 +119,11 @@ enum Verb {
     },
     /// List services and their instances.
     Ps,
+    /// Watch the fleet: nodes, services, and what each rollout in flight waits for.
+    ///
+    /// Full screen on a terminal; `?` there lists the keys. Elsewhere, and with --once, one frame as plain text; with -o json one
+    /// document.
+    Top(TopArgs),
     /// Show what the instances of a service have written, from all nodes that run it.
     ///
     /// Lines come in the order in which nodes tell them, each with the name of its instance. What runs is shown; where
@@ -417,6 +423,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Coordinator { verb } => coordinator::run(&session, verb).await,
         Verb::Fleet { verb } => fleet::run(&session, verb).await,
         Verb::Ps => ps::run(&session).await,
+        Verb::Top(args) => top::run(&session, args).await,
         Verb::Logs(args) => logs::run(&session, args).await,
         Verb::Exec(args) => exec::run(&session, args).await,
         Verb::Node { verb } => node::run(&session, verb).await,

@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod archives;
+pub(crate) mod figures;
 pub mod members;
 pub mod notify;
 pub mod people;
@@ -10,6 +11,7 @@ pub mod reconcile;
 mod rollouts;
 pub mod secrets;
 mod table;
+pub(crate) mod top;
 pub mod whereabouts;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use protocol::id::{NodeName, ServiceId, ServiceName};
 use protocol::report::InstanceState;
 
 pub use progress::Progress;
+pub(crate) use rollouts::node_line;
 pub use rollouts::{
     accepted, difference, history, not_rolled_out, retired, revision, rolled_out, rollout,
     rollout_lines, steered,
@@ -74,7 +77,7 @@ pub fn services(ps: &PsShown) -> String {
     text
 }
 
-fn service_state(service: &ServiceShown) -> String {
+pub(crate) fn service_state(service: &ServiceShown) -> String {
     let mut parts = Vec::new();
     match service.rollout.as_str() {
         "succeeded" if service.why.is_empty() => parts.push("running".to_owned()),

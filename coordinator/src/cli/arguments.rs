@@ -1,6 +1,7 @@
 //! What can be written of logs and commands, keys, nodes, brokers, backups, operators and the audit log.
 
 mod installing;
+mod looking;
 pub(super) mod printed;
 mod running;
 
@@ -14,6 +15,7 @@ use protocol::units::Millis;
 use super::WaitArgs;
 use crate::role::Role;
 pub(super) use installing::{BoardArgs, InstallArgs, ReplaceArgs};
+pub(super) use looking::{NodeTopArgs, TopArgs};
 pub(super) use running::{
     DebugVerb, DevArgs, EventsArgs, NotifyVerb, RmArgs, ScaleArgs, ServeArgs,
 };
@@ -292,6 +294,10 @@ pub(super) enum ReleaseVerb {
 pub(super) enum NodeVerb {
     /// List nodes, with those that ask to join.
     Ls,
+    /// Show what boards do now: processor, memory, disk, heat, network; with NAME one of them whole, with its instances.
+    ///
+    /// Nodes are asked to tell it, which takes up to five seconds. What is not known is `-`. NET and IO are bytes a second.
+    Top(NodeTopArgs),
     /// Show what is odd about a board and the line that mends it: kernel, Docker, clock, disk, heat, images.
     ///
     /// The agent looks for itself, as the user that it runs as; what only root sees is said to be unknown, and `sudo pith-agent

@@ -1,6 +1,7 @@
-//! `pith node ls | install | replace | doctor | token | approve | revoke`
+//! `pith node ls | top | install | replace | doctor | token | approve | revoke`
 
 pub(super) mod doctor;
+mod top;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ pub(super) async fn run(session: &Session, verb: NodeVerb) -> Result<Exit, CliEr
             let nodes = client.nodes(session.named_environment()).await?;
             session.print(&nodes, render::nodes);
         }
+        NodeVerb::Top(args) => return top::run(session, &client, args).await,
         NodeVerb::Doctor { who } => return doctor::run(session, &client, &who).await,
         NodeVerb::Install(args) => return install::run(session, &client, *args).await,
         NodeVerb::Replace(args) => return install::replace(session, &client, *args).await,

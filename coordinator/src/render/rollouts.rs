@@ -54,7 +54,7 @@ pub fn rollout_lines(rollout: &RolloutShown) -> Vec<String> {
     std::iter::once(head).chain(moving.map(node_line)).collect()
 }
 
-fn node_line(node: &NodeProgressShown) -> String {
+pub(crate) fn node_line(node: &NodeProgressShown) -> String {
     let why = match (&node.reason, &node.message) {
         (_, _) if node.state == "updated" || node.state == "reverted" => String::new(),
         (Some(reason), Some(message)) => format!("  {reason}: {message}"),
