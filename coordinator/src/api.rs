@@ -13,6 +13,7 @@ mod archives;
 mod caller;
 mod gate;
 mod limits;
+mod live;
 mod notices;
 mod people;
 mod problem;
@@ -71,6 +72,7 @@ pub struct Api {
     pub audit: Audit,
     /// What tokens say; none: this coordinator opens no port to join at.
     pub joining: Option<Joining>,
+    live: live::Live,
     clock: Clock,
     rates: Rates,
     places: Places,
@@ -108,7 +110,8 @@ impl Api {
     ) -> Arc<Self> {
         let archives = Arc::new(Archives::of(data.path()));
         let (rates, places) = (Rates::new(limits), Places::new(limits));
-        Arc::new(Self { fleet, data, ca, archives, audit, joining, clock, rates, places })
+        let live = live::Live::default();
+        Arc::new(Self { fleet, data, ca, archives, audit, joining, live, clock, rates, places })
     }
 
     fn at(&self) -> At {

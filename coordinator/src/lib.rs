@@ -28,6 +28,7 @@ pub mod local;
 pub mod login;
 pub mod mosquitto;
 pub mod notify;
+pub mod page;
 pub mod passphrase;
 pub mod programs;
 pub mod render;

@@ -29,6 +29,7 @@ mod forgetting;
 mod freshness;
 pub mod heard;
 mod keeping;
+mod live;
 mod manifests;
 pub mod members;
 pub mod notices;

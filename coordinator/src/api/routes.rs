@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, delete, get, post};
 
-use super::{Api, agents, archives, notices, people, read, replacing, secrets, streams, write};
+use super::{
+    Api, agents, archives, live, notices, people, read, replacing, secrets, streams, write,
+};
 use crate::role::Role;
 
 /// A body without documents.
@@ -76,7 +78,7 @@ const fn change(
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 61] = [
+pub(super) static ROUTES: [Route; 62] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
@@ -100,6 +102,7 @@ pub(super) static ROUTES: [Route; 61] = [
     see("/v1/events", "events", || get(read::events)),
     see("/v1/notifications", "notify ls", || get(notices::show)),
     change(("/v1/notifications/test", Operator), "notify test", SMALL, || post(notices::test)),
+    see("/v1/live", "live", || get(live::look)),
     Route { max_bytes: LARGE, ..see("/v1/plans", "plan", || post(read::plan)) },
     see("/v1/secrets/{env}", "secret ls", || get(secrets::show)),
     see("/v1/secrets/{env}/unsynced", "secret unsynced", || get(secrets::unsynced)),

@@ -1,6 +1,7 @@
 //! What can be written of logs and commands, keys, nodes, brokers, backups, operators and the audit log.
 
 mod installing;
+mod paging;
 pub(super) mod printed;
 mod running;
 
@@ -14,6 +15,7 @@ use protocol::units::Millis;
 use super::WaitArgs;
 use crate::role::Role;
 pub(super) use installing::{BoardArgs, InstallArgs, ReplaceArgs};
+pub(super) use paging::PageArgs;
 pub(super) use running::{
     DebugVerb, DevArgs, EventsArgs, NotifyVerb, RmArgs, ScaleArgs, ServeArgs,
 };
