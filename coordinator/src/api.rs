@@ -13,6 +13,7 @@ mod archives;
 mod caller;
 mod gate;
 mod limits;
+mod live;
 mod metrics;
 mod notices;
 mod people;
@@ -72,6 +73,7 @@ pub struct Api {
     pub audit: Audit,
     /// What tokens say; none: this coordinator opens no port to join at.
     pub joining: Option<Joining>,
+    live: live::Live,
     clock: Clock,
     rates: Rates,
     places: Places,
@@ -111,7 +113,20 @@ impl Api {
         let archives = Arc::new(Archives::of(data.path()));
         let (rates, places) = (Rates::new(limits), Places::new(limits));
         let answered = metrics::Answered::default();
-        Arc::new(Self { fleet, data, ca, archives, audit, joining, clock, rates, places, answered })
+        let live = live::Live::default();
+        Arc::new(Self {
+            fleet,
+            data,
+            ca,
+            archives,
+            audit,
+            joining,
+            live,
+            clock,
+            rates,
+            places,
+            answered,
+        })
     }
 
     fn at(&self) -> At {

@@ -23,6 +23,7 @@ mod logs;
 mod node;
 mod notify;
 mod operator;
+mod page;
 mod plan;
 mod promote;
 mod ps;
@@ -207,6 +208,11 @@ enum Verb {
     Rm(RmArgs),
     /// Show what happened.
     Events(EventsArgs),
+    /// Look at the fleet in a browser, and steer rollouts there.
+    ///
+    /// Serves the page on 127.0.0.1 of this machine until Ctrl-C, prints its address and opens it where there is a display. It asks the
+    /// coordinator as `pith` does, with your socket or login and no more than your role; the address is for you alone.
+    Page(arguments::PageArgs),
     /// Print a completion script.
     Completions {
         /// For which shell.
@@ -442,6 +448,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Scale(args) => scale::run(&session, args).await,
         Verb::Rm(args) => rm::run(&session, args).await,
         Verb::Events(args) => events::run(&session, args).await,
+        Verb::Page(args) => page::run(&session, args).await,
         Verb::Completions { shell } => Ok(arguments::printed::completions(shell)),
         Verb::Man { folder } => arguments::printed::manual(&folder),
         Verb::RunChild { parent, command } => Err(run_child::run(parent, &command)),

@@ -29,6 +29,7 @@ pub mod login;
 pub mod metrics;
 pub mod mosquitto;
 pub mod notify;
+pub mod page;
 pub mod passphrase;
 pub mod programs;
 pub mod render;

@@ -30,6 +30,7 @@ mod forgetting;
 mod freshness;
 pub mod heard;
 mod keeping;
+mod live;
 mod manifests;
 pub mod measured;
 pub mod members;

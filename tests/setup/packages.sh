@@ -13,7 +13,7 @@ DEMO=(cc:gcc make:make git:git docker:docker.io dockerd:docker.io iptables:iptab
 TEST=("${DEMO[@]}" mosquitto:mosquitto mosquitto_pub:mosquitto-clients docker-registry:docker-registry skopeo:skopeo
   systemd-analyze:systemd htpasswd:apache2-utils nft:nftables ip:iproute2 strace:strace sqlite3:sqlite3 nsenter:util-linux curl:curl
   ssh:openssh-client sshd:openssh-server sudo:sudo strip:binutils avahi-daemon:avahi-daemon
-  prometheus:prometheus promtool:prometheus)
+  prometheus:prometheus promtool:prometheus chromium:chromium)
 BENCH=("${TEST[@]}" haproxy:haproxy nginx:nginx wrk:wrk)
 # The emulated board: its disk is made by mmdebstrap, and programs for ARM64 run meanwhile through qemu-user.
 BOARD=("${DEMO[@]}" qemu-system-aarch64:qemu-system-arm qemu-img:qemu-utils qemu-aarch64-static:qemu-user-static update-binfmts:binfmt-support

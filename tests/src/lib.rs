@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod board;
 pub mod boards;
+pub mod browser;
 pub mod by_hand;
 pub mod cable;
 pub mod client;

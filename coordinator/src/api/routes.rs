@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::{
-    Api, agents, archives, metrics, notices, people, read, replacing, secrets, streams, write,
+    Api, agents, archives, live, metrics, notices, people, read, replacing, secrets, streams, write,
 };
 use crate::role::Role;
 
@@ -78,7 +78,7 @@ const fn change(
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 62] = [
+pub(super) static ROUTES: [Route; 63] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
@@ -103,6 +103,7 @@ pub(super) static ROUTES: [Route; 62] = [
     see("/v1/events", "events", || get(read::events)),
     see("/v1/notifications", "notify ls", || get(notices::show)),
     change(("/v1/notifications/test", Operator), "notify test", SMALL, || post(notices::test)),
+    see("/v1/live", "live", || get(live::look)),
     Route { max_bytes: LARGE, ..see("/v1/plans", "plan", || post(read::plan)) },
     see("/v1/secrets/{env}", "secret ls", || get(secrets::show)),
     see("/v1/secrets/{env}/unsynced", "secret unsynced", || get(secrets::unsynced)),

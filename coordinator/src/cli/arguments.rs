@@ -2,6 +2,7 @@
 
 mod installing;
 mod looking;
+mod paging;
 pub(super) mod printed;
 mod running;
 
@@ -16,6 +17,7 @@ use super::WaitArgs;
 use crate::role::Role;
 pub(super) use installing::{BoardArgs, InstallArgs, ReplaceArgs};
 pub(super) use looking::{NodeTopArgs, TopArgs};
+pub(super) use paging::PageArgs;
 pub(super) use running::{
     DebugVerb, DevArgs, EventsArgs, NotifyVerb, RmArgs, ScaleArgs, ServeArgs,
 };

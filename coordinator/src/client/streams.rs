@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use protocol::id::ServiceId;
 use reqwest::{Method, Response, header};
 
@@ -21,6 +22,25 @@ const MAX_LINE_BYTES: usize = 1024 * 1024;
 pub struct Lines {
     answer: Response,
     bytes: Vec<u8>,
+}
+
+/// Server-sent events under way.
+#[derive(Debug)]
+pub struct Events {
+    answer: Response,
+}
+
+impl Events {
+    /// The next piece of them, as it came; none after the last.
+    ///
+    /// # Errors
+    /// Where the answer broke off, or nothing comes any more.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, ClientError> {
+        match tokio::time::timeout(SILENCE, self.answer.chunk()).await {
+            Ok(piece) => piece.map_err(|error| ClientError::Broken(chain(&error))),
+            Err(_) => Err(silent()),
+        }
+    }
 }
 
 impl Client {
@@ -56,12 +76,31 @@ impl Client {
         self.lines(Method::POST, &format!("services/{id}/exec"), Some(body)).await
     }
 
+    /// The fleet as it changes, for a page.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn live(&self) -> Result<Events, ClientError> {
+        Ok(Events { answer: self.open(Method::GET, "live", None).await? })
+    }
+
     async fn lines(
         &self,
         method: Method,
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Lines, ClientError> {
+        let answer = self.open(method, path, body).await?;
+        Ok(Lines { answer, bytes: Vec::new() })
+    }
+
+    /// An answer that has begun and goes on for as long as somebody listens.
+    async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Response, ClientError> {
         let (http, base) = self.way.http().await?;
         let mut request = http.request(method, format!("{base}{path}")).timeout(WHOLE);
         if let Some(body) = body {
@@ -75,7 +114,7 @@ impl Client {
         };
         let status = answer.status();
         if status.is_success() {
-            return Ok(Lines { answer, bytes: Vec::new() });
+            return Ok(answer);
         }
         let text = answer.text().await.map_err(|error| ClientError::Broken(chain(&error)))?;
         let problem = serde_json::from_str(&text)

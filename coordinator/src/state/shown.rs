@@ -1,6 +1,7 @@
 //! What people and scripts are shown; these types are the answers of the API and what `-o json` prints.
 
 mod agents;
+mod live;
 mod people;
 mod plans;
 mod reconcile;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::agents::AgentTarget;
 use super::records::{Failure, Happened, Kind};
 pub use agents::{AgentNodeShown, AgentReleaseShown, AgentRolloutShown, AgentsShown};
+pub use live::{CallerShown, LiveRollout, LiveShown, LiveTrial};
 pub use people::{AuditShown, InvitationShown, LoggedIn, OperatorShown, OperatorsShown};
 pub use plans::{ChangeShown, NodePlanShown, PlanShown, PullShown};
 pub use reconcile::{NodeReconciled, ReconcileShown, Reconciling, RunShown, ServiceReconciled};

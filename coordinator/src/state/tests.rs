@@ -6,6 +6,7 @@ mod conflict;
 mod freshness;
 mod held;
 mod keeping;
+mod live;
 mod measured;
 mod members;
 mod operators;
