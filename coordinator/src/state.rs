@@ -29,6 +29,7 @@ mod explain;
 mod forgetting;
 mod freshness;
 pub mod heard;
+mod judging;
 mod keeping;
 mod live;
 mod manifests;

@@ -22,8 +22,9 @@ impl Agent {
         self.acts.push(Act::Measure(self.judged_containers()));
     }
 
-    /// What the proxy counted of services with a candidate that takes requests, which is judged by it.
-    pub(super) fn traffic(&self) -> Vec<Traffic> {
+    /// What the proxy counted of services with a candidate that takes requests, which is judged by it; `of_all`: of every other
+    /// service too, for whoever looks.
+    pub(super) fn traffic(&self, of_all: bool) -> Vec<Traffic> {
         let (environment, snapshot) = (&self.node.environment, self.facts.proxy.as_ref());
         let percent = |container: &str| self.memory_percents.get(container).copied();
         let of_both = |(assignment, candidate): (&Assignment, &Candidate)| {
@@ -32,7 +33,16 @@ impl Agent {
                 traffic::of(environment, snapshot, &self.observed, (service, release), percent)
             })
         };
-        self.judged().flat_map(of_both).collect()
+        let mut traffic: Vec<Traffic> = self.judged().flat_map(of_both).collect();
+        if of_all {
+            let others = self.wanted.iter().flat_map(|wanted| wanted.assignments.values());
+            let others = others.filter(|a| a.candidate.as_ref().is_none_or(|c| c.share == 0));
+            traffic.extend(others.map(|assignment| {
+                let of = (&assignment.service, &assignment.release);
+                traffic::of(environment, snapshot, &self.observed, of, percent)
+            }));
+        }
+        traffic
     }
 
     /// Services with a candidate that takes requests.

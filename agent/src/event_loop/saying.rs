@@ -276,7 +276,8 @@ impl Agent {
         }
         self.voice.load_is_due_within(self.load_interval_ms(now), now);
         if now >= self.voice.load_at {
-            if self.judged().next().is_some() && !self.voice.is_counted {
+            let counts = self.judged().next().is_some() || self.voice.watched(now).is_some();
+            if counts && !self.voice.is_counted {
                 self.voice.load_at = now.plus(COUNTING_MS);
                 self.voice.is_counted = true;
                 self.begin_measuring(now);

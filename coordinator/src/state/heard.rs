@@ -1,10 +1,9 @@
 //! What nodes say: verified here, under the key that each node is known by.
 
-use planner::fleet::analysis::{Counts, Sample};
 use planner::fleet::{FleetEvent, NodeReport};
 use protocol::acceptance::{verify_hello, verify_node_message};
 use protocol::envelope::Rejected;
-use protocol::hello::{Event, Hello, Load, Presence, Traffic};
+use protocol::hello::{Event, Hello, Load, Presence};
 use protocol::id::{EnvironmentName, NodeId, NodeName, ServiceId, ServiceName};
 use protocol::keys::PublicKey;
 use protocol::reason::Reason;
@@ -374,43 +373,6 @@ impl State {
             self.tell_traffic(&name, &environment, &traffic, at);
         }
         Ok(())
-    }
-
-    /// What a node's proxy counted of a canary and of what it would replace.
-    fn tell_traffic(
-        &mut self,
-        node: &NodeName,
-        environment: &EnvironmentName,
-        traffic: &[Traffic],
-        at: At,
-    ) {
-        let services: std::collections::BTreeSet<&ServiceName> =
-            traffic.iter().map(|one| &one.service).collect();
-        for name in services {
-            let id = ServiceId { environment: environment.clone(), name: name.clone() };
-            let tried = self.services.get(&id).and_then(|service| {
-                let revision = service.revisions.get(&service.active()?)?;
-                Some(revision.release.clone())
-            });
-            let Some(tried) = tried else { continue };
-            let mut sample = Sample::default();
-            for one in traffic.iter().filter(|one| one.service == *name) {
-                let counts = Counts {
-                    requests: one.requests,
-                    errors: one.errors,
-                    latency_ms: one.latency_ms.iter().copied().collect(),
-                    restarts: one.restarts,
-                    unready: one.unready,
-                    memory_percent: one.memory_percent,
-                };
-                if one.release == tried {
-                    sample.candidate = counts;
-                } else {
-                    sample.stable = counts;
-                }
-            }
-            self.tell_rollout(&id, FleetEvent::Traffic { node: node.clone(), sample }, at);
-        }
     }
 
     fn heard_event(&mut self, topic: &NodeId, bytes: &[u8], at: At) -> Result<(), NotTaken> {

@@ -30,12 +30,15 @@ impl Agent {
         let disk = load.disk_used.zip(load.disk_total);
         let disk = disk.map(|(used_bytes, total_bytes)| Disk { used_bytes, total_bytes });
         self.facts.disk_used_percent = disk.map(Disk::used_percent);
-        let mut load = Load { traffic: self.traffic(), ..load };
+        let mut load = Load { traffic: self.traffic(self.voice.watched(now).is_some()), ..load };
         let mut said = plain(Up::Load, &load);
         // Whoever judges a release needs its traffic: of instances as many are told as have room beside it.
         while said.payload.len() > MAX_LOAD_BYTES && !load.instances.is_empty() {
             let fitting = load.instances.len() * MAX_LOAD_BYTES / said.payload.len();
             load.instances.truncate(fitting);
+            if load.instances.is_empty() {
+                load.traffic = self.traffic(false);
+            }
             said = plain(Up::Load, &load);
         }
         self.acts.push(Act::Say(said));
