@@ -19,6 +19,7 @@ use tests::skip;
 use tests::wait::{until, until_true};
 
 const SOON: Duration = Duration::from_secs(60);
+const REQUESTS: u32 = 5;
 
 fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/monitoring").join(name)
@@ -157,7 +158,11 @@ fn prometheus_reads_the_fleet_with_a_viewers_certificate() {
         return;
     }
     let fleet = Fleet::start(2);
-    let _ = fleet.deploy(&Service::new("web", free_port())).expect_code(0);
+    let port = free_port();
+    let _ = fleet.deploy(&Service::new("web", port)).expect_code(0);
+    for _ in 0..REQUESTS {
+        assert_eq!(get(fleet.address(1, port), "/").unwrap().0, 200);
+    }
     let folder = fleet.scratch().join("prometheus");
     fs::create_dir(&folder).unwrap();
     let prometheus = Prometheus::start(&fleet, &folder);
@@ -173,6 +178,8 @@ fn prometheus_reads_the_fleet_with_a_viewers_certificate() {
     is("pith_rollout_state{service=\"web\",state=\"succeeded\"}", "1");
     is("pith_rollouts_total{state=\"succeeded\"}", "1");
     is("count(pith_instance_restarts_total{service=\"web\"})", "2");
+    let asked = "sum(pith_service_requests_total{service=\"web\",node=\"node-1\"})";
+    is(asked, &REQUESTS.to_string());
     is(
         "count(pith_certificate_expiry_timestamp_seconds{holder=~\"scraper|coordinator\"} > time())",
         "2",
