@@ -134,14 +134,21 @@ impl Shown {
             });
             return writeln!(out, "{document}");
         }
-        // What an application writes must not steer a terminal.
-        let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
-        if !self.has_colour {
-            return writeln!(out, "{instance} | {line}");
-        }
-        let next = COLOURS[self.colours.len() % COLOURS.len()];
-        let colour = *self.colours.entry(instance.clone()).or_insert(next);
-        writeln!(out, "\x1b[{colour}m{instance} |\x1b[0m {line}")
+        let colour = self.has_colour.then(|| {
+            let next = COLOURS[self.colours.len() % COLOURS.len()];
+            *self.colours.entry(instance.clone()).or_insert(next)
+        });
+        writeln!(out, "{}", for_terminal(colour, instance, line))
+    }
+}
+
+/// Neither what an application writes nor what a node calls it may steer a terminal.
+fn for_terminal(colour: Option<u8>, instance: &str, line: &str) -> String {
+    let instance = printable(instance);
+    let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+    match colour {
+        None => format!("{instance} | {line}"),
+        Some(colour) => format!("\x1b[{colour}m{instance} |\x1b[0m {line}"),
     }
 }
 
@@ -181,6 +188,13 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neither_a_line_nor_the_name_of_an_instance_steers_a_terminal() {
+        let shown = for_terminal(None, "web\x1b]0;x\x07\n-0", "a\tb\x1b[2J\u{9b}1m");
+        assert_eq!(shown, "web ]0;x  -0 | a\tb[2J1m");
+        assert_eq!(for_terminal(Some(36), "web-0", "a"), "\x1b[36mweb-0 |\x1b[0m a");
+    }
 
     #[test]
     fn lines_end_where_they_end_and_a_line_without_an_end_is_cut() {
