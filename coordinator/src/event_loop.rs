@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 use crate::data_dir::DataDir;
 use crate::front::Door;
 use crate::link;
-use crate::notify::Board;
+use crate::notify::Told;
 use crate::state::notices::Notice;
 use crate::state::{At, Effects, State};
 use crate::store::{Copied, Store, StoreError};
@@ -44,7 +44,7 @@ pub struct Fleet {
     version: watch::Receiver<u64>,
     streams: Streams,
     notices: broadcast::Sender<Notice>,
-    told: Board,
+    told: Told,
 }
 
 /// The loop has ended.
@@ -94,7 +94,7 @@ impl Fleet {
 
     /// What became of it.
     #[must_use]
-    pub fn told(&self) -> Board {
+    pub fn told(&self) -> Told {
         self.told.clone()
     }
 
@@ -142,7 +142,7 @@ impl EventLoop {
             version: versions,
             streams: streams.clone(),
             notices: notices.clone(),
-            told: Board::default(),
+            told: Told::default(),
         };
         let event_loop = Self {
             state,

@@ -9,7 +9,6 @@ pub mod config;
 mod message;
 mod queue;
 
-use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::client::chain;
 use crate::event_loop::{Fleet, at};
 use crate::state::notices::Notice;
 use config::{Format, Heartbeat, Target};
@@ -56,7 +56,7 @@ pub struct TargetShown {
 
 /// All targets, as they are now.
 #[derive(Debug, Clone, Default)]
-pub struct Board(Arc<Mutex<Vec<TargetShown>>>);
+pub struct Told(Arc<Mutex<Vec<TargetShown>>>);
 
 /// Tasks that end when it is dropped.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ pub struct Notifier {
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Board {
+impl Told {
     /// A copy of it.
     #[must_use]
     pub fn shown(&self) -> Vec<TargetShown> {
@@ -95,8 +95,8 @@ impl Notifier {
             .redirect(Policy::none())
             .user_agent(concat!("pith/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        let board = fleet.told();
-        *board.0.lock().unwrap_or_else(PoisonError::into_inner) =
+        let told = fleet.told();
+        *told.0.lock().unwrap_or_else(PoisonError::into_inner) =
             targets.iter().map(TargetShown::of).collect();
         let mut tasks = Vec::new();
         for (index, target) in targets.into_iter().enumerate() {
@@ -105,7 +105,7 @@ impl Notifier {
                 fleet: id.clone(),
                 queue: Queue::new(target.node_lost_after),
                 began: Instant::now(),
-                board: board.clone(),
+                told: told.clone(),
                 index,
                 target,
             };
@@ -140,7 +140,7 @@ struct Teller {
     target: Target,
     queue: Queue,
     began: Instant,
-    board: Board,
+    told: Told,
     index: usize,
 }
 
@@ -184,13 +184,13 @@ impl Teller {
         }
         match request.send().await {
             Ok(answer) => judged(answer.status()),
-            Err(error) => Delivered::Later(chain(&error)),
+            Err(error) => Delivered::Later(said(error)),
         }
     }
 
     fn show(&self, how: &Delivered) {
         let (name, waiting) = (&self.target.name, self.queue.len());
-        self.board.change(self.index, |shown| {
+        self.told.change(self.index, |shown| {
             shown.waiting = waiting;
             match how {
                 Delivered::Yes => {
@@ -234,14 +234,8 @@ fn judged(status: StatusCode) -> Delivered {
 }
 
 /// The address may be a secret: it is left out.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = "no answer".to_owned();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text.chars().take(MAX_ERROR_CHARS).collect()
+fn said(error: reqwest::Error) -> String {
+    chain(&error.without_url()).chars().take(MAX_ERROR_CHARS).collect()
 }
 
 /// Says that the coordinator lives: only while its loop answers.
@@ -254,7 +248,7 @@ async fn beat(http: reqwest::Client, of: Heartbeat, fleet: Fleet) {
             return;
         }
         if let Err(error) = http.get(of.url.clone()).send().await {
-            tracing::warn!(why = %chain(&error), "the heartbeat was not heard");
+            tracing::warn!(why = %said(error), "the heartbeat was not heard");
         }
     }
 }

@@ -104,7 +104,7 @@ pub struct Presence {
 }
 
 /// A periodic sample; short stable names, so that people can read it with `mosquitto_sub`. Unsigned, QoS 0.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     /// The newest manifest accepted and durable.
     pub seen: Version,
@@ -124,7 +124,7 @@ pub struct Load {
     pub temp_c: Option<f32>,
     /// Seconds since boot.
     pub up_s: u64,
-    /// What the proxy counted, per service and release, since it started; only while a release is judged by it.
+    /// What the proxy counted, per service and release, since it started; only while a release is judged by it, or somebody looks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub traffic: Vec<Traffic>,
     /// More of the board; only while somebody looks, while something changes, and once after each hello.

@@ -1,9 +1,11 @@
 //! A web server of a test's own that gives one file, as badly as it is told to.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::listening::Listening;
 
 /// Bytes of one write.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -44,13 +46,12 @@ struct Inside {
     etag: String,
     manners: Manners,
     asked: Vec<Asked>,
-    is_over: bool,
 }
 
 /// A running server; it ends when it is dropped.
 #[derive(Debug)]
 pub struct FileServer {
-    address: SocketAddr,
+    listening: Listening,
     inside: Arc<Mutex<Inside>>,
 }
 
@@ -61,27 +62,17 @@ impl FileServer {
     /// Where there is no port.
     #[must_use]
     pub fn start(file: Vec<u8>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("it has an address");
         let inside = Inside { file, etag: "\"1\"".to_owned(), ..Inside::default() };
         let inside = Arc::new(Mutex::new(inside));
         let shared = Arc::clone(&inside);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                if lock(&shared).is_over {
-                    return;
-                }
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || serve(stream, &shared));
-            }
-        });
-        Self { address, inside }
+        let listening = Listening::start(move |stream| serve(stream, &shared));
+        Self { listening, inside }
     }
 
     /// Where the file is.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}/app.tar", self.address)
+        format!("http://{}/app.tar", self.listening.address())
     }
 
     /// From now on, to agents.
@@ -97,15 +88,7 @@ impl FileServer {
 
     /// Ends it: nobody listens any more.
     pub fn stop(&self) {
-        lock(&self.inside).is_over = true;
-        // Wakes the one that accepts.
-        let _ = TcpStream::connect(self.address);
-    }
-}
-
-impl Drop for FileServer {
-    fn drop(&mut self) {
-        self.stop();
+        self.listening.stop();
     }
 }
 

@@ -17,6 +17,7 @@ pub mod fleet;
 pub mod guest;
 pub mod http;
 pub mod inside;
+pub mod listening;
 pub mod mosquitto;
 pub mod private_docker;
 pub mod receiver;

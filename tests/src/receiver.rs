@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::listening::Listening;
 use crate::wait::until;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -25,13 +26,12 @@ pub struct Received {
 struct Inside {
     answers: VecDeque<u16>,
     received: Vec<Received>,
-    is_over: bool,
 }
 
 /// A running server; it ends when it is dropped.
 #[derive(Debug)]
 pub struct Receiver {
-    address: SocketAddr,
+    listening: Listening,
     inside: Arc<Mutex<Inside>>,
 }
 
@@ -50,27 +50,17 @@ impl Receiver {
     /// Where there is no port.
     #[must_use]
     pub fn start(answers: &[u16]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("it has an address");
         let inside = Inside { answers: answers.iter().copied().collect(), ..Inside::default() };
         let inside = Arc::new(Mutex::new(inside));
         let shared = Arc::clone(&inside);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                if lock(&shared).is_over {
-                    return;
-                }
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || serve(stream, &shared));
-            }
-        });
-        Self { address, inside }
+        let listening = Listening::start(move |stream| serve(stream, &shared));
+        Self { listening, inside }
     }
 
     /// Where it is.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}/{path}", self.address)
+        format!("http://{}/{path}", self.listening.address())
     }
 
     /// Everything that came.
@@ -86,14 +76,6 @@ impl Receiver {
     #[must_use]
     pub fn wait(&self, what: &str, fits: impl Fn(&Received) -> bool) -> Received {
         until(what, SOON, || self.received().into_iter().find(&fits))
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        lock(&self.inside).is_over = true;
-        // Wakes the one that accepts.
-        let _ = TcpStream::connect(self.address);
     }
 }
 

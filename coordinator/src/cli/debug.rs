@@ -48,7 +48,8 @@ rollouts/      of each service its newest rollout and its history
 doctor/        what each node that answered found of itself
 
 Not in it: keys, secrets, service files (their variables may be secrets), logs of applications.
-In it: names of nodes, services, images and people, and addresses. Read it before you give it away.
+In it: names of nodes, services, images and people, and addresses; what applications answered to failing probes, in messages; lines
+of timers and crontabs that doctor quotes. Read it before you give it away.
 ";
 
 /// What was written.

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::session::Session;
 use super::{CliError, Exit, LogsArgs};
+use crate::render::figures::plain;
 use crate::state::shown::StreamShown;
 
 /// A line without an end is shown in pieces of this.
@@ -182,7 +183,7 @@ pub(super) fn ended(node: &NodeName, end: &End) -> Exit {
 
 /// Text of a node, safe on a terminal.
 fn printable(text: &str) -> String {
-    text.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    plain(&text.chars().take(500).collect::<String>())
 }
 
 #[cfg(test)]

@@ -185,7 +185,7 @@ pub(super) static ROLLOUTS: Family = family(
 pub(super) static SERVICE_REQUESTS: Family = family(
     Kind::Counter,
     ("pith_service_requests", ""),
-    "Requests answered or broken, while a release is judged by them.",
+    "Requests answered or broken, while somebody looks or scrapes.",
 );
 pub(super) static SERVICE_ERRORS: Family = family(
     Kind::Counter,

@@ -44,7 +44,7 @@ pub(super) fn add(page: &mut Page, fleet: &Measured) {
     }
 }
 
-/// Adds what a node that is heard of says of its services: restarts of instances, and requests while a release is judged.
+/// Adds what a node that is heard of says of its services: restarts of instances, and requests.
 pub(super) fn add_on_node(page: &mut Page, fleet: &Measured, node: &NodeMeasured) {
     let name = &node.shown.name;
     let of_it = fleet.services.iter().filter(|s| s.shown.environment == node.shown.environment);

@@ -89,7 +89,6 @@ fn title(notice: &Notice) -> String {
         NoticeKind::NodeLost => format!("{node} is lost"),
         NoticeKind::NodeBack => format!("{node} is back"),
         NoticeKind::NodeAlarm => format!("{node} has an alarm"),
-        NoticeKind::Finding => format!("{node}: doctor found a problem"),
         NoticeKind::AgentReverted => format!("{node} took its agent back"),
         NoticeKind::BackupFailed => "the nightly backup failed".to_owned(),
         NoticeKind::Test => "a test".to_owned(),
@@ -105,7 +104,6 @@ fn see(notice: &Notice) -> String {
     let environment = notice.environment.as_ref().filter(|of| of.as_str() != "default");
     let environment = environment.map_or(String::new(), |of| format!(" --environment {of}"));
     let service = notice.service.as_ref().map_or(String::new(), ToString::to_string);
-    let node = notice.node.as_ref().map_or(String::new(), ToString::to_string);
     match notice.kind {
         NoticeKind::RolloutFailed | NoticeKind::RolledBack | NoticeKind::RolloutSucceeded => {
             format!("pith rollout status {service}{environment}")
@@ -114,7 +112,6 @@ fn see(notice: &Notice) -> String {
         NoticeKind::NodeLost | NoticeKind::NodeBack | NoticeKind::NodeAlarm => {
             "pith node ls".to_owned()
         }
-        NoticeKind::Finding => format!("pith node doctor {node}"),
         NoticeKind::AgentReverted => "pith agent status".to_owned(),
         NoticeKind::BackupFailed => "pith backup".to_owned(),
         NoticeKind::Test => "pith notify ls".to_owned(),
@@ -139,7 +136,6 @@ const fn is_urgent(kind: NoticeKind) -> bool {
         NoticeKind::AwaitingPromotion
         | NoticeKind::RolloutSucceeded
         | NoticeKind::NodeBack
-        | NoticeKind::Finding
         | NoticeKind::AgentReverted
         | NoticeKind::Test => false,
     }
@@ -151,7 +147,7 @@ const fn tag(kind: NoticeKind) -> &'static str {
             "rotating_light"
         }
         NoticeKind::RolledBack | NoticeKind::AgentReverted => "leftwards_arrow_with_hook",
-        NoticeKind::NodeAlarm | NoticeKind::Finding => "warning",
+        NoticeKind::NodeAlarm => "warning",
         NoticeKind::AwaitingPromotion => "raised_hand",
         NoticeKind::RolloutSucceeded | NoticeKind::NodeBack => "white_check_mark",
         NoticeKind::Test => "wave",

@@ -5,6 +5,7 @@ use protocol::id::NodeName;
 use protocol::report::Evidence;
 
 use super::clock;
+use super::figures::plain;
 use super::table::table;
 use crate::state::records::Failure;
 use crate::state::records::Kind;
@@ -137,7 +138,7 @@ fn evidence(failure: &Failure) -> String {
         return text;
     };
     if let Some(probe) = probe {
-        text.push_str(&format!("    last probe: {}\n", printable(probe)));
+        text.push_str(&format!("    last probe: {}\n", plain(probe.trim_end())));
     }
     if let Some(code) = exit_code {
         let memory = if *oom_killed { ", killed for its memory" } else { "" };
@@ -146,15 +147,10 @@ fn evidence(failure: &Failure) -> String {
     if !log.is_empty() {
         text.push_str("    last log lines:\n");
         for line in log {
-            text.push_str(&format!("      | {}\n", printable(line)));
+            text.push_str(&format!("      | {}\n", plain(line.trim_end())));
         }
     }
     text
-}
-
-/// Text from a container, safe on a terminal.
-fn printable(text: &str) -> String {
-    text.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// `pith rollout status`

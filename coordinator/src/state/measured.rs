@@ -1,6 +1,6 @@
 //! What `/metrics` is made of: the fleet as it is shown, with the little that no view says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use planner::fleet::RolloutState;
 use protocol::id::{NodeName, OperatorName, ServiceId};
@@ -62,11 +62,18 @@ impl State {
         }
     }
 
+    /// As `pith rollout status` counts it, without what else that shows of each node.
     fn updated(&self, shown: &ServiceShown) -> u32 {
         let id = ServiceId { environment: shown.environment.clone(), name: shown.name.clone() };
-        let Ok(rollout) = self.show_rollout(&id, None) else { return 0 };
-        let is_heard = |name: &NodeName| shown.nodes.iter().any(|on| on.node == *name && on.online);
-        rollout.nodes.iter().filter(|node| is_heard(&node.name)).map(|node| node.updated).sum()
+        let newest =
+            self.services.get(&id).and_then(|service| service.revisions.values().next_back());
+        let Some(newest) = newest else { return 0 };
+        let order: BTreeSet<&NodeName> = newest.order.iter().collect();
+        let of_it = self
+            .nodes
+            .values()
+            .filter(|node| node.record.online && order.contains(&node.record.name));
+        of_it.filter_map(|node| node.report_on(&id)).map(|report| newest.updated_in(report)).sum()
     }
 
     /// Whose a certificate is, and when it ends (Unix seconds).

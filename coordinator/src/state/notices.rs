@@ -47,8 +47,6 @@ pub enum NoticeKind {
     NodeBack,
     /// A node says that something is wrong with it as a whole.
     NodeAlarm,
-    /// `doctor` found a problem on a node that was not there before.
-    Finding,
     /// A node took back a version of the agent.
     AgentReverted,
     /// The nightly backup was not made.
@@ -69,7 +67,6 @@ impl NoticeKind {
             | Self::NodeLost
             | Self::NodeBack
             | Self::NodeAlarm
-            | Self::Finding
             | Self::AgentReverted
             | Self::BackupFailed
             | Self::Test => true,

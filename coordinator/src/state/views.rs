@@ -109,8 +109,6 @@ impl State {
         let progress = revision.nodes.get(name);
         let report = self.node_named(name).and_then(|node| node.report_on(id));
         let of_this = report.filter(|report| report.revision == revision.number);
-        let beside = report.and_then(|report| report.candidate.as_ref());
-        let beside = beside.filter(|c| c.revision == revision.number).map(|c| c.ready);
         // A node that went back runs well again; why it did is what is asked for.
         let failure = revision.failures.iter().find(|failure| failure.node == *name);
         let node = self.node_named(name);
@@ -149,7 +147,7 @@ impl State {
                 .map(|(_, why)| why)
                 .or(message)
                 .or_else(|| failure.map(|f| f.message.clone())),
-            updated: beside.or(of_this.map(|report| report.updated)).unwrap_or(0),
+            updated: report.map_or(0, |report| revision.updated_in(report)),
             ready: report.map_or(0, |report| report.ready),
             desired: revision.placement.get(name).copied().unwrap_or(0),
         }
@@ -323,8 +321,17 @@ impl State {
     }
 }
 
+impl Revision {
+    /// Instances of it that a node says it has: ready beside another release, or its own.
+    pub(super) fn updated_in(&self, report: &ServiceReport) -> u32 {
+        let beside = report.candidate.as_ref().filter(|beside| beside.revision == self.number);
+        let own = (report.revision == self.number).then_some(report.updated);
+        beside.map(|beside| beside.ready).or(own).unwrap_or(0)
+    }
+}
+
 impl Node {
-    fn report_on(&self, id: &ServiceId) -> Option<&ServiceReport> {
+    pub(super) fn report_on(&self, id: &ServiceId) -> Option<&ServiceReport> {
         if self.record.environment != id.environment {
             return None;
         }

@@ -61,9 +61,7 @@ impl Surroundings for Idle {
             disk_total: Some(15_634_268_160),
             temp_c: Some(51.3),
             up_s: 8_640_000,
-            traffic: Vec::new(),
-            board: None,
-            instances: Vec::new(),
+            ..Load::default()
         })
     }
 

@@ -52,20 +52,7 @@ impl Surroundings for Talkative {
         };
         let all = std::iter::repeat_n(&asked, self.times);
         let instances = all.flat_map(|asked| asked.iter().map(tell)).collect();
-        Some(Load {
-            seen,
-            cpu: None,
-            load1: None,
-            mem_used: None,
-            mem_total: None,
-            disk_used: None,
-            disk_total: None,
-            temp_c: None,
-            up_s: 1,
-            traffic: Vec::new(),
-            board: None,
-            instances,
-        })
+        Some(Load { seen, up_s: 1, instances, ..Load::default() })
     }
 
     fn nonce(&mut self) -> [u8; 16] {

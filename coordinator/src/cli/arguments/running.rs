@@ -88,7 +88,8 @@ pub(in crate::cli) enum DebugVerb {
     /// Gather what the coordinator and its nodes say of themselves in one tar file.
     ///
     /// The fleet, its nodes, services, rollouts and events, the audit log where you may read it, and what doctor finds on
-    /// every node that answers. No keys, no secrets, no service files and no logs of applications; names and addresses are in it.
+    /// every node that answers. No keys, no secrets, no service files and no logs of applications; names, addresses, what
+    /// applications answered to failing probes, and crontab lines that doctor quotes are in it.
     Bundle {
         /// Where to write it; never over a file that is there. Without it, pith-debug-DATE.tar here.
         #[arg(value_name = "FILE")]

@@ -45,7 +45,6 @@ pub(crate) fn offline(number: u8) -> NodeShown {
 /// The least that a node tells.
 pub(crate) fn load(cpu: Option<f32>, up_s: u64) -> Load {
     Load {
-        seen: Version::default(),
         cpu,
         load1: Some(0.42),
         mem_used: Some(312 << 20),
@@ -54,9 +53,7 @@ pub(crate) fn load(cpu: Option<f32>, up_s: u64) -> Load {
         disk_total: Some(29 << 30),
         temp_c: Some(54.3),
         up_s,
-        traffic: Vec::new(),
-        board: None,
-        instances: Vec::new(),
+        ..Load::default()
     }
 }
 

@@ -196,20 +196,7 @@ impl World {
     }
 
     fn load(&mut self, handle: &str, seen: Version) -> BTreeSet<NodeId> {
-        let load = Load {
-            traffic: Vec::new(),
-            board: None,
-            instances: Vec::new(),
-            seen,
-            cpu: Some(0.5),
-            load1: None,
-            mem_used: None,
-            mem_total: None,
-            disk_used: None,
-            disk_total: None,
-            temp_c: None,
-            up_s: 1,
-        };
+        let load = Load { seen, cpu: Some(0.5), up_s: 1, ..Load::default() };
         self.hear(handle, Up::Load, &serde_json::to_vec(&load).unwrap())
     }
 

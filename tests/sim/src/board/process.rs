@@ -219,17 +219,10 @@ impl Surroundings for Around<'_> {
     fn load(&mut self, _: &str, seen: Version, _: Option<Detail<'_>>) -> Option<Load> {
         Some(Load {
             seen,
-            cpu: None,
-            load1: None,
-            mem_used: None,
-            mem_total: None,
             disk_used: self.board.disk_used_percent.map(u64::from),
             disk_total: Some(100),
-            temp_c: None,
             up_s: 1,
-            traffic: Vec::new(),
-            board: None,
-            instances: Vec::new(),
+            ..Load::default()
         })
     }
 

@@ -1,25 +1,10 @@
 //! Rates and history.
 
-use protocol::manifest::Version;
-
 use super::*;
 
 fn load(up_s: u64, net_in: Option<u64>) -> Load {
     let board = BoardLoad { net_in, ..BoardLoad::default() };
-    Load {
-        seen: Version::default(),
-        cpu: Some(0.5),
-        load1: None,
-        mem_used: None,
-        mem_total: None,
-        disk_used: None,
-        disk_total: None,
-        temp_c: None,
-        up_s,
-        traffic: Vec::new(),
-        board: Some(Box::new(board)),
-        instances: Vec::new(),
-    }
+    Load { cpu: Some(0.5), up_s, board: Some(Box::new(board)), ..Load::default() }
 }
 
 fn track(loads: &[(u64, u64, Option<u64>)]) -> Track {
