@@ -102,7 +102,7 @@ fn title(notice: &Notice) -> String {
 /// What to type next.
 fn see(notice: &Notice) -> String {
     let environment = notice.environment.as_ref().filter(|of| of.as_str() != "default");
-    let environment = environment.map_or(String::new(), |of| format!(" --environment {of}"));
+    let environment = environment.map_or(String::new(), |of| format!(" --env {of}"));
     let service = notice.service.as_ref().map_or(String::new(), ToString::to_string);
     match notice.kind {
         NoticeKind::RolloutFailed | NoticeKind::RolledBack | NoticeKind::RolloutSucceeded => {
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(body["kind"], "rolled_back");
         assert_eq!(body["reason"], "not_ready_in_time");
         assert_eq!(body["title"], "web: rolled back (production)");
-        assert_eq!(body["see"], "pith rollout status web --environment production");
+        assert_eq!(body["see"], "pith rollout status web --env production");
         assert_eq!(
             (&body["revision"], &body["lost"], &body["format"]),
             (&8.into(), &2.into(), &1.into())
