@@ -95,8 +95,7 @@ pub(crate) async fn a_silent_client_is_declared_gone_after_its_keepalive(broker:
 pub(crate) async fn a_clean_disconnect_publishes_no_will(broker: Broker) {
     let mut coordinator = broker.coordinator().connect().await;
     coordinator.subscribe(&up(0, "presence")).await;
-    let node = broker.node(0).will(&up(0, "presence"), "gone").connect().await;
-    node.disconnect().await;
+    broker.node(0).will(&up(0, "presence"), "gone").connect_and_leave().await;
     let mut node = broker.node(0).connect().await;
     node.publish(&up(0, "presence"), "sentinel").await;
     assert_eq!(coordinator.text().await.1, "sentinel");

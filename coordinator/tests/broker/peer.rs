@@ -4,11 +4,16 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{ConnectReturnCode, LastWill, Packet, Publish, SubscribeReasonCode};
+use rumqttc::mqttbytes::v4::{
+    Connect, ConnectReturnCode, LastWill, Packet, Publish, SubscribeReasonCode,
+};
 use rumqttc::{
     AckMode, AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, PublishOptions,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -85,6 +90,26 @@ impl Login {
             }
         });
         Ok(Peer { client, incoming, waiting: VecDeque::new(), driver, session_present })
+    }
+
+    /// Connects, says goodbye and waits until the broker, too, has closed: it took the goodbye for one. A client that closes at once cannot know, and
+    /// one that then comes again races its own DISCONNECT, which a broker may read after the new CONNECT (it came by another connection).
+    pub(crate) async fn connect_and_leave(&self) {
+        let address = self.options.broker().tcp_address().expect("a broker at a TCP address");
+        let mut connect = Connect::new(self.options.client_id());
+        connect.last_will = self.options.last_will();
+        connect.set_auth(self.options.auth().clone());
+        let visit = async {
+            let mut socket = TcpStream::connect(address).await?;
+            socket.write_all(&bytes_of(Packet::Connect(connect))).await?;
+            let mut answer = [0; 4];
+            socket.read_exact(&mut answer).await?;
+            assert_eq!(answer, *b"\x20\x02\0\0", "the broker accepts");
+            socket.write_all(&bytes_of(Packet::Disconnect)).await?;
+            socket.shutdown().await?;
+            socket.read_to_end(&mut Vec::new()).await
+        };
+        timeout(DEADLINE, visit).await.expect("the broker closes").expect("a connection");
     }
 
     /// Comes again as a session does where the broker is not available: the embedded one refuses a client so while it still takes down the session
@@ -209,6 +234,12 @@ impl Peer {
         let next = timeout(DEADLINE, self.incoming.recv()).await.expect("a packet in time");
         next.expect("the connection stands")
     }
+}
+
+fn bytes_of(packet: Packet) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    packet.write(&mut bytes, PACKET_LIMIT).expect("a packet of ours");
+    bytes
 }
 
 pub(crate) fn topic_of(message: &Publish) -> String {
