@@ -9,7 +9,8 @@ use nix::time::{ClockId, clock_gettime};
 use planner::Now;
 use protocol::envelope::Envelope;
 use protocol::id::{FleetId, NodeId};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::data_dir::DataDir;
@@ -23,7 +24,7 @@ use crate::streams::Streams;
 
 /// Requests that wait for the loop.
 const REQUESTS_MAX: usize = 256;
-/// Notices that one who is slow may be behind.
+/// Notices that wait for whoever tells them; it only hands them on.
 const NOTICES_MAX: usize = 1_024;
 /// Silence and rollouts are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -43,7 +44,6 @@ pub struct Fleet {
     requests: mpsc::Sender<Request>,
     version: watch::Receiver<u64>,
     streams: Streams,
-    notices: broadcast::Sender<Notice>,
     told: Told,
 }
 
@@ -86,13 +86,7 @@ impl Fleet {
         &self.streams
     }
 
-    /// What people are told of, from now on. Whoever is slow loses the oldest and hears how many.
-    #[must_use]
-    pub fn notices(&self) -> broadcast::Receiver<Notice> {
-        self.notices.subscribe()
-    }
-
-    /// What became of it.
+    /// What became of what people are told.
     #[must_use]
     pub fn told(&self) -> Told {
         self.told.clone()
@@ -119,11 +113,11 @@ pub struct EventLoop {
     requests: mpsc::Receiver<Request>,
     version: watch::Sender<u64>,
     streams: Streams,
-    notices: broadcast::Sender<Notice>,
+    notices: mpsc::Sender<Notice>,
 }
 
 impl EventLoop {
-    /// A loop and the way to ask it.
+    /// A loop, the way to ask it, and what people are told of: all of it, that of the start too. Who does not want it drops it.
     #[must_use]
     pub fn new(
         state: State,
@@ -131,17 +125,16 @@ impl EventLoop {
         fleet: FleetId,
         door: Door,
         session: (mqtt::Handle, mpsc::Receiver<mqtt::Event>),
-    ) -> (Self, Fleet) {
+    ) -> (Self, Fleet, mpsc::Receiver<Notice>) {
         let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
         let (version, versions) = watch::channel(state.version());
         let (session, heard) = session;
         let streams = Streams::default();
-        let (notices, _) = broadcast::channel(NOTICES_MAX);
+        let (notices, told_of) = mpsc::channel(NOTICES_MAX);
         let asking = Fleet {
             requests: requests_in,
             version: versions,
             streams: streams.clone(),
-            notices: notices.clone(),
             told: Told::default(),
         };
         let event_loop = Self {
@@ -157,7 +150,7 @@ impl EventLoop {
             streams,
             notices,
         };
-        (event_loop, asking)
+        (event_loop, asking, told_of)
     }
 
     /// Runs until nobody can ask any more or the session ends.
@@ -281,8 +274,13 @@ impl EventLoop {
             self.streams.deliver(part);
         }
         for notice in notices {
-            // Nobody may be there to be told.
-            let _ = self.notices.send(notice);
+            match self.notices.try_send(notice) {
+                // Nobody may be there to be told.
+                Ok(()) | Err(TrySendError::Closed(_)) => {}
+                Err(TrySendError::Full(notice)) => {
+                    tracing::warn!(kind = ?notice.kind, "notices come faster than they are taken: not told");
+                }
+            }
         }
         let version = self.state.version();
         self.version.send_if_modified(|shown| {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use protocol::join::server_name;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, Api, Joining, Serving};
@@ -20,6 +21,7 @@ use crate::front::joining::{self, Desk};
 use crate::front::{Bound, Door, DoorError, Front, FrontConfig, FrontError, Limits};
 use crate::link::{self, LinkConfig};
 use crate::programs::Programs;
+use crate::state::notices::Notice;
 use crate::state::{Director, Policy, State};
 use crate::store::{Store, StoreError};
 
@@ -101,6 +103,7 @@ pub enum LocalError {
 #[derive(Debug)]
 pub struct Coordinator {
     fleet: Fleet,
+    notices: Option<mpsc::Receiver<Notice>>,
     desk: Desk,
     front: Option<Front>,
     broker: Option<Broker>,
@@ -158,7 +161,7 @@ impl Coordinator {
         let session = mqtt::Session::start(link::session_config(&link, &fleet.id), at().unix_ms);
         let handle = session.0.clone();
         let kept = (store, data.clone());
-        let (event_loop, asking) =
+        let (event_loop, asking, notices) =
             EventLoop::new(state, kept, fleet.id.clone(), door.clone(), session);
         let running = tokio::spawn(event_loop.run());
         let desk = Desk { ca: Arc::clone(&ca), data: data.clone(), broker: external };
@@ -194,13 +197,20 @@ impl Coordinator {
         if let Some((group, socket)) = &settings.group {
             serving.push(api::serve_group(router, socket, group)?);
         }
-        Ok(Self { fleet: asking, desk, front, broker, session: handle, serving, running })
+        let notices = Some(notices);
+        Ok(Self { fleet: asking, notices, desk, front, broker, session: handle, serving, running })
     }
 
     /// Asks the loop.
     #[must_use]
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// What people are told of, from the start on, to whoever takes it first; none: it is taken.
+    #[must_use]
+    pub fn take_notices(&mut self) -> Option<mpsc::Receiver<Notice>> {
+        self.notices.take()
     }
 
     /// The fleet's CA.

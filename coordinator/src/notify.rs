@@ -1,7 +1,7 @@
 //! Tells people what happened without being asked: webhooks, and a heartbeat for whoever watches the coordinator itself.
 //!
 //! ```text
-//! state (notices.rs) -> effects -> event loop -> broadcast -> one task per target: queue.rs (when, and what is given up) -> POST
+//! state (notices.rs) -> effects -> event loop -> notify.rs -> one task per target: queue.rs (when, and what is given up) -> POST
 //! ```
 //! Nothing of it is waited for by the loop: a target that hangs delays its own messages alone.
 
@@ -16,7 +16,7 @@ use protocol::id::FleetId;
 use reqwest::StatusCode;
 use reqwest::redirect::Policy;
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -26,10 +26,12 @@ use crate::state::notices::Notice;
 use config::{Format, Heartbeat, Target};
 use message::Message;
 pub use message::SIGNATURE_HEADER;
-use queue::{Delivered, Queue};
+use queue::{Delivered, Queue, Wanted};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Notices that a target may be behind while it is waited for; how many of them are kept after that, its queue says.
+const BEHIND_MAX: usize = 1_024;
 /// Characters of an error that are kept.
 const MAX_ERROR_CHARS: usize = 200;
 
@@ -46,6 +48,9 @@ pub struct TargetShown {
     pub signed: bool,
     /// Delivered since the start.
     pub delivered: u64,
+    /// Attempts that failed since the start.
+    #[serde(default)]
+    pub failed: u64,
     /// Waiting.
     pub waiting: usize,
     /// Unix milliseconds of the last that arrived.
@@ -80,13 +85,14 @@ impl Told {
 }
 
 impl Notifier {
-    /// Starts a task for each target, and one for the heartbeat.
+    /// Starts a task for each target, and one for the heartbeat. Who is told takes `notices`; none: nothing happens that anybody is told of.
     ///
     /// # Errors
     /// Where no HTTP client can be made.
     pub fn start(
         targets: Vec<Target>,
         heartbeat: Option<Heartbeat>,
+        notices: Option<mpsc::Receiver<Notice>>,
         (fleet, id): (&Fleet, &FleetId),
     ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
@@ -98,7 +104,7 @@ impl Notifier {
         let told = fleet.told();
         *told.0.lock().unwrap_or_else(PoisonError::into_inner) =
             targets.iter().map(TargetShown::of).collect();
-        let mut tasks = Vec::new();
+        let (mut tasks, mut tellers) = (Vec::new(), Vec::new());
         for (index, target) in targets.into_iter().enumerate() {
             let teller = Teller {
                 http: http.clone(),
@@ -109,10 +115,24 @@ impl Notifier {
                 index,
                 target,
             };
-            tasks.push(tokio::spawn(teller.run(fleet.notices())));
+            let (sender, heard) = mpsc::channel(BEHIND_MAX);
+            tellers.push(sender);
+            tasks.push(tokio::spawn(teller.run(heard)));
         }
+        tasks.extend(notices.map(|notices| tokio::spawn(pass_on(notices, tellers))));
         tasks.extend(heartbeat.map(|of| tokio::spawn(beat(http, of, fleet.clone()))));
         Ok(Self { tasks })
+    }
+}
+
+/// Gives each target's task what happens; one that hangs misses what it cannot hold.
+async fn pass_on(mut notices: mpsc::Receiver<Notice>, tellers: Vec<mpsc::Sender<Notice>>) {
+    while let Some(notice) = notices.recv().await {
+        for teller in &tellers {
+            if teller.try_send(notice.clone()).is_err() {
+                tracing::warn!(kind = ?notice.kind, "a target is too far behind to be told");
+            }
+        }
     }
 }
 
@@ -145,13 +165,19 @@ struct Teller {
 }
 
 impl Teller {
-    async fn run(mut self, mut notices: broadcast::Receiver<Notice>) {
+    async fn run(mut self, mut notices: mpsc::Receiver<Notice>) {
         loop {
+            // What came while an answer was waited for.
+            while let Ok(notice) = notices.try_recv() {
+                self.add(notice);
+            }
+            self.show_waiting();
             if let Some((notice, lost)) = self.queue.next(self.now_ms()) {
                 let message = Message::new(&self.target, &self.fleet, &notice, lost);
                 let how = self.post(&message).await;
                 self.queue.ended(&notice, &how, self.now_ms());
                 self.show(&how);
+                continue;
             }
             let wait = match self.queue.wake_at() {
                 Some(at_ms) => Duration::from_millis(at_ms.saturating_sub(self.now_ms())),
@@ -159,19 +185,18 @@ impl Teller {
             };
             tokio::select! {
                 // Cancel-safe: a receiver that is dropped while it waits has taken nothing.
-                told = notices.recv() => match told {
-                    Ok(notice) if self.target.wants(&notice) => {
-                        self.queue.add(notice, self.now_ms());
-                    }
-                    Ok(_) => {}
-                    Err(RecvError::Lagged(lost)) => {
-                        tracing::warn!(target = %self.target.name, lost, "notices came faster than they are taken");
-                    }
-                    Err(RecvError::Closed) => return,
+                notice = notices.recv() => match notice {
+                    Some(notice) => self.add(notice),
+                    None => return,
                 },
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    fn add(&mut self, notice: Notice) {
+        let wanted = if self.target.wants(&notice) { Wanted::Yes } else { Wanted::No };
+        self.queue.add(notice, wanted, self.now_ms());
     }
 
     async fn post(&self, message: &Message) -> Delivered {
@@ -188,17 +213,21 @@ impl Teller {
         }
     }
 
+    fn show_waiting(&self) {
+        self.told.change(self.index, |shown| shown.waiting = self.queue.len());
+    }
+
     fn show(&self, how: &Delivered) {
-        let (name, waiting) = (&self.target.name, self.queue.len());
-        self.told.change(self.index, |shown| {
-            shown.waiting = waiting;
-            match how {
-                Delivered::Yes => {
-                    shown.delivered += 1;
-                    shown.last_ms = Some(at().unix_ms);
-                    shown.error = None;
-                }
-                Delivered::Later(why) | Delivered::Never(why) => shown.error = Some(why.clone()),
+        let name = &self.target.name;
+        self.told.change(self.index, |shown| match how {
+            Delivered::Yes => {
+                shown.delivered += 1;
+                shown.last_ms = Some(at().unix_ms);
+                shown.error = None;
+            }
+            Delivered::Later(why) | Delivered::Never(why) => {
+                shown.failed += 1;
+                shown.error = Some(why.clone());
             }
         });
         match how {
@@ -247,9 +276,12 @@ async fn beat(http: reqwest::Client, of: Heartbeat, fleet: Fleet) {
         if fleet.ask(|_, _| ()).await.is_err() {
             return;
         }
-        if let Err(error) = http.get(of.url.clone()).send().await {
-            tracing::warn!(why = %said(error), "the heartbeat was not heard");
-        }
+        let why = match http.get(of.url.clone()).send().await {
+            Ok(answer) if answer.status().is_success() => continue,
+            Ok(answer) => format!("it answered {}", answer.status()),
+            Err(error) => said(error),
+        };
+        tracing::warn!(%why, "the heartbeat was not heard");
     }
 }
 

@@ -55,7 +55,7 @@ pub mod shown;
 mod steering;
 pub mod trust;
 pub mod views;
-mod watching;
+pub(crate) mod watching;
 pub mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -272,6 +272,7 @@ impl State {
             tracing::warn!(service = %of_it.service, revision = of_it.revision, "{of_it}");
         }
         state.sign_anew();
+        state.notice_absent(at);
         state.resume_rollouts(at);
         state.publish_everything();
         state
@@ -351,7 +352,7 @@ impl State {
         let silent: Vec<(NodeId, u64)> =
             silent.map(|node| (node.record.id.clone(), allowed(node) / 60_000)).collect();
         for (id, minutes) in silent {
-            self.set_offline(&id, &format!("nothing heard for {minutes} minutes"), at);
+            self.lose(&id, &format!("nothing heard for {minutes} minutes"), at);
         }
         self.wake_rollouts(at);
         self.renew_peers();

@@ -6,38 +6,45 @@ use super::arguments::NotifyVerb;
 use super::session::Session;
 use super::{CliError, Exit};
 use crate::api::NotifyShown;
+use crate::notify::TargetShown;
 use crate::render;
 
-/// Targets answer within ten seconds or not at all.
-const PATIENCE: Duration = Duration::from_secs(12);
+/// Targets answer within ten seconds or not at all; one may still be waited for of the message before.
+const PATIENCE: Duration = Duration::from_secs(22);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) async fn run(session: &Session, verb: NotifyVerb) -> Result<Exit, CliError> {
     let client = session.client().await?;
+    let mut is_told = true;
     let shown = match verb {
         NotifyVerb::Ls => client.notify_targets().await?,
         NotifyVerb::Test => {
             let before = client.notify_targets().await?;
             let _ = client.notify_test().await?;
             let until = tokio::time::Instant::now() + PATIENCE;
-            loop {
-                let now = client.notify_targets().await?;
-                if is_settled(&before, &now) || tokio::time::Instant::now() >= until {
-                    break now;
-                }
+            let mut now = client.notify_targets().await?;
+            while !silent(&before, &now).is_empty() && tokio::time::Instant::now() < until {
                 tokio::time::sleep(LOOK_EVERY).await;
+                now = client.notify_targets().await?;
             }
+            for name in silent(&before, &now) {
+                eprintln!("{name}: it has not answered within {}s", PATIENCE.as_secs());
+                is_told = false;
+            }
+            now
         }
     };
     session.print(&shown, |shown| render::notify::targets(&shown.targets));
-    let is_told = shown.targets.iter().all(|target| target.error.is_none());
+    is_told &= shown.targets.iter().all(|target| target.error.is_none());
     Ok(if is_told { Exit::Done } else { Exit::Failed })
 }
 
-/// Every target has taken the message, or failed to.
-fn is_settled(before: &NotifyShown, now: &NotifyShown) -> bool {
-    now.targets.iter().all(|target| {
+/// Targets of which nothing is known since: they have neither taken a message nor failed to.
+fn silent(before: &NotifyShown, now: &NotifyShown) -> Vec<String> {
+    let attempts = |of: &TargetShown| (of.delivered, of.failed);
+    let is_silent = |target: &&TargetShown| {
         let then = before.targets.iter().find(|of| of.name == target.name);
-        target.error.is_some() || then.is_none_or(|then| target.delivered > then.delivered)
-    })
+        then.is_some_and(|then| attempts(then) == attempts(target))
+    };
+    now.targets.iter().filter(is_silent).map(|target| target.name.clone()).collect()
 }

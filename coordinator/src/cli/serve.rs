@@ -24,8 +24,9 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Result<Exit, CliE
     let mut coordinator = Coordinator::start_with(&data, choice, policy, settings).await?;
     let port = coordinator.address().map_or("none".to_owned(), |a| a.to_string());
     tracing::info!(data = %data.path().display(), %port, "coordinator serves");
+    let notices = coordinator.take_notices();
     let told = (coordinator.fleet(), coordinator.ca().fleet());
-    let _notifier = Notifier::start(targets, heartbeat, told).map_err(CliError::failed)?;
+    let _notifier = Notifier::start(targets, heartbeat, notices, told).map_err(CliError::failed)?;
     let nightly = is_backed_up.then(|| {
         let (fleet, id) = (coordinator.fleet().clone(), coordinator.ca().fleet().clone());
         tokio::spawn(nightly::run(fleet, data.clone(), id))

@@ -42,8 +42,8 @@ impl Message {
                 Self::json(&serde_json::json!(document))
             }
             Format::Slack => {
-                let text =
-                    format!("{} *{}*\n{}", icon(notice.kind), title(notice), text(notice, lost));
+                let (title, text) = (escaped(&title(notice)), escaped(&text(notice, lost)));
+                let text = format!("{} *{title}*\n{text}", icon(notice.kind));
                 Self::json(&serde_json::json!({ "text": text }))
             }
             Format::Ntfy => Self {
@@ -158,6 +158,11 @@ fn icon(kind: NoticeKind) -> String {
     format!(":{}:", tag(kind))
 }
 
+/// Slack gives `<`, `>` and `&` a meaning: a text could call a whole channel with `<!channel>`.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// Headers are ASCII.
 fn ascii(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
@@ -176,7 +181,7 @@ mod tests {
             revision: Some(8),
             node: None,
             reason: Some(protocol::reason::Reason::NotReadyInTime),
-            message: "opi-2 went back: not ready within 1m".to_owned(),
+            message: "opi-2 went back: <!channel> & co".to_owned(),
         }
     }
 
@@ -212,6 +217,7 @@ mod tests {
         assert!(
             text.starts_with(":leftwards_arrow_with_hook: *web: rolled back (production)*\nopi-2")
         );
+        assert!(text.contains("&lt;!channel&gt; &amp; co"), "nobody shouts through us: {text}");
         let ntfy = message(Format::Ntfy, 1);
         assert!(ntfy.headers.contains(&("priority", "high".to_owned())));
         assert!(

@@ -400,7 +400,7 @@ impl State {
         if presence.online {
             self.heard_of(topic, at);
         } else {
-            self.set_offline(topic, "its connection ended", at);
+            self.lose(topic, "its connection ended", at);
         }
         Ok(())
     }
@@ -421,6 +421,14 @@ impl State {
         self.tell_rollouts(&FleetEvent::Online(name), at);
     }
 
+    /// A node is gone that nobody sent away.
+    pub(super) fn lose(&mut self, id: &NodeId, why: &str, at: At) {
+        if self.nodes.get(id).is_some_and(|node| node.record.online) {
+            self.notice_node(id, NoticeKind::NodeLost, (Some(Reason::NodeOffline), why), at);
+        }
+        self.set_offline(id, why, at);
+    }
+
     pub(super) fn set_offline(&mut self, id: &NodeId, why: &str, at: At) {
         let Some(node) = self.nodes.get_mut(id) else { return };
         if !node.record.online {
@@ -431,7 +439,6 @@ impl State {
         tracing::warn!(node = %name, why, "node offline");
         self.keep_node(id);
         self.note_node(id, format!("offline: {why}"), at);
-        self.notice_node(id, NoticeKind::NodeLost, (Some(Reason::NodeOffline), why), at);
         self.tell_rollouts(&FleetEvent::Offline(name), at);
     }
 }

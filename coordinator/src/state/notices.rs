@@ -8,6 +8,9 @@ use planner::fleet::RolloutState;
 
 use super::{At, State};
 
+/// A node that went longer ago than this, before the coordinator started, is not told as lost.
+const ABSENCE_IS_NEWS_MS: u64 = 24 * 60 * 60 * 1000;
+
 /// Something that somebody may want to be woken for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
@@ -41,9 +44,9 @@ pub enum NoticeKind {
     AwaitingPromotion,
     /// A rollout succeeded. Only where it is asked for.
     RolloutSucceeded,
-    /// A node was not heard of for a while.
+    /// A node is gone; told once it has been for a while.
     NodeLost,
-    /// A lost node is heard of again.
+    /// A node is heard of, again or for the first time; told of those alone that were told to be lost.
     NodeBack,
     /// A node says that something is wrong with it as a whole.
     NodeAlarm,
@@ -131,6 +134,19 @@ impl State {
             message: message.to_owned(),
         };
         self.effects.notices.push(notice);
+    }
+
+    /// After a start: which nodes are away that may have gone shortly before it, untold. One that has been away for long is no news.
+    pub(super) fn notice_absent(&mut self, at: At) {
+        let is_recent = |heard_ms: u64| at.unix_ms.saturating_sub(heard_ms) < ABSENCE_IS_NEWS_MS;
+        let absent = self.nodes.values().map(|node| &node.record).filter(|record| {
+            !record.online && is_recent(record.heard_ms) && self.is_admitted(&record.id)
+        });
+        let absent: Vec<NodeId> = absent.map(|record| record.id.clone()).collect();
+        let why = (Some(Reason::NodeOffline), "it was away when the coordinator started");
+        for id in &absent {
+            self.notice_node(id, NoticeKind::NodeLost, why, at);
+        }
     }
 
     /// Tells people something of the coordinator itself.

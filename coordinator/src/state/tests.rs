@@ -9,6 +9,7 @@ mod keeping;
 mod live;
 mod measured;
 mod members;
+mod notices;
 mod operators;
 mod peers;
 mod policy;

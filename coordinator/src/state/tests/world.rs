@@ -91,8 +91,12 @@ impl World {
 
     /// A board known to the test as `handle` says hello under `name`.
     pub(super) fn joins_as(&mut self, handle: &str, name: &str) {
-        let seed = u8::try_from(self.keys.len()).unwrap() + 100;
-        self.keys.insert(handle.to_owned(), SecretKey::from_seed([seed; 32]));
+        let [high, low] = (u16::try_from(self.keys.len()).unwrap() + 100).to_be_bytes();
+        let mut seed = [low; 32];
+        if high > 0 {
+            seed[0] = high;
+        }
+        self.keys.insert(handle.to_owned(), SecretKey::from_seed(seed));
         self.names.insert(handle.to_owned(), name.to_owned());
         let node = self.node_id(handle);
         self.state.admit(&node, self.at).unwrap();
@@ -471,10 +475,7 @@ impl World {
 
     /// The same, under the trust root and key that lie in its folder then.
     pub(super) fn restart_as(&mut self, director: Director) -> BTreeSet<NodeId> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.db");
-        let kept = crate::store::write_and_read(&path, &self.kept).unwrap();
-        self.state = State::restore(director, kept, self.at);
+        self.state = State::restore(director, self.kept_now(), self.at);
         let mut published = self.settle();
         for handle in self.keys.keys().cloned().collect::<Vec<_>>() {
             let node = self.state.nodes.get(&self.node_id(&handle));
@@ -483,5 +484,11 @@ impl World {
             }
         }
         published
+    }
+
+    /// What a coordinator that starts now finds stored.
+    pub(super) fn kept_now(&self) -> Kept {
+        let dir = tempfile::tempdir().unwrap();
+        crate::store::write_and_read(&dir.path().join("state.db"), &self.kept).unwrap()
     }
 }
