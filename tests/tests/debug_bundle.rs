@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -34,6 +35,9 @@ fn a_bundle_has_fleet_services_rollouts_and_findings_and_no_secret() {
     assert_eq!(shown["missing"], Value::Array(Vec::new()), "{shown}");
     let again = fleet.pith(&["debug", "bundle", &name]).expect_code(1);
     assert!(again.stderr.contains("report.tar"), "{again:?}");
+
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "for whoever asked alone: {mode:o}");
 
     let bytes = fs::read(&file).unwrap();
     for secret in [SECRET, VARIABLE] {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,6 +40,11 @@ const EXAMINED_WITHIN: Duration = Duration::from_secs(40);
 /// Fields of answers that may hold secrets: a service file has variables, and applications write what they like.
 const PRIVATE: [&str; 3] = ["file", "log", "probe"];
 const LEFT_OUT: &str = "(left out)";
+/// What stands before the answer of a probe in the messages of planner::node, up to and with a colon.
+const BEFORE_ANSWERS: [&str; 3] =
+    [" to be ready: ", "not ready within ", "not ready any more within its soak time of "];
+/// The check of `pith-agent doctor` that quotes lines of timers and crontabs (agent/src/doctor/neighbours.rs).
+const QUOTING_CHECK: &str = "image-pruner";
 const README: &str = "\
 What `pith debug bundle` gathered; each file is one answer of the coordinator, or says why there is none.
 
@@ -47,9 +53,9 @@ pith.json      the command line that asked, and when
 rollouts/      of each service its newest rollout and its history
 doctor/        what each node that answered found of itself
 
-Not in it: keys, secrets, service files (their variables may be secrets), logs of applications.
-In it: names of nodes, services, images and people, and addresses; what applications answered to failing probes, in messages; lines
-of timers and crontabs that doctor quotes. Read it before you give it away.
+Not in it: keys, secrets, service files (their variables may be secrets), logs of applications, what they answered to failing probes,
+lines of timers and crontabs.
+In it: names of nodes, services, images and people, addresses, and what people gave as causes. Read it before you give it away.
 ";
 
 /// What was written.
@@ -124,7 +130,11 @@ async fn gather(client: &Client, bundle: &mut Bundle) -> Result<(), CliError> {
     while let Some((name, looked)) = examined.next().await {
         let file = format!("doctor/{name}.json");
         match looked {
-            Ok(Ok(Looked::Found(found))) => bundle.put_json(&file, &found)?,
+            Ok(Ok(Looked::Found(found))) => {
+                let mut found = json!(found);
+                leave_out(&mut found);
+                bundle.put_json(&file, &found)?;
+            }
             Ok(Ok(Looked::Ended(_))) => bundle.miss(&file, "the node refused")?,
             Ok(Err(error)) => bundle.miss(&file, error.message())?,
             Err(_) => bundle.miss(&file, "the node did not answer in time")?,
@@ -146,6 +156,10 @@ fn about() -> Value {
 fn leave_out(value: &mut Value) {
     match value {
         Value::Object(fields) => {
+            let quotes = fields.get("id").and_then(Value::as_str) == Some(QUOTING_CHECK);
+            if let Some(Value::String(seen)) = fields.get_mut("seen").filter(|_| quotes) {
+                *seen = without_quote(seen);
+            }
             for (name, value) in fields {
                 if PRIVATE.contains(&name.as_str()) && !value.is_null() {
                     *value = Value::String(LEFT_OUT.to_owned());
@@ -155,7 +169,30 @@ fn leave_out(value: &mut Value) {
             }
         }
         Value::Array(all) => all.iter_mut().for_each(leave_out),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::String(text) => *text = without_answer(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Without what an application answered to a probe.
+fn without_answer(text: &str) -> String {
+    let ends = BEFORE_ANSWERS.iter().filter_map(|before| {
+        let found = text.find(before)?;
+        // The last character may be the colon itself.
+        let from = found + before.len() - ": ".len();
+        Some(from + text.get(from..)?.find(": ")? + ": ".len())
+    });
+    match ends.min() {
+        Some(end) => format!("{}{LEFT_OUT}", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// `path: `line`` without the line.
+fn without_quote(seen: &str) -> String {
+    match seen.split_once(": `") {
+        Some((path, _)) => format!("{path}: {LEFT_OUT}"),
+        None => seen.to_owned(),
     }
 }
 
@@ -195,7 +232,9 @@ fn unwritable(file: &Path, error: &std::io::Error) -> CliError {
 
 impl Bundle {
     fn create(file: &Path) -> Result<Self, CliError> {
-        let made = File::create_new(file).map_err(|error| unwritable(file, &error))?;
+        let mut wish = File::options();
+        let wish = wish.write(true).create_new(true).mode(0o600);
+        let made = wish.open(file).map_err(|error| unwritable(file, &error))?;
         let at_s = at().unix_ms / 1000;
         Ok(Self { tar: tar::Builder::new(made), at_s, files: 0, missing: Vec::new() })
     }
@@ -263,12 +302,27 @@ mod tests {
     fn what_may_hold_a_secret_is_left_out_wherever_it_stands() {
         let mut answer = json!({
             "revisions": [{ "revision": 1, "file": "TOKEN = \"secret\"" }],
-            "failures": [{ "evidence": { "log": ["secret"], "probe": "401 secret", "exit_code": 1 } }],
+            "failures": [{
+                "evidence": { "log": ["secret"], "probe": "401 secret", "exit_code": 1 },
+                "message": "not ready within 1m: GET /healthz: 503 Service Unavailable: secret",
+            }],
+            "events": [
+                { "message": "opi-2 went back: not ready any more within its soak time of 2m: secret" },
+                { "message": "waiting for pith-1 to be ready: connection refused, secret" },
+            ],
+            "findings": [
+                { "id": "image-pruner", "seen": "/etc/crontab: `0 3 * * * TOKEN=secret docker image prune -f`" },
+                { "id": "clock", "seen": "as it should be: `ntp`" },
+            ],
         });
         leave_out(&mut answer);
         let text = answer.to_string();
         assert!(!text.contains("secret"), "{text}");
-        assert!(text.contains("\"exit_code\":1"), "{text}");
+        for kept in
+            ["\"exit_code\":1", "soak time of 2m: (left out)", "/etc/crontab: (left out)", "`ntp`"]
+        {
+            assert!(text.contains(kept), "{kept}: {text}");
+        }
     }
 
     #[test]
