@@ -26,7 +26,7 @@ use crate::data_dir::DataDir;
 use crate::login::Credentials;
 use crate::state::reconcile::Reconcile;
 use crate::state::requests::{
-    Accepted, Deploy, NewToken, PlanRequest, Promote, RestartOn, Retire, Scale, Steer, Undo,
+    Accepted, Deploy, NewToken, PlanRequest, Promote, RestartOn, Retire, Scale, SteerRequest, Undo,
 };
 use crate::state::shown::{
     Deployed, DifferenceShown, EventsShown, FleetShown, HistoryShown, MemberShown, NodesShown,
@@ -338,7 +338,11 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn steer(&self, id: &ServiceId, request: &Steer) -> Result<Accepted, ClientError> {
+    pub async fn steer(
+        &self,
+        id: &ServiceId,
+        request: &SteerRequest,
+    ) -> Result<Accepted, ClientError> {
         self.send(Method::POST, &format!("rollouts/{id}/steer"), &[], Some(request)).await
     }
 

@@ -28,13 +28,14 @@ use super::{Api, Problem};
 use crate::role::Role;
 use crate::state::State;
 use crate::state::shown::CallerShown;
+use crate::state::watching::RENEW_MS;
 
 /// Between two views.
 const PACE: Duration = Duration::from_millis(500);
 /// Of a fleet whose view is large, so much a second to each who looks.
 const BYTES_PER_S: usize = 1_000_000;
-/// How often nodes hear that somebody looks; it lasts for longer than that.
-const WATCH_EVERY: Duration = Duration::from_secs(30);
+/// How often it is seen to that nodes know of it: more often than a look is over once it is due to be renewed.
+const WATCH_EVERY: Duration = Duration::from_millis(RENEW_MS / 2);
 /// How soon somebody who was revoked sees no more.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Looks without a word, after which one is said so that a client knows that we are there.

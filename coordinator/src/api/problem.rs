@@ -210,6 +210,7 @@ fn status_of(refused: &Refused) -> StatusCode {
         | Refused::NothingToUndo(_)
         | Refused::Busy { .. }
         | Refused::RevisionChanged { .. }
+        | Refused::RolloutMovedOn { .. }
         | Refused::NothingToPromote(_)
         | Refused::NotOnNode { .. }
         | Refused::NotUnderWay(_)

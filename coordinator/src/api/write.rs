@@ -23,7 +23,7 @@ use crate::state::answers::{Repeatable, Secrecy};
 use crate::state::reconcile::Reconcile;
 use crate::state::requests::{
     AddAgentRelease, AddCopies, Deploy, NewToken, Promote, Refused, RestartOn, Retire, RollAgent,
-    Scale, SetSecret, Steer, Undo,
+    Scale, SetSecret, SteerRequest, Undo,
 };
 use crate::state::shown::{Removed, TokenShown};
 use crate::state::whereabouts::Moving;
@@ -233,7 +233,7 @@ pub(super) async fn steer(
     Shared(api): Shared<Arc<Api>>,
     Extension(turn): Extension<Turn>,
     UrlPath(of): Of,
-    Json(request): Json<Steer>,
+    Json(request): Json<SteerRequest>,
 ) -> Answer {
     let id = service_id(of);
     api.act(turn, Secrecy::Open, move |state, at| state.steer(&id, request, at)).await

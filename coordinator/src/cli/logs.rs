@@ -16,6 +16,9 @@ use crate::state::shown::StreamShown;
 
 /// A line without an end is shown in pieces of this.
 const MAX_LINE_BYTES: usize = 64 * 1024;
+/// Instances whose colour, or the beginning of whose line, is kept; a node may make up names.
+const MAX_INSTANCES: usize = 1_024;
+const MAX_NAME_CHARS: usize = 128;
 /// One after another for the instances, by ECMA-48: cyan, yellow, green, magenta, blue, bright ones.
 const COLOURS: [u8; 8] = [36, 33, 32, 35, 34, 96, 93, 92];
 
@@ -79,12 +82,18 @@ impl Shown {
             StreamShown::Output { node, instance, channel, bytes } => {
                 self.has_told = true;
                 let bytes = BASE64.decode(bytes).unwrap_or_default();
-                let of = (node, instance, channel);
+                let of = (node, instance.chars().take(MAX_NAME_CHARS).collect(), channel);
                 let mut waiting = self.waiting.remove(&of).unwrap_or_default();
                 waiting.extend(bytes);
                 while let Some(end) = end_of_line(&waiting) {
                     let line: Vec<u8> = waiting.drain(..end).collect();
                     self.print(&of, &line)?;
+                }
+                if waiting.is_empty() {
+                    return Ok(());
+                }
+                if self.waiting.len() >= MAX_INSTANCES {
+                    return self.print(&of, &waiting);
                 }
                 self.waiting.insert(of, waiting);
                 Ok(())
@@ -135,11 +144,21 @@ impl Shown {
             });
             return writeln!(out, "{document}");
         }
-        let colour = self.has_colour.then(|| {
-            let next = COLOURS[self.colours.len() % COLOURS.len()];
-            *self.colours.entry(instance.clone()).or_insert(next)
-        });
+        let colour = self.has_colour.then(|| self.colour_of(instance));
         writeln!(out, "{}", for_terminal(colour, instance, line))
+    }
+}
+
+impl Shown {
+    fn colour_of(&mut self, instance: &str) -> u8 {
+        if let Some(known) = self.colours.get(instance) {
+            return *known;
+        }
+        let next = COLOURS[self.colours.len() % COLOURS.len()];
+        if self.colours.len() < MAX_INSTANCES {
+            self.colours.insert(instance.to_owned(), next);
+        }
+        next
     }
 }
 
@@ -195,6 +214,24 @@ mod tests {
         let shown = for_terminal(None, "web\x1b]0;x\x07\n-0", "a\tb\x1b[2J\u{9b}1m");
         assert_eq!(shown, "web ]0;x  -0 | a\tb[2J1m");
         assert_eq!(for_terminal(Some(36), "web-0", "a"), "\x1b[36mweb-0 |\x1b[0m a");
+    }
+
+    #[test]
+    fn a_node_that_makes_up_names_costs_a_bounded_memory() {
+        let mut shown = Shown::new(true);
+        for n in 0..2 * MAX_INSTANCES {
+            let output = StreamShown::Output {
+                node: "opi-1".parse().unwrap(),
+                instance: format!("{n}-{}", "x".repeat(1_000)),
+                channel: Channel::Stdout,
+                bytes: BASE64.encode(if n % 2 == 0 { "half a line" } else { "whole\n" }),
+            };
+            shown.show(output).unwrap();
+            let _ = shown.colour_of(&n.to_string());
+        }
+        assert_eq!((shown.waiting.len(), shown.colours.len()), (MAX_INSTANCES, MAX_INSTANCES));
+        let name = &shown.waiting.keys().next().unwrap().1;
+        assert_eq!(name.chars().count(), MAX_NAME_CHARS);
     }
 
     #[test]

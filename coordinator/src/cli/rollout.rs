@@ -46,7 +46,7 @@ pub(super) async fn run(session: &Session, verb: RolloutVerb) -> Result<Exit, Cl
         }
         RolloutVerb::Pause { service } => {
             let id = session.service(&client, service).await?;
-            let accepted = client.steer(&id, &Steer::Pause).await?;
+            let accepted = client.steer(&id, &Steer::Pause.into()).await?;
             let rollout = client.rollout(&id, Some(accepted.revision), None).await?;
             session.print(&rollout, render::steered);
             Ok(Exit::Done)
@@ -106,7 +106,7 @@ async fn steer(
     wait: &WaitArgs,
 ) -> Result<Exit, CliError> {
     let id = session.service(client, service).await?;
-    let accepted = client.steer(&id, &request).await?;
+    let accepted = client.steer(&id, &request.into()).await?;
     let Some(patience) = Patience::of(wait) else {
         let rollout = client.rollout(&id, Some(accepted.revision), None).await?;
         session.print(&rollout, render::steered);

@@ -205,6 +205,7 @@ function ask([verb, title, body, isGrave, what], rollout) {
     text: what,
     yes: title,
     isGrave,
-    act: () => post(rolloutPath(service.environment, service.name, 'steer'), body),
+    // What was seen when the question was asked: another who was faster, or the next step, is not steered unseen.
+    act: () => post(rolloutPath(service.environment, service.name, 'steer'), { ...body, if_revision: rollout.revision, if_passed: rollout.passed }),
   });
 }

@@ -7,7 +7,8 @@ import { clock, count, el, list, percent, pill, say, sayIf, show, span, words } 
 /** Requests a second are those of about this long. */
 const RATE_OVER_MS = 30_000;
 
-const totals = new Map();
+/** Requests by environment, service and release, and in it by node: `[{ t, requests }]`, oldest first. */
+const counts = new Map();
 
 /** How the state of a rollout looks. */
 export function toneOf(state) {
@@ -27,27 +28,32 @@ export function traffic(view, environment, service) {
     if (node.environment !== environment) continue;
     for (const one of node.load?.traffic ?? []) {
       if (one.service !== service) continue;
-      const sum = found.get(one.release) ?? { release: one.release, requests: 0, errors: 0, latency: new Map(), restarts: 0, memory: null };
+      const sum = found.get(one.release) ?? { release: one.release, requests: 0, errors: 0, latency: new Map(), restarts: 0, memory: null, rate: null };
       found.set(one.release, sum);
       sum.requests += one.requests;
       sum.errors += one.errors;
       sum.restarts += one.restarts;
       for (const [bound, answered] of one.latency_ms) sum.latency.set(bound, (sum.latency.get(bound) ?? 0) + answered);
       if (one.memory_percent !== null) sum.memory = Math.max(sum.memory ?? 0, one.memory_percent);
+      const rate = rateOf(`${environment}/${service}/${one.release}`, node.id, view.at_ms, one.requests);
+      if (rate !== null) sum.rate = (sum.rate ?? 0) + rate;
     }
   }
-  for (const sum of found.values()) {
-    const key = `${environment}/${service}/${sum.release}`;
-    const kept = totals.get(key) ?? [];
-    totals.set(key, kept);
-    const last = kept.at(-1);
-    if (last && last.requests > sum.requests) kept.length = 0;
-    if (!last || view.at_ms > last.t) kept.push({ t: view.at_ms, requests: sum.requests });
-    while (kept.length > 2 && view.at_ms - kept[0].t > RATE_OVER_MS) kept.shift();
-    const seconds = (kept.at(-1).t - kept[0].t) / 1000;
-    sum.rate = seconds > 0 ? (kept.at(-1).requests - kept[0].requests) / seconds : null;
-  }
   return [...found.values()];
+}
+
+/** Requests a second of one node; null: not known yet. A node that is heard of for the first time has counted before, and a proxy that starts counts anew. */
+function rateOf(release, node, now, requests) {
+  const nodes = counts.get(release) ?? new Map();
+  counts.set(release, nodes);
+  const kept = nodes.get(node) ?? [];
+  nodes.set(node, kept);
+  const last = kept.at(-1);
+  if (last && last.requests > requests) kept.length = 0;
+  if (kept.length === 0 || now > last.t) kept.push({ t: now, requests });
+  while (kept.length > 2 && now - kept[0].t > RATE_OVER_MS) kept.shift();
+  const seconds = (kept.at(-1).t - kept[0].t) / 1000;
+  return seconds > 0 ? (kept.at(-1).requests - kept[0].requests) / seconds : null;
 }
 
 /** The bound within which this share of the requests was answered, in milliseconds. */

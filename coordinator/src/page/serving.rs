@@ -22,7 +22,7 @@ use super::guard::{Guard, POLICY, Pass, Refusal, Token, Wanted};
 use crate::api::{Peer, Problem};
 use crate::client::{Client, ClientError, Events};
 use crate::front::http;
-use crate::state::requests::{Steer, Undo};
+use crate::state::requests::{SteerRequest, Undo};
 
 /// Connections at once: a browser makes six.
 const MAX_CONNECTIONS: usize = 64;
@@ -210,8 +210,8 @@ async fn difference(
     ok(page.client.difference(&id(of), from, to).await?)
 }
 
-async fn steer(Shared(page): Shared<Arc<Page>>, of: Of, Json(steer): Json<Steer>) -> Answer {
-    ok(page.client.steer(&id(of), &steer).await?)
+async fn steer(Shared(page): Shared<Arc<Page>>, of: Of, Json(asked): Json<SteerRequest>) -> Answer {
+    ok(page.client.steer(&id(of), &asked).await?)
 }
 
 async fn undo(Shared(page): Shared<Arc<Page>>, of: Of, Json(undo): Json<Undo>) -> Answer {

@@ -44,6 +44,7 @@ impl State {
             rollout: self.show_rollout(id, Some(revision.number)).ok()?,
             active,
             steers: service.steers(),
+            passed: revision.stage.passed(),
             from_release: from.map(|from| from.release.clone()),
             trial: self.show_trial(id, revision),
         })

@@ -89,6 +89,26 @@ pub enum Steer {
     Abort,
 }
 
+/// The same, as somebody asks for it who looked at the rollout before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SteerRequest {
+    /// What.
+    #[serde(flatten)]
+    pub steer: Steer,
+    /// Only where this revision is under way.
+    #[serde(default)]
+    pub if_revision: Option<u64>,
+    /// Only where it has passed so many steps and gates: two who promote at once mean the same step.
+    #[serde(default)]
+    pub if_passed: Option<usize>,
+}
+
+impl From<Steer> for SteerRequest {
+    fn from(steer: Steer) -> Self {
+        Self { steer, if_revision: None, if_passed: None }
+    }
+}
+
 /// An old release, to be rolled out again.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Undo {

@@ -3,19 +3,32 @@
 use planner::fleet::{FleetEvent, Rollout, RolloutState};
 use protocol::id::ServiceId;
 
-use super::requests::{Accepted, Refused, Steer};
+use super::requests::{Accepted, Refused, Steer, SteerRequest};
 use super::{At, Service, State};
 
 impl State {
     /// Steers the rollout of a service that is under way.
     ///
     /// # Errors
-    /// Where none is, or where this would change nothing.
-    pub fn steer(&mut self, id: &ServiceId, steer: Steer, at: At) -> Result<Accepted, Refused> {
+    /// Where none is, where it is another or further on than is asked for, or where this would change nothing.
+    pub fn steer(
+        &mut self,
+        id: &ServiceId,
+        request: impl Into<SteerRequest>,
+        at: At,
+    ) -> Result<Accepted, Refused> {
+        let SteerRequest { steer, if_revision, if_passed } = request.into();
         let service = self.services.get(id).ok_or_else(|| Refused::NoService(id.clone()))?;
         let under_way = service.rollout.as_ref().filter(|rollout| !rollout.state().is_final());
         let rollout = under_way.ok_or_else(|| Refused::NotUnderWay(id.clone()))?;
         let (state, order) = (rollout.state(), rollout.order());
+        let (service_id, newest) = (|| id.clone(), order.revision);
+        if let Some(expected) = if_revision.filter(|expected| *expected != newest) {
+            return Err(Refused::RevisionChanged { service: service_id(), expected, newest });
+        }
+        if if_passed.is_some_and(|expected| expected != rollout.stage().passed()) {
+            return Err(Refused::RolloutMovedOn { service: service_id(), revision: newest });
+        }
         let (verb, event) = match steer {
             Steer::Pause => ("pause", FleetEvent::Pause),
             Steer::Resume => ("resume", FleetEvent::Resume),

@@ -12,7 +12,7 @@ pub(super) const WATCH_S: u32 = 60;
 /// Whoever asks this rarely is between two of its questions when that time is over: the node goes on for as long as it may.
 const RARELY_MS: u32 = 30_000;
 /// It is told again when less than this is left.
-const RENEW_MS: u64 = 20_000;
+pub(crate) const RENEW_MS: u64 = 20_000;
 /// Between loads of a watched node, milliseconds, in a fleet that is small.
 const EVERY_MS: u32 = 2_000;
 /// So many loads a second of all nodes together, at most.
@@ -31,14 +31,16 @@ impl State {
         let fair_ms = self.nodes.len() * 1_000 / LOADS_PER_S;
         let least_ms = u32::try_from(fair_ms).unwrap_or(u32::MAX).max(EVERY_MS);
         let every_ms = wanted_ms.map_or(least_ms, |wanted| wanted.max(least_ms));
-        // Whoever wants to know less often waits until a watch is over, so that it does not keep a fast one going.
+        // Whoever wants to know much less often waits until a watch is over, so that it does not keep a fast one going. A little less often is
+        // the same look, in a fleet that has grown.
         let (for_s, renew_ms) = match every_ms >= RARELY_MS {
             true => (MAX_WATCH_S, RENEW_MS + u64::from(every_ms)),
             false => (WATCH_S, RENEW_MS),
         };
         let is_due = |until: Now, known_ms: u32| {
             let left_ms = until.0.saturating_sub(at.now.0);
-            every_ms < known_ms || left_ms == 0 || (every_ms == known_ms && left_ms < renew_ms)
+            let is_same_look = every_ms / 2 < known_ms;
+            every_ms < known_ms || left_ms == 0 || (is_same_look && left_ms < renew_ms)
         };
         let is_spared = |node: &Node| node.record.metered && wanted_ms.is_some();
         let due = self.nodes.values().filter(|node| {

@@ -79,6 +79,14 @@ pub struct Stage {
     pub held: bool,
 }
 
+impl Stage {
+    /// Canary steps, the promotion after them, and gates that are behind it: each that is passed makes it another number.
+    #[must_use]
+    pub fn passed(&self) -> usize {
+        self.step + usize::from(self.promoted) + self.gates_passed
+    }
+}
+
 impl Order {
     /// Every node, in its order.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {

@@ -119,6 +119,14 @@ pub enum Refused {
         /// What is there.
         newest: u64,
     },
+    /// Somebody, or time, was faster.
+    #[error("revision {revision} of {service} has passed another step or gate since: look again with `pith rollout status {name}`", name = service.name)]
+    RolloutMovedOn {
+        /// The service.
+        service: ServiceId,
+        /// What is rolled out.
+        revision: u64,
+    },
     /// The environment takes only what another ran.
     #[error(
         "{to} takes only releases that succeeded in {from}, and this one did not; deploy it with --env {from}, then \
@@ -393,6 +401,7 @@ impl Refused {
             Self::NoRevision { .. } => "no_revision",
             Self::NothingToUndo(_) => "nothing_to_undo",
             Self::RevisionChanged { .. } => "revision_changed",
+            Self::RolloutMovedOn { .. } => "rollout_moved_on",
             Self::OnlyFrom { .. } => "refused_by_policy",
             Self::NothingToPromote(_) => "nothing_to_promote",
             Self::NotUnderWay(_) => "not_under_way",

@@ -37,6 +37,8 @@ pub struct LiveRollout {
     pub active: bool,
     /// How it can be steered now, by whoever may.
     pub steers: Vec<Steer>,
+    /// Steps and gates behind it: what one who steers it says it saw.
+    pub passed: usize,
     /// The release that it replaces, as nodes count traffic by it.
     pub from_release: Option<ReleaseId>,
     /// What new release and old one do beside each other before any node moves; none: nodes move at once.

@@ -225,6 +225,30 @@ fn nodes_tell_more_while_somebody_looks_and_a_rare_look_keeps_no_frequent_one_go
 }
 
 #[test]
+fn a_look_goes_on_without_a_gap_where_each_node_is_asked_a_little_less_often_since_one_joined() {
+    let names: Vec<String> = (0..401).map(|n| format!("n-{n}")).collect();
+    let mut world = World::with_nodes(&[]);
+    let mut ids = 0_u128;
+    let mut watched = |world: &mut World| {
+        let at = world.at;
+        let mut new_id = || {
+            ids += 1;
+            Some(CommandId::from_random(ids.to_be_bytes()))
+        };
+        world.state.watch(None, &mut new_id, at);
+        world.state.take_effects(at).commands.len()
+    };
+    for n in &names[..400] {
+        world.joins_as(n, n);
+    }
+    assert_eq!(watched(&mut world), 400);
+    world.joins_as(&names[400], &names[400]);
+    assert_eq!(watched(&mut world), 1);
+    world.passes(50_000);
+    assert_eq!(watched(&mut world), 401, "before what they were told is over");
+}
+
+#[test]
 fn the_history_says_on_how_many_of_its_nodes_an_image_still_is() {
     let mut world = World::with_nodes(&["node-1", "node-2", "node-3"]);
     world.deploy("web", "v1").unwrap();

@@ -1,6 +1,6 @@
 //! Blue-green, canary, holds, restarts and environments, told as stories: what each node is asked for.
 
-use super::super::requests::{Promote, Refused, Steer, Undo};
+use super::super::requests::{Promote, Refused, Steer, SteerRequest, Undo};
 use super::super::{Policy, records};
 use super::world::{World, id};
 
@@ -43,7 +43,18 @@ fn a_canary_is_on_its_nodes_alone_and_grows_by_steps() {
     world.deploy_as("v2", steps).unwrap();
     assert_eq!(all(&world), "web:1x1+2x1@1000 | web:1x1");
     world.runs("a");
-    world.steer(Steer::Promote { full: false }).unwrap();
+    // Two look at the first step, and both promote: the second meant no other step.
+    let meant = |if_revision: u64, if_passed: usize| SteerRequest {
+        steer: Steer::Promote { full: false },
+        if_revision: Some(if_revision),
+        if_passed: Some(if_passed),
+    };
+    let asked = |world: &mut World, meant| world.state.steer(&id("web"), meant, world.at);
+    let elsewhere = asked(&mut world, meant(1, 0)).unwrap_err();
+    assert_eq!(elsewhere.code(), "revision_changed");
+    asked(&mut world, meant(2, 0)).unwrap();
+    world.settle();
+    assert_eq!(asked(&mut world, meant(2, 0)).unwrap_err().code(), "rollout_moved_on");
     assert_eq!(all(&world), "web:1x1+2x1@5000 | web:1x1");
     world.runs("a");
     world.steer(Steer::Promote { full: false }).unwrap();
