@@ -118,8 +118,11 @@ enum Verb {
         #[command(subcommand)]
         verb: ReleaseVerb,
     },
-    /// List services and their instances.
-    Ps,
+    /// List services and their instances; of one service, what ran on each node before, and why it ended.
+    Ps {
+        /// One service, with its last revisions under each node.
+        service: Option<ServiceName>,
+    },
     /// Watch the fleet: nodes, services, and what each rollout in flight waits for.
     ///
     /// Full screen on a terminal; `?` there lists the keys. Elsewhere, and with --once, one frame as plain text; with -o json one
@@ -428,7 +431,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Agent { verb } => agent::run(&session, verb).await,
         Verb::Coordinator { verb } => coordinator::run(&session, verb).await,
         Verb::Fleet { verb } => fleet::run(&session, verb).await,
-        Verb::Ps => ps::run(&session).await,
+        Verb::Ps { service } => ps::run(&session, service).await,
         Verb::Top(args) => top::run(&session, args).await,
         Verb::Logs(args) => logs::run(&session, args).await,
         Verb::Exec(args) => exec::run(&session, args).await,

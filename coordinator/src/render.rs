@@ -7,6 +7,7 @@ pub mod members;
 pub mod notify;
 pub mod people;
 mod progress;
+pub mod ps;
 pub mod reconcile;
 mod rollouts;
 pub mod secrets;

@@ -1,6 +1,6 @@
 //! `pith exec`
 
-use std::io::Write as _;
+use std::io::{IsTerminal, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,6 +10,7 @@ use serde_json::json;
 use super::session::Session;
 use super::{CliError, ExecArgs, Exit, logs};
 use crate::api::ExecWanted;
+use crate::render::figures::{harmless, harmless_json};
 use crate::state::shown::StreamShown;
 
 pub(super) async fn run(session: &Session, args: ExecArgs) -> Result<Exit, CliError> {
@@ -35,7 +36,7 @@ pub(super) async fn run(session: &Session, args: ExecArgs) -> Result<Exit, CliEr
                     let document = json!({
                         "node": node, "instance": instance, "channel": channel, "text": text,
                     });
-                    writeln!(std::io::stdout(), "{document}")
+                    writeln!(std::io::stdout(), "{}", harmless_json(&document.to_string()))
                 } else {
                     pass(channel, &bytes)
                 };
@@ -46,7 +47,7 @@ pub(super) async fn run(session: &Session, args: ExecArgs) -> Result<Exit, CliEr
             }
             Some(StreamShown::End { node, end }) => {
                 if session.is_json() {
-                    println!("{}", json!({ "node": node, "end": end }));
+                    println!("{}", harmless_json(&json!({ "node": node, "end": end }).to_string()));
                 }
                 exit = Some(logs::ended(&node, &end));
             }
@@ -66,14 +67,19 @@ pub(super) async fn run(session: &Session, args: ExecArgs) -> Result<Exit, CliEr
     })
 }
 
-/// As it was written, where it was written to.
+/// Where it was written to: byte for byte into a file or another program, and on a terminal without what steers it.
 fn pass(channel: Channel, bytes: &[u8]) -> std::io::Result<()> {
     match channel {
-        Channel::Stdout => {
-            let mut out = std::io::stdout().lock();
-            out.write_all(bytes)?;
-            out.flush()
-        }
-        Channel::Stderr => std::io::stderr().lock().write_all(bytes),
+        Channel::Stdout => put(std::io::stdout().lock(), bytes),
+        Channel::Stderr => put(std::io::stderr().lock(), bytes),
     }
+}
+
+fn put(mut out: impl Write + IsTerminal, bytes: &[u8]) -> std::io::Result<()> {
+    if out.is_terminal() {
+        out.write_all(harmless(&String::from_utf8_lossy(bytes)).as_bytes())?;
+    } else {
+        out.write_all(bytes)?;
+    }
+    out.flush()
 }

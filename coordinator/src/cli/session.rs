@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::data_dir::{DataDir, Fleet};
 use crate::event_loop::at;
 use crate::login::{Profile, Profiles};
+use crate::render::figures::harmless_json;
 
 const DEFAULT_ENVIRONMENT: &str = "default";
 
@@ -265,7 +266,8 @@ pub(super) fn default_environment() -> EnvironmentName {
 }
 
 fn pretty(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).expect("answers are plain data with string keys")
+    let text = serde_json::to_string_pretty(value);
+    harmless_json(&text.expect("answers are plain data with string keys"))
 }
 
 /// `$XDG_DATA_HOME/pith`, else `~/.local/share/pith`.

@@ -67,8 +67,31 @@ pub(crate) fn ago(then_ms: u64, now_ms: u64) -> String {
 /// Text from a node or a person, on one line of a terminal: no control characters, nothing that turns the writing direction
 /// around or hides (Unicode, UAX 9 and the zero-width ones).
 pub(crate) fn plain(text: &str) -> String {
-    let hides = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{61c}' | '\u{feff}');
     text.chars().map(|c| if c.is_control() || hides(c) { ' ' } else { c }).collect()
+}
+
+/// What an application writes, on a terminal: it steers nothing there, and its lines and tabs stay.
+pub(crate) fn harmless(text: &str) -> String {
+    let kept = text.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\n'));
+    kept.map(|c| if hides(c) { ' ' } else { c }).collect()
+}
+
+/// A JSON document in which what would steer a terminal stands as `\u` and four digits, as JSON has it; serde_json does that for the first 32
+/// characters alone (RFC 8259 asks for no more).
+pub(crate) fn harmless_json(document: &str) -> String {
+    let mut text = String::with_capacity(document.len());
+    for c in document.chars() {
+        match c {
+            '\n' => text.push(c),
+            c if c.is_control() || hides(c) => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+const fn hides(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{61c}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -94,5 +117,15 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_becomes_blank() {
         assert_eq!(plain("a\x1b[31mb\u{9b}c\u{202e}d\n"), "a [31mb c d ");
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_taken_out_or_written_as_digits() {
+        let evil = "a\tb\u{1b}[2J\u{9b}1m\u{7f}\u{202e}c\u{200b}\nd é";
+        assert_eq!(harmless(evil), "a\tb[2J1m c \nd é");
+        let document = harmless_json(&serde_json::json!({ "line": evil }).to_string());
+        assert_eq!(document, r#"{"line":"a\tb\u001b[2J\u009b1m\u007f\u202ec\u200b\nd é"}"#);
+        let read: serde_json::Value = serde_json::from_str(&document).unwrap();
+        assert_eq!(read["line"], evil);
     }
 }

@@ -3,7 +3,7 @@
 use protocol::hello::Capacity;
 use protocol::manifest::Version;
 use protocol::reason::Reason;
-use protocol::report::Evidence;
+use protocol::report::{Evidence, InstanceReport};
 
 use super::*;
 use crate::state::records::{Failure, Kind};
@@ -417,4 +417,75 @@ fn the_clock_is_right_on_leap_days_and_at_the_turn_of_years() {
     assert_eq!(clock(951_782_400_000), "2000-02-29T00:00:00Z");
     assert_eq!(clock(1_767_225_599_000), "2025-12-31T23:59:59Z");
     assert_eq!(clock(1_795_434_151_217), "2026-11-23T11:42:31Z");
+}
+
+#[test]
+fn ps_of_a_service_has_under_each_node_what_ran_there_and_why_it_ended() {
+    let node: protocol::id::NodeName = "opi-2".parse().unwrap();
+    let progress = |state: &str| NodeProgressShown {
+        name: node.clone(),
+        state: state.to_owned(),
+        reason: None,
+        message: None,
+        updated: 0,
+        ready: 1,
+        desired: 1,
+    };
+    let revision = |number: u64, state: &str| RolloutShown {
+        revision: number,
+        image: format!("web:v{number}"),
+        release: number.to_string().repeat(64).parse().unwrap(),
+        ..rollout_in("rolled_back", vec![progress(state)])
+    };
+    let mut bad = revision(3, "rolled_back");
+    bad.failures = vec![Failure {
+        node: node.clone(),
+        reason: Reason::NotReadyInTime,
+        message: "not ready within 1m: 503 \u{1b}[2J".to_owned(),
+        evidence: None,
+    }];
+    let instance = InstanceReport {
+        name: "pith-web-0".to_owned(),
+        slot: 0,
+        release: "2".repeat(64).parse().unwrap(),
+        template: "0".repeat(64).parse().unwrap(),
+        state: InstanceState::Unready,
+        restarts: 4,
+    };
+    let on = ServiceOnNode {
+        holds_newest: true,
+        node: node.clone(),
+        online: true,
+        heard_ms: 0,
+        desired: 1,
+        ready: 0,
+        phase: None,
+        reason: Some(Reason::WaitingForReady),
+        message: Some("connection refused".to_owned()),
+        settled: false,
+        instances: vec![instance],
+        held: None,
+        alarms: Vec::new(),
+    };
+    let service = ServiceShown {
+        environment: "default".parse().unwrap(),
+        name: "web".parse().unwrap(),
+        revision: 2,
+        image: "web:v2".to_owned(),
+        rollout: "succeeded".to_owned(),
+        desired: 1,
+        ready: 0,
+        count_override: None,
+        settled: true,
+        why: String::new(),
+        nodes: vec![on],
+    };
+    let history = vec![bad, revision(2, "updated"), revision(1, "updated")];
+    let text = ps::service(&ps::ServiceWithHistory { service, history });
+    assert_eq!(
+        text,
+        "web in default: revision 2, 0/1 ready, web:v2; running\n\n\
+         NODE   INSTANCE    REVISION  IMAGE   STATE        RESTARTS  ERROR\n\
+         opi-2  pith-web-0  2         web:v2  unready      4         waiting_for_ready: connection refused\n \\_                3         web:v3  rolled_back            not_ready_in_time: not ready within 1m: 503  [2J\n \\_                1         web:v1  replaced\n"
+    );
 }

@@ -120,6 +120,11 @@ impl Fleet {
         self.coordinator.address().unwrap()
     }
 
+    pub(crate) fn entrance(&self) -> Entrance {
+        let (ca, server_name) = (self.ca().der().clone(), server_name(self.ca().fleet()));
+        Entrance { address: self.address(), ca, server_name }
+    }
+
     pub(crate) fn ca(&self) -> &Ca {
         self.coordinator.ca()
     }
@@ -270,6 +275,13 @@ pub(crate) fn hello(fleet: &FleetId, key: &SecretKey, name: &str) -> Vec<u8> {
     Envelope::sign(&hello, &[key]).to_bytes()
 }
 
+/// What a board knows of the coordinator's port.
+pub(crate) struct Entrance {
+    pub(crate) address: SocketAddr,
+    pub(crate) ca: CertificateDer<'static>,
+    pub(crate) server_name: String,
+}
+
 /// TLS to the port from an address, with or without a certificate.
 pub(crate) async fn tls(
     fleet: &Fleet,
@@ -277,13 +289,25 @@ pub(crate) async fn tls(
     alpn: Option<&[u8]>,
     from: Option<SocketAddr>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    let pem = own.map(|(certificate, key)| (certificate, key.serialize_pem()));
+    let own = pem.as_ref().map(|(certificate, key)| (*certificate, key.as_str()));
+    enter(&fleet.entrance(), own, alpn, from).await
+}
+
+/// The same with what a board knows, certificate and key as PEM.
+pub(crate) async fn enter(
+    to: &Entrance,
+    own: Option<(&str, &str)>,
+    alpn: Option<&[u8]>,
+    from: Option<SocketAddr>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
-    roots.add(fleet.ca().der().clone()).unwrap();
+    roots.add(to.ca.clone()).unwrap();
     let builder = ClientConfig::builder().with_root_certificates(roots);
     let mut config = match own {
         Some((certificate, key)) => {
             let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-            let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
             builder.with_client_auth_cert(chain, key).unwrap()
         }
         None => builder.with_no_client_auth(),
@@ -293,8 +317,8 @@ pub(crate) async fn tls(
     if let Some(from) = from {
         socket.bind(from)?;
     }
-    let socket = socket.connect(fleet.address()).await?;
-    let name = ServerName::try_from(server_name(fleet.ca().fleet())).unwrap();
+    let socket = socket.connect(to.address).await?;
+    let name = ServerName::try_from(to.server_name.clone()).unwrap();
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await
 }
 

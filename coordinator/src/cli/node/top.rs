@@ -11,6 +11,7 @@ use crate::cli::top::gather::{EVERY, nodes_told, now_here_ms};
 use crate::cli::{CliError, Exit};
 use crate::client::{Client, ClientError};
 use crate::render::figures;
+use crate::render::figures::harmless_json;
 use crate::render::top::tracks::Tracks;
 use crate::render::top::{self as render, Sort};
 use crate::state::shown::{NodeShown, NodesShown};
@@ -127,5 +128,5 @@ fn json(value: &impl serde::Serialize, pretty: bool) -> String {
         true => serde_json::to_string_pretty(value),
         false => serde_json::to_string(value),
     };
-    text.expect("answers are plain data with string keys") + "\n"
+    harmless_json(&text.expect("answers are plain data with string keys")) + "\n"
 }

@@ -1,0 +1,116 @@
+//! What applications may do to those who read their logs: lines without an end, bytes that steer a terminal, more than anybody can read.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tests::fleet::Fleet;
+use tests::http::free_port;
+use tests::services::Service;
+use tests::skip;
+
+const LONG_LINE_BYTES: usize = 10_000_000;
+/// The longest piece of a line, with the name of its instance before it.
+const PIECE_BYTES: usize = 66 * 1024;
+/// A line takes this long at the most, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[test]
+fn a_line_of_ten_megabytes_and_bytes_that_are_no_text_are_read_whole_and_steer_nothing() {
+    if !skip::has("docker") {
+        return;
+    }
+    let fleet = Fleet::start(1);
+    let service = Service::new("web", free_port())
+        .env("LOG_LINE_BYTES", &LONG_LINE_BYTES.to_string())
+        .env("LOG_RAW", "1");
+    let _ = fleet.deploy(&service).expect_code(0);
+
+    let shown = fleet.pith(&["logs", "web", "-n", "10000"]).expect_code(0).stdout;
+    let longest = shown.lines().map(str::len).max().unwrap();
+    assert!(longest <= PIECE_BYTES, "{longest}");
+    let of_line = |line: &str| {
+        let text = line.split_once(" | ").unwrap().1;
+        text.bytes().all(|byte| byte == b'x').then_some(text.len()).unwrap_or(0)
+    };
+    assert_eq!(shown.lines().map(of_line).sum::<usize>(), LONG_LINE_BYTES);
+    let steers =
+        |c: char| (c.is_control() && c != '\n' && c != '\t') || "\u{202e}\u{200b}".contains(c);
+    assert_eq!(shown.chars().find(|c| steers(*c)), None);
+    let raw = shown.lines().find(|line| line.ends_with(" raw")).unwrap();
+    assert!(raw.contains("red") && raw.contains("back"), "{raw:?}");
+    assert!(shown.contains("event=raw"), "what comes after is read");
+
+    let json = fleet.pith(&["logs", "web", "-n", "20", "-o", "json"]).expect_code(0).stdout;
+    assert_eq!(json.chars().find(|c| c.is_control() && *c != '\n'), None);
+    for line in json.lines() {
+        let _: serde_json::Value = serde_json::from_str(line).unwrap();
+    }
+    assert_eq!(fleet.stop(), 0);
+}
+
+/// A thousand lines a second, and one who reads none of them for a while.
+#[test]
+fn a_slow_reader_of_ten_loud_instances_misses_nothing_and_holds_up_nobody() {
+    if !skip::has("docker") {
+        return;
+    }
+    let fleet = Fleet::start(2);
+    let service =
+        Service::new("web", free_port()).scheduling("per_node = 5").env("LOG_PER_S", "100");
+    let _ = fleet.deploy(&service).expect_code(0);
+
+    let mut slow = fleet.command(&["logs", "web", "-f", "-n", "0"]);
+    let mut slow = slow.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(slow.stdout.take().unwrap()).lines();
+    let mut numbers: BTreeMap<String, u64> = BTreeMap::new();
+    let mut read = |wanted: usize| {
+        let began = Instant::now();
+        for _ in 0..wanted {
+            let line = lines.next().unwrap().unwrap();
+            let Some((instance, number)) = numbered(&line) else { continue };
+            if let Some(before) = numbers.insert(instance, number) {
+                assert_eq!(number, before + 1, "{line}");
+            }
+        }
+        assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    };
+    read(1_000);
+    // Meanwhile it reads nothing: the fleet answers, and whoever else reads does so without waiting for it.
+    let until = Instant::now() + Duration::from_secs(10);
+    let mut others = 0;
+    while Instant::now() < until {
+        let _ = fleet.json(&["ps"]);
+        let other = fleet.pith(&["logs", "web", "-n", "50"]).expect_code(0);
+        assert_eq!(other.stdout.lines().count(), 500, "fifty of each");
+        others += 1;
+    }
+    assert!(others > 0);
+    // More than anything in between could have kept: what was written meanwhile is read late, and whole.
+    read(12_000);
+    assert_eq!(numbers.len(), 10);
+    slow.kill().unwrap();
+    let _ = slow.wait();
+
+    // Whoever goes leaves nothing running: the places of the board are free again.
+    for _ in 0..6 {
+        let mut one = fleet.command(&["logs", "web", "-f", "-n", "1"]);
+        let mut one = one.stdout(Stdio::piped()).spawn().unwrap();
+        let mut first = [0; 64];
+        one.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        one.kill().unwrap();
+        let _ = one.wait();
+    }
+    let _ = fleet.pith(&["logs", "web", "-n", "1"]).expect_code(0);
+    assert_eq!(fleet.stop(), 0);
+}
+
+/// The instance and number of a line of the demo application.
+fn numbered(line: &str) -> Option<(String, u64)> {
+    let (instance, text) = line.split_once(" | ")?;
+    let number = text.split_once(" n=")?.1.parse().ok()?;
+    Some((instance.to_owned(), number))
+}
