@@ -16,7 +16,7 @@ help:
 	@echo "make test    everything CI runs: lints, unit tests, end to end on real Docker and brokers"
 	@echo "make lint    formatting and clippy alone"
 	@echo "make audit   every dependency against the advisories of RustSec, licences and bans; needs the network and cargo-deny"
-	@echo "make bench   figures against floors and peers in one run, 10 minutes or so"
+	@echo "make bench   figures against floors and peers in one run, 20 minutes or so"
 	@echo "make sim     100,000 seeded fleets in virtual time; PITH_SEEDS=n for fewer, PITH_SEED=n replays one"
 	@echo "make fuzz    every reader of outside bytes, 10 minutes each on 2 cores; PITH_FUZZ_SECONDS=n for fewer (needs a nightly toolchain)"
 	@echo "make fuzz-keep  what fuzzing found and make test does not feed yet goes to fuzz/seeds"
@@ -68,6 +68,7 @@ bench:
 	@$(RUST); $(STATIC) cargo build --locked --quiet --profile agent --target "$$HOST_TRIPLE" -p floor
 	@tests/setup/images.sh
 	@$(RUST); PITH_STATIC="$${CARGO_TARGET_DIR:-target}/$$HOST_TRIPLE/agent" cargo run --locked --release --quiet -p tests --bin bench
+	@$(RUST); cargo bench --locked --quiet -p coordinator --bench thousand
 
 sim:
 	@$(RUST); cargo run --locked --release --quiet -p sim

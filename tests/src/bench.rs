@@ -3,6 +3,7 @@
 //! Never a test: machines differ, ratios in one run less so.
 
 pub mod footprint;
+pub mod looking;
 pub mod proxies;
 pub mod rolling;
 pub mod sample;

@@ -26,4 +26,5 @@ pub mod services;
 pub mod skip;
 pub mod spoilt;
 pub mod supervised;
+pub mod terminal;
 pub mod wait;

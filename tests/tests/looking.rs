@@ -3,97 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::io::{Read as _, Write as _};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::fleet::{Fleet, binaries};
+use tests::fleet::Fleet;
 use tests::http::free_port;
 use tests::services::Service;
 use tests::skip;
+use tests::terminal::{ENTERED, OnTerminal};
 use tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(40);
-/// The other screen of a terminal, back from it, and the cursor (xterm, ctlseqs: DECSET 1049 and 25).
-const ENTERED: &str = "\x1b[?1049h";
-const LEFT: &str = "\x1b[?1049l";
-const CURSOR: &str = "\x1b[?25h";
-
-/// `pith top` on a terminal of its own, of 24 lines and 80 columns, and what the terminal gets.
-struct OnTerminal {
-    script: Child,
-    got: Receiver<Vec<u8>>,
-    seen: String,
-}
-
-impl OnTerminal {
-    /// Its process id is written to the terminal before, its exit code and the terminal's settings afterwards.
-    fn start(fleet: &Fleet) -> Self {
-        let pith = binaries().join("pith").display().to_string();
-        let inside = format!(
-            "stty rows 24 cols 80; sh -c 'echo pid=$$.; exec {pith} top'; echo code=$?.; stty -a"
-        );
-        let mut command = Command::new("script");
-        command.args(["-q", "-e", "-c", &inside, "/dev/null"]);
-        command.env("PITH_DATA", fleet.data()).env("TERM", "xterm-256color");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut script = command.spawn().unwrap();
-        let mut out = script.stdout.take().unwrap();
-        let (tell, got) = channel();
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(count @ 1..) = out.read(&mut bytes) {
-                if tell.send(bytes[..count].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { script, got, seen: String::new() }
-    }
-
-    fn press(&mut self, keys: &str) {
-        let stdin = self.script.stdin.as_mut().unwrap();
-        stdin.write_all(keys.as_bytes()).and_then(|()| stdin.flush()).unwrap();
-    }
-
-    /// Waits until the terminal gets this after what it got before, and gives what stood between. What is there already, letter by
-    /// letter, is not sent again.
-    #[track_caller]
-    fn sees(&mut self, text: &str) -> String {
-        let (between, rest) = until(&format!("{text:?} on the terminal"), SOON, || {
-            while let Ok(more) = self.got.try_recv() {
-                self.seen.push_str(&String::from_utf8_lossy(&more));
-            }
-            let (between, rest) = self.seen.split_once(text)?;
-            Some((between.to_owned(), rest.to_owned()))
-        });
-        self.seen = rest;
-        between
-    }
-
-    /// The terminal is as it was: its first screen, a cursor, lines and an echo.
-    #[track_caller]
-    fn gives_back(mut self, code: i32) {
-        let _ = self.sees(LEFT);
-        let _ = self.sees(CURSOR);
-        let _ = self.sees("code=");
-        assert_eq!(self.sees("."), code.to_string());
-        for setting in [" icanon", " echo "] {
-            let _ = self.sees(setting);
-        }
-        assert!(self.script.wait().unwrap().success());
-    }
-}
-
-impl Drop for OnTerminal {
-    fn drop(&mut self) {
-        let _ = self.script.kill();
-        let _ = self.script.wait();
-    }
-}
-
 fn signal(which: &str, pid: &str) {
     assert!(Command::new("kill").args([which, pid]).status().unwrap().success());
 }
@@ -158,7 +79,7 @@ fn the_terminal_gives_back_whatever_ends_it() {
         return;
     }
     let fleet = Fleet::start(2);
-    let mut top = OnTerminal::start(&fleet);
+    let mut top = OnTerminal::start(&fleet.data(), "top");
     let _ = top.sees(ENTERED);
     let _ = top.sees("node-2");
     top.press("\r");
@@ -175,14 +96,14 @@ fn the_terminal_gives_back_whatever_ends_it() {
     top.press("q");
     top.gives_back(0);
 
-    let mut ended = OnTerminal::start(&fleet);
+    let mut ended = OnTerminal::start(&fleet.data(), "top");
     let _ = ended.sees("pid=");
     let pid = ended.sees(".");
     let _ = ended.sees("node-2");
     signal("-TERM", &pid);
     ended.gives_back(128 + 15);
 
-    let mut interrupted = OnTerminal::start(&fleet);
+    let mut interrupted = OnTerminal::start(&fleet.data(), "top");
     let _ = interrupted.sees("node-2");
     interrupted.press("/no");
     interrupted.press("\x03");

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use tests::bench::{footprint, proxies, rolling, sample::Line, starting, swarm, switching};
+use tests::bench::{
+    footprint, looking, proxies, rolling, sample::Line, starting, swarm, switching,
+};
 use tests::demo::table::render;
 
 fn main() {
@@ -12,7 +14,7 @@ fn main() {
         [proxies::CELL, mode, peer, demo_app] => return proxies::cell(mode, peer, demo_app),
         [swarm::CELL, kind, old] => return swarm::cell(kind, old),
         [] | [_] => {}
-        _ => panic!("usage: bench [rolling|switching|starting|footprint|proxies]"),
+        _ => panic!("usage: bench [rolling|switching|starting|footprint|looking|proxies]"),
     }
     let wanted = |section: &str| words.is_empty() || words == [section];
     let target = std::env::var("PITH_STATIC")
@@ -29,6 +31,9 @@ fn main() {
     }
     if wanted("footprint") {
         lines.extend(footprint::measure(&Path::new(&target).join("floor")));
+    }
+    if wanted("looking") {
+        lines.extend(looking::measure());
     }
     if wanted("proxies") {
         lines.extend(proxies::measure(&Path::new(&target).join("demo-app")));

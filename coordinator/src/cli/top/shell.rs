@@ -13,7 +13,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 use ratatui::crossterm::{cursor, execute, terminal};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::gather::{Answer, EVERY, ask, now_here_ms};
 use super::model::{Key, Model, Then};
@@ -24,6 +24,10 @@ use crate::client::{Client, ClientError};
 
 /// Keys that were pressed and not taken yet.
 const MAX_WAITING: usize = 64;
+/// Between an answer and the next question, also where much happens.
+const REST: Duration = Duration::from_millis(200);
+/// So many times what an answer took: a large fleet costs its coordinator no more for it.
+const RESTS: u32 = 4;
 /// How long it takes at most until the reader of keys sees that nobody wants any.
 const KEY_WAIT: Duration = Duration::from_millis(100);
 /// As a shell reports a program that SIGTERM, or SIGHUP, has ended.
@@ -84,12 +88,29 @@ async fn follow(
     environment: Option<EnvironmentName>,
     tell: mpsc::Sender<Result<Answer, ClientError>>,
 ) {
+    let (mut known, mut took) = (None, Duration::ZERO);
     loop {
-        sleep(EVERY).await;
+        sleep(REST.max(took * RESTS)).await;
+        let _ = timeout(EVERY, news(&client, environment.as_ref(), known)).await;
+        let began = Instant::now();
         let answer = ask(&client, environment.as_ref()).await;
+        took = began.elapsed();
+        known = answer.as_ref().ok().map(|answer| answer.services.version);
         if tell.send(answer).await.is_err() {
             return;
         }
+    }
+}
+
+/// Ends once something in the fleet is another than what is `known`; what is known of nothing ends with the time that it has.
+async fn news(client: &Client, environment: Option<&EnvironmentName>, known: Option<u64>) {
+    let newer = match known {
+        Some(known) => client.services(environment, Some(known)).await.is_ok(),
+        None => false,
+    };
+    if !newer {
+        // A coordinator that is away is not asked in a rush.
+        std::future::pending().await
     }
 }
 
