@@ -20,6 +20,7 @@ pub mod data_dir;
 pub mod dev;
 pub mod docker;
 pub mod event_loop;
+pub mod examining;
 pub mod front;
 pub mod install;
 pub mod key_file;

@@ -15,6 +15,9 @@ mod table;
 pub(crate) mod top;
 pub mod whereabouts;
 
+#[cfg(test)]
+mod lies;
+
 use std::collections::BTreeMap;
 
 use protocol::id::{NodeName, ServiceId, ServiceName};
@@ -324,7 +327,8 @@ pub fn events(events: &[Happened]) -> String {
             (None, None) => "fleet".to_owned(),
         };
         let reason = event.reason.map_or(String::new(), |reason| format!("[{reason}] "));
-        format!("{}  {what:<24}  {reason}{}\n", clock(event.at_ms), event.message)
+        let message = figures::plain(&event.message);
+        format!("{}  {what:<24}  {reason}{message}\n", clock(event.at_ms))
     };
     events.iter().map(line).collect()
 }

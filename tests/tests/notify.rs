@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use protocol::id::hex;
 use ring::hmac;
 use serde_json::Value;
 use tests::by_hand::ByHand;
+use tests::docker::docker;
 use tests::http::free_port;
 use tests::receiver::{Received, Receiver};
 use tests::services::Service;
@@ -113,4 +115,51 @@ fn a_target_that_refuses_is_named_with_what_it_answered() {
     assert!(tested.stdout.contains("it answered 404"), "{tested:?}");
     let listed = fleet.pith(&["notify", "ls"]).expect_code(1);
     assert!(listed.stdout.contains("phone") && listed.stdout.contains("404"), "{listed:?}");
+}
+
+/// A container of somebody else that takes images away, which goes with the test.
+struct Watchtower(String);
+
+impl Watchtower {
+    const IMAGE: &str = "containrrr/watchtower:pith-notify-test";
+
+    fn start() -> Self {
+        let name = format!("pith-test-watchtower-{}", std::process::id());
+        let _ = docker(&["tag", "pith-demo:v1", Self::IMAGE]);
+        let _ = docker(&["run", "-d", "--name", &name, Self::IMAGE]);
+        Self(name)
+    }
+}
+
+impl Drop for Watchtower {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rm", "-f", &self.0]).output();
+        let _ = Command::new("docker").args(["rmi", Self::IMAGE]).output();
+    }
+}
+
+#[test]
+fn what_a_board_finds_wrong_with_itself_is_told_without_asking() {
+    if !["docker", "mosquitto_passwd"].into_iter().all(skip::has) {
+        return;
+    }
+    let watchtower = Watchtower::start();
+    let (ours, phone, heart) = (Receiver::start(&[]), Receiver::start(&[]), Receiver::start(&[]));
+    let mut fleet = ByHand::start(1);
+    told(&mut fleet, [&ours, &phone, &heart]);
+    let of_doctor = |one: &Received| document(one)["kind"] == "doctor_finding";
+    let said = document(&ours.wait("told of what it found", of_doctor));
+    assert_eq!(said["node"], "board-1");
+    assert_eq!(said["see"], "pith node doctor board-1");
+    let found = fleet.pith(&["node", "doctor", "board-1"]).expect_code(1);
+    let message = said["message"].as_str().unwrap();
+    let first = message.split(':').next().unwrap();
+    assert!(found.stdout.contains(first), "{message}: {found:?}");
+    drop(watchtower);
+
+    // A coordinator that starts anew remembers what it has told.
+    fleet.kill_coordinator();
+    fleet.start_coordinator();
+    let kept = std::fs::read_to_string(fleet.data().join("examined.json")).unwrap();
+    assert!(kept.contains(first), "{kept}");
 }

@@ -3,10 +3,13 @@
 use super::session::Session;
 use super::{CliError, Exit, ServeArgs};
 use crate::backup::nightly;
+use crate::client::Client;
 use crate::data_dir::DataDir;
+use crate::examining;
 use crate::local::Coordinator;
 use crate::notify::Notifier;
 use crate::serve::{self, ServeConfig};
+use crate::state::notices::NoticeKind;
 use crate::watchdog;
 
 pub(super) async fn run(session: &Session, args: ServeArgs) -> Result<Exit, CliError> {
@@ -24,6 +27,7 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Result<Exit, CliE
     let mut coordinator = Coordinator::start_with(&data, choice, policy, settings).await?;
     let port = coordinator.address().map_or("none".to_owned(), |a| a.to_string());
     tracing::info!(data = %data.path().display(), %port, "coordinator serves");
+    let is_examined = targets.iter().any(|target| target.wants_kind(NoticeKind::DoctorFinding));
     let notices = coordinator.take_notices();
     let told = (coordinator.fleet(), coordinator.ca().fleet());
     let _notifier = Notifier::start(targets, heartbeat, notices, told).map_err(CliError::failed)?;
@@ -31,6 +35,14 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Result<Exit, CliE
         let (fleet, id) = (coordinator.fleet().clone(), coordinator.ca().fleet().clone());
         tokio::spawn(nightly::run(fleet, data.clone(), id))
     });
+    let examining = match is_examined {
+        true => {
+            let client = Client::new(&data).map_err(CliError::failed)?;
+            let fleet = coordinator.fleet().clone();
+            Some(tokio::spawn(examining::daily(fleet, client, data.clone())))
+        }
+        false => None,
+    };
     let watching = tokio::spawn(watchdog::run(coordinator.fleet().clone()));
     let ended = tokio::select! {
         // Cancel-safe: both only wait; the loser holds nothing.
@@ -38,8 +50,8 @@ pub(super) async fn run(session: &Session, args: ServeArgs) -> Result<Exit, CliE
         error = coordinator.failed() => Some(error),
     };
     watching.abort();
-    if let Some(nightly) = nightly {
-        nightly.abort();
+    for one in [nightly, examining].into_iter().flatten() {
+        one.abort();
     }
     match ended {
         None => {

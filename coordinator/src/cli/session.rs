@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::data_dir::{DataDir, Fleet};
 use crate::event_loop::at;
 use crate::login::{Profile, Profiles};
-use crate::render::figures::harmless_json;
+use crate::render::figures::{harmless, harmless_json};
 
 const DEFAULT_ENVIRONMENT: &str = "default";
 
@@ -206,6 +206,14 @@ impl Session {
 
     /// Prints an answer: as JSON, or as `text` writes it.
     pub(super) fn print<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) {
+        match self.output {
+            Output::Json => println!("{}", pretty(value)),
+            Output::Text => print!("{}", harmless(&text(value))),
+        }
+    }
+
+    /// The same for a text that has colours, and takes care itself of what it quotes.
+    pub(super) fn print_coloured<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) {
         match self.output {
             Output::Json => println!("{}", pretty(value)),
             Output::Text => print!("{}", text(value)),

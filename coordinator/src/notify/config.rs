@@ -204,16 +204,22 @@ fn read(of: &str, path: &Path) -> Result<String, NotifyError> {
 }
 
 impl Target {
+    /// Whether it is to be told of this kind, of some environment.
+    #[must_use]
+    pub fn wants_kind(&self, kind: NoticeKind) -> bool {
+        match &self.on {
+            Some(on) => on.contains(&kind) || kind == NoticeKind::Test,
+            None => kind.is_told_unasked(),
+        }
+    }
+
     /// Whether it is to be told this.
     #[must_use]
     pub fn wants(&self, notice: &Notice) -> bool {
-        let of_kind = match &self.on {
-            Some(on) => on.contains(&notice.kind) || notice.kind == NoticeKind::Test,
-            None => notice.kind.is_told_unasked(),
-        };
         // What is of no environment concerns everybody.
         let of_environment = self.environments.as_ref().zip(notice.environment.as_ref());
-        of_kind && of_environment.is_none_or(|(wanted, of_it)| wanted.contains(of_it))
+        self.wants_kind(notice.kind)
+            && of_environment.is_none_or(|(wanted, of_it)| wanted.contains(of_it))
     }
 }
 

@@ -90,6 +90,7 @@ fn title(notice: &Notice) -> String {
         NoticeKind::NodeBack => format!("{node} is back"),
         NoticeKind::NodeAlarm => format!("{node} has an alarm"),
         NoticeKind::AgentReverted => format!("{node} took its agent back"),
+        NoticeKind::DoctorFinding => format!("{node} found a problem of its own"),
         NoticeKind::BackupFailed => "the nightly backup failed".to_owned(),
         NoticeKind::Test => "a test".to_owned(),
     };
@@ -104,6 +105,7 @@ fn see(notice: &Notice) -> String {
     let environment = notice.environment.as_ref().filter(|of| of.as_str() != "default");
     let environment = environment.map_or(String::new(), |of| format!(" --env {of}"));
     let service = notice.service.as_ref().map_or(String::new(), ToString::to_string);
+    let node = notice.node.as_ref().map_or(String::new(), ToString::to_string);
     match notice.kind {
         NoticeKind::RolloutFailed | NoticeKind::RolledBack | NoticeKind::RolloutSucceeded => {
             format!("pith rollout status {service}{environment}")
@@ -113,6 +115,7 @@ fn see(notice: &Notice) -> String {
             "pith node ls".to_owned()
         }
         NoticeKind::AgentReverted => "pith agent status".to_owned(),
+        NoticeKind::DoctorFinding => format!("pith node doctor {node}"),
         NoticeKind::BackupFailed => "pith backup".to_owned(),
         NoticeKind::Test => "pith notify ls".to_owned(),
     }
@@ -134,6 +137,7 @@ const fn is_urgent(kind: NoticeKind) -> bool {
         | NoticeKind::NodeAlarm
         | NoticeKind::BackupFailed => true,
         NoticeKind::AwaitingPromotion
+        | NoticeKind::DoctorFinding
         | NoticeKind::RolloutSucceeded
         | NoticeKind::NodeBack
         | NoticeKind::AgentReverted
@@ -147,7 +151,7 @@ const fn tag(kind: NoticeKind) -> &'static str {
             "rotating_light"
         }
         NoticeKind::RolledBack | NoticeKind::AgentReverted => "leftwards_arrow_with_hook",
-        NoticeKind::NodeAlarm => "warning",
+        NoticeKind::NodeAlarm | NoticeKind::DoctorFinding => "warning",
         NoticeKind::AwaitingPromotion => "raised_hand",
         NoticeKind::RolloutSucceeded | NoticeKind::NodeBack => "white_check_mark",
         NoticeKind::Test => "wave",

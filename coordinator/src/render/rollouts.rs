@@ -5,7 +5,7 @@ use protocol::id::NodeName;
 use protocol::report::Evidence;
 
 use super::clock;
-use super::figures::plain;
+use super::figures::{harmless, plain};
 use super::table::table;
 use crate::state::records::Failure;
 use crate::state::records::Kind;
@@ -52,7 +52,8 @@ pub fn rollout_lines(rollout: &RolloutShown) -> Vec<String> {
         _ => return Vec::new(),
     };
     let moving = rollout.nodes.iter().filter(|node| node.state != "waiting");
-    std::iter::once(head).chain(moving.map(node_line)).collect()
+    // Nodes say why, and applications what they answered.
+    std::iter::once(head).chain(moving.map(node_line)).map(|line| plain(&line)).collect()
 }
 
 pub(crate) fn node_line(node: &NodeProgressShown) -> String {
@@ -129,7 +130,7 @@ pub fn not_rolled_out(rollout: &RolloutShown) -> String {
     for failure in &rollout.failures {
         text.push_str(&evidence(failure));
     }
-    text
+    harmless(&text)
 }
 
 fn evidence(failure: &Failure) -> String {

@@ -30,7 +30,7 @@ fn progress(name: &str, state: &str, updated: u32) -> NodeProgressShown {
     }
 }
 
-fn rollout_in(state: &str, nodes: Vec<NodeProgressShown>) -> RolloutShown {
+pub(super) fn rollout_in(state: &str, nodes: Vec<NodeProgressShown>) -> RolloutShown {
     RolloutShown {
         version: 1,
         service: service().name,

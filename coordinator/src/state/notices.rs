@@ -1,12 +1,14 @@
 //! What people are told of without asking: made where it happens, given away with the effects of a step, kept nowhere.
 
+use std::collections::BTreeSet;
+
 use protocol::id::{EnvironmentName, NodeId, NodeName, ServiceId, ServiceName};
 use protocol::reason::Reason;
 use serde::{Deserialize, Serialize};
 
 use planner::fleet::RolloutState;
 
-use super::{At, State};
+use super::{At, Node, State};
 
 /// A node that went longer ago than this, before the coordinator started, is not told as lost.
 const ABSENCE_IS_NEWS_MS: u64 = 24 * 60 * 60 * 1000;
@@ -52,6 +54,8 @@ pub enum NoticeKind {
     NodeAlarm,
     /// A node took back a version of the agent.
     AgentReverted,
+    /// A board found a problem in its daily look at itself that it had not before.
+    DoctorFinding,
     /// The nightly backup was not made.
     BackupFailed,
     /// `pith notify test`.
@@ -71,6 +75,7 @@ impl NoticeKind {
             | Self::NodeBack
             | Self::NodeAlarm
             | Self::AgentReverted
+            | Self::DoctorFinding
             | Self::BackupFailed
             | Self::Test => true,
         }
@@ -147,6 +152,26 @@ impl State {
         for id in &absent {
             self.notice_node(id, NoticeKind::NodeLost, why, at);
         }
+    }
+
+    /// Nodes that may be asked to look at themselves: those that are heard of and pay nothing for each byte.
+    #[must_use]
+    pub fn to_examine(&self) -> Vec<NodeId> {
+        let may = |node: &&Node| node.record.online && !node.record.metered;
+        let ids = self.nodes.values().filter(may).map(|node| node.record.id.clone());
+        ids.filter(|id| self.is_admitted(id)).collect()
+    }
+
+    /// All of which something is known.
+    #[must_use]
+    pub fn known_nodes(&self) -> BTreeSet<NodeId> {
+        self.nodes.keys().cloned().collect()
+    }
+
+    /// A board has found problems that it did not have before, in one sentence.
+    pub fn found_problems(&mut self, id: &NodeId, what: &str, at: At) {
+        self.note_node(id, format!("doctor: {what}"), at);
+        self.notice_node(id, NoticeKind::DoctorFinding, (None, what), at);
     }
 
     /// Tells people something of the coordinator itself.

@@ -2,16 +2,14 @@
 
 use std::io::IsTerminal as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use protocol::command::DOCTOR;
-use protocol::doctor::{Colour, Examination, Finding, MAX_EXAMINATION_BYTES, Severity};
+use protocol::doctor::{Colour, Examination, Finding, Severity};
 
 use super::super::logs::ended;
 use super::super::session::Session;
 use super::super::{CliError, Exit};
 use crate::client::Client;
-use crate::state::shown::{NodeShown, StreamShown};
+use crate::examining::{self, NotExamined};
+use crate::state::shown::NodeShown;
 
 /// What a board found, or how its answer ended without.
 pub(in crate::cli) enum Looked {
@@ -30,45 +28,26 @@ pub(super) async fn run(session: &Session, client: &Client, who: &str) -> Result
     };
     let has_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let colour = if has_colour { Colour::On } else { Colour::Off };
-    session.print(&found, |found| found.to_text(colour));
+    session.print_coloured(&found, |found| found.to_text(colour));
     Ok(if found.has_problem() { Exit::Failed } else { Exit::Done })
 }
 
 /// Has a board look at itself; with what only the coordinator knows of it.
 pub(in crate::cli) async fn examine(client: &Client, who: &str) -> Result<Looked, CliError> {
-    let mut lines = client.doctor(who).await?;
-    let mut document = Vec::new();
-    loop {
-        match lines.next().await? {
-            None => break,
-            Some(StreamShown::Output { instance, bytes, .. }) if instance == DOCTOR => {
-                document.extend(BASE64.decode(bytes).unwrap_or_default());
-                if document.len() > MAX_EXAMINATION_BYTES {
-                    return Err(CliError::failed("the board says more than anybody reads"));
-                }
-            }
-            Some(StreamShown::Output { .. } | StreamShown::Alive) => {}
-            Some(StreamShown::End { node, end }) => {
-                let exit = ended(&node, &end);
-                if exit != Exit::Done {
-                    return Ok(Looked::Ended(exit));
-                }
-            }
-            Some(StreamShown::Away { node, why }) => {
-                return Err(CliError::failed(format_args!(
-                    "{node}: {why}; `sudo pith-agent doctor` on the board needs no coordinator (an agent older than this \
-                     coordinator does not know `doctor`)"
-                )));
-            }
-            Some(StreamShown::Lost { node, parts }) => {
-                return Err(CliError::failed(format_args!(
-                    "{node}: {parts} parts of its answer were lost on their way; ask again"
-                )));
-            }
+    let found = match examining::examine(client, who).await {
+        Ok(found) => found,
+        Err(NotExamined::Ended(node, end)) => return Ok(Looked::Ended(ended(&node, &end))),
+        Err(NotExamined::Client(error)) => return Err(error.into()),
+        Err(error @ NotExamined::Away(..)) => {
+            return Err(CliError::failed(format_args!(
+                "{error}; `sudo pith-agent doctor` on the board needs no coordinator (an agent older than this \
+                 coordinator does not know `doctor`)"
+            )));
         }
-    }
-    let found: Examination = serde_json::from_slice(&document)
-        .map_err(|error| CliError::failed(format_args!("{who}: not an examination: {error}")))?;
+        Err(error @ (NotExamined::Lost(..) | NotExamined::TooLong | NotExamined::NotOne(..))) => {
+            return Err(CliError::failed(error));
+        }
+    };
     let nodes = client.nodes(None).await?.nodes;
     let node = nodes.iter().find(|node| node.name.as_str() == who || node.id.as_str() == who);
     Ok(Looked::Found(match node {
