@@ -2,6 +2,7 @@
 
 use protocol::id::CommandId;
 use protocol::reason::Reason;
+use protocol::topic::Up;
 
 use super::super::measured::Measured;
 use super::world::World;
@@ -45,4 +46,25 @@ fn a_metered_link_is_not_spent_on_a_scraper() {
     assert_eq!(world.state.take_effects(at).commands.len(), 0);
     world.state.watch(None, &mut new_id, at);
     assert_eq!(world.state.take_effects(at).commands.len(), 1, "a person who looks is worth it");
+}
+
+/// Fifty years ahead, fifty behind, and right at last: what is shown is by the coordinator's own clock.
+#[test]
+fn a_node_whose_clock_is_fifty_years_off_is_shown_and_heard_like_any_other() {
+    const YEARS_MS: u64 = 50 * 365 * 24 * 60 * 60 * 1000;
+    let mut world = World::with_nodes(&["a"]);
+    world.deploy("web", "v1").unwrap();
+    let now_ms = world.at.unix_ms;
+    for (number, started_ms) in [now_ms + YEARS_MS, 0, now_ms].into_iter().enumerate() {
+        // A process that starts says hello before anything else.
+        let _ = world.says_hello_from("a", &format!("boot-{number}"));
+        let report = world.report_since("a", started_ms);
+        world.hear("a", Up::Report, &report);
+        let heard = measured(&world);
+        assert_eq!(heard.services[0].shown.ready, 1, "at {started_ms}");
+        assert_eq!(heard.nodes[0].shown.heard_ms, now_ms);
+        let live = world.state.show_live(world.at);
+        assert!(live.events.iter().all(|event| event.at_ms == now_ms), "{:?}", live.events);
+    }
+    assert_eq!(world.rollout("web").state, "succeeded");
 }
