@@ -25,7 +25,7 @@ use crate::streams::Streams;
 /// Requests that wait for the loop.
 const REQUESTS_MAX: usize = 256;
 /// Notices that wait for whoever tells them; it only hands them on.
-const NOTICES_MAX: usize = 1_024;
+const NOTICES_MAX: usize = 8_192;
 /// Silence and rollouts are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
 

@@ -31,7 +31,7 @@ use queue::{Delivered, Queue, Wanted};
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Notices that a target may be behind while it is waited for; how many of them are kept after that, its queue says.
-const BEHIND_MAX: usize = 1_024;
+const BEHIND_MAX: usize = 8_192;
 /// Characters of an error that are kept.
 const MAX_ERROR_CHARS: usize = 200;
 

@@ -276,6 +276,16 @@ impl ByHand {
         format!("pith/v1/{}/n/{node}/{part}", fleet_id(self.dir.path()))
     }
 
+    /// Ends the broker: nodes and coordinator hear nothing of each other.
+    pub fn kill_broker(&mut self) {
+        self.broker.kill();
+    }
+
+    /// Starts it again; it remembers nothing.
+    pub fn start_broker(&mut self) {
+        self.broker.start();
+    }
+
     /// Starts the coordinator and waits until it answers.
     pub fn start_coordinator(&mut self) {
         let config = self.dir.path().join("coordinator.toml");

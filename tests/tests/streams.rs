@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use tests::by_hand::ByHand;
 use tests::fleet::Fleet;
 use tests::http::free_port;
 use tests::services::Service;
@@ -106,6 +107,41 @@ fn a_slow_reader_of_ten_loud_instances_misses_nothing_and_holds_up_nobody() {
     }
     let _ = fleet.pith(&["logs", "web", "-n", "1"]).expect_code(0);
     assert_eq!(fleet.stop(), 0);
+}
+
+/// What is written while node and coordinator cannot reach each other may be missed; what is said then is that it was, and the reading goes on.
+#[test]
+fn following_survives_a_broker_that_is_gone_for_a_while() {
+    if !["docker", "mosquitto_passwd"].into_iter().all(skip::has) {
+        return;
+    }
+    let mut fleet = ByHand::start(1);
+    let service = Service::new("web", free_port()).env("LOG_PER_S", "20");
+    let file = fleet.file("web.toml", &service.toml());
+    let _ = fleet.pith(&["deploy", "-f", &file]).expect_code(0);
+    let mut follower = fleet.command(&["logs", "web", "-f", "-n", "0"]);
+    let mut follower = follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next = || loop {
+        if let Some((_, number)) = numbered(&lines.next().unwrap().unwrap()) {
+            return number;
+        }
+    };
+    let before = (0..40).map(|_| next()).last().unwrap();
+    fleet.kill_broker();
+    std::thread::sleep(Duration::from_secs(4));
+    fleet.start_broker();
+    let (mut known, mut missed) = (before, 0);
+    while known < before + 400 {
+        let number = next();
+        assert!(number > known, "{number} after {known}: nothing comes twice");
+        missed += number - known - 1;
+        known = number;
+    }
+    follower.kill().unwrap();
+    let said = follower.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(missed == 0 || said.contains("lost on their way"), "{missed} missed: {said}");
 }
 
 /// The instance and number of a line of the demo application.

@@ -27,6 +27,7 @@ pub(super) async fn run(session: &Session, verb: NotifyVerb) -> Result<Exit, Cli
                 tokio::time::sleep(LOOK_EVERY).await;
                 now = client.notify_targets().await?;
             }
+            is_told = !now.targets.is_empty();
             for name in silent(&before, &now) {
                 eprintln!("{name}: it has not answered within {}s", PATIENCE.as_secs());
                 is_told = false;

@@ -78,7 +78,9 @@ fn line_before(
     if rollout.revision == shown.service.revision {
         return None;
     }
-    let progress = rollout.nodes.iter().find(|progress| progress.name == *node)?;
+    // One that still waited when it ended never ran there.
+    let ran = |of: &&NodeProgressShown| of.name == *node && of.state != "waiting";
+    let progress = rollout.nodes.iter().find(ran)?;
     let failure = rollout.failures.iter().find(|failure| failure.node == *node);
     let error = match failure {
         Some(failure) => format!("{}: {}", failure.reason, plain(&failure.message)),

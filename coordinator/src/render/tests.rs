@@ -480,7 +480,7 @@ fn ps_of_a_service_has_under_each_node_what_ran_there_and_why_it_ended() {
         why: String::new(),
         nodes: vec![on],
     };
-    let history = vec![bad, revision(2, "updated"), revision(1, "updated")];
+    let history = vec![revision(4, "waiting"), bad, revision(2, "updated"), revision(1, "updated")];
     let text = ps::service(&ps::ServiceWithHistory { service, history });
     assert_eq!(
         text,

@@ -57,7 +57,7 @@ fn a_node_whose_clock_is_fifty_years_off_is_shown_and_heard_like_any_other() {
     let now_ms = world.at.unix_ms;
     for (number, started_ms) in [now_ms + YEARS_MS, 0, now_ms].into_iter().enumerate() {
         // A process that starts says hello before anything else.
-        let _ = world.says_hello_from("a", &format!("boot-{number}"));
+        world.says_hello_from("a", &format!("boot-{number}"));
         let report = world.report_since("a", started_ms);
         world.hear("a", Up::Report, &report);
         let heard = measured(&world);
