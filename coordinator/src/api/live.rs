@@ -31,7 +31,7 @@ use crate::state::shown::CallerShown;
 use crate::state::watching::RENEW_MS;
 
 /// Between two views.
-const PACE: Duration = Duration::from_millis(500);
+const PACE: Duration = Duration::from_millis(300);
 /// Of a fleet whose view is large, so much a second to each who looks.
 const BYTES_PER_S: usize = 1_000_000;
 /// How often it is seen to that nodes know of it: more often than a look is over once it is due to be renewed.
