@@ -35,7 +35,7 @@ fn a_line_of_ten_megabytes_and_bytes_that_are_no_text_are_read_whole_and_steer_n
     assert!(longest <= PIECE_BYTES, "{longest}");
     let of_line = |line: &str| {
         let text = line.split_once(" | ").unwrap().1;
-        text.bytes().all(|byte| byte == b'x').then_some(text.len()).unwrap_or(0)
+        if text.bytes().all(|byte| byte == b'x') { text.len() } else { 0 }
     };
     assert_eq!(shown.lines().map(of_line).sum::<usize>(), LONG_LINE_BYTES);
     let steers =
