@@ -33,14 +33,16 @@ pub struct Own {
 /// Classes of HTTP's statuses.
 pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// The whole text.
+/// The whole text, in pieces: of a large fleet it is large.
 #[must_use]
-pub fn text(fleet: &Measured, own: &Own, format: Format) -> String {
-    let mut page = Page::default();
+pub fn text(fleet: &Measured, own: &Own, format: Format) -> Vec<String> {
+    let mut page = Page::new(format);
     page.add(&families::BUILD, &[("version", env!("CARGO_PKG_VERSION"))], Value::Whole(1));
     own_series(&mut page, own);
     services::add(&mut page, fleet);
-    for node in &fleet.nodes {
+    let mut nodes: Vec<_> = fleet.nodes.iter().collect();
+    nodes.sort_by(|a, b| a.shown.name.cmp(&b.shown.name));
+    for node in nodes {
         let name = node.shown.name.as_str();
         page.begin_node();
         nodes::add(&mut page, node);
@@ -50,7 +52,7 @@ pub fn text(fleet: &Measured, own: &Own, format: Format) -> String {
         let dropped = page.end_node();
         page.add(&families::DROPPED, &[("node", name)], Value::Whole(dropped));
     }
-    page.render(format)
+    page.render()
 }
 
 fn own_series(page: &mut Page, own: &Own) {

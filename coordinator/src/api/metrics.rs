@@ -1,11 +1,14 @@
 //! `/metrics`.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use axum::body::Body;
 use axum::extract::{Extension, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
+use futures_util::stream;
 
 use super::Api;
 use super::caller::Peer;
@@ -56,6 +59,7 @@ pub(super) async fn show(
     };
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let format = accept.map_or(Format::Text, Format::wanted);
-    let text = metrics::text(&fleet, &own, format);
-    Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
+    let pieces = metrics::text(&fleet, &own, format).into_iter().map(Ok::<_, Infallible>);
+    let body = Body::from_stream(stream::iter(pieces));
+    Ok(([(header::CONTENT_TYPE, format.content_type())], body).into_response())
 }

@@ -3,8 +3,10 @@
 //!
 //! Prometheus' text 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats) and OpenMetrics 1.0 (openmetrics.io).
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
 use std::fmt::Write as _;
+use std::hash::BuildHasher as _;
 
 use super::families::ALL;
 
@@ -89,11 +91,16 @@ pub(super) enum Value {
     Buckets(Vec<(String, u64)>),
 }
 
-/// An exposition that is being filled.
-#[derive(Debug, Default)]
+/// An exposition that is being filled. Of a thousand nodes it has a hundred thousand series: they are written where they end up, and nothing but a
+/// hash is kept of each.
+#[derive(Debug)]
 pub(super) struct Page {
-    /// By the family's place in [`ALL`], then by labels.
-    series: BTreeMap<(usize, String), Value>,
+    format: Format,
+    /// The series of each of [`ALL`].
+    families: Vec<String>,
+    /// Hashes of a family's place and labels.
+    known: HashSet<u64>,
+    hasher: RandomState,
     /// Of the node that is being told.
     of_node: Option<OfNode>,
 }
@@ -105,6 +112,13 @@ struct OfNode {
 }
 
 impl Page {
+    /// Nothing is told.
+    pub(super) fn new(format: Format) -> Self {
+        let families = ALL.iter().map(|_| String::new()).collect();
+        let (known, hasher) = (HashSet::new(), RandomState::new());
+        Self { format, families, known, hasher, of_node: None }
+    }
+
     /// From here on series are a node's, and bounded.
     pub(super) fn begin_node(&mut self) {
         self.of_node = Some(OfNode::default());
@@ -126,12 +140,13 @@ impl Page {
             return;
         }
         let Some(place) = ALL.iter().position(|one| std::ptr::eq(*one, family)) else { return };
-        let key = (place, rendered(labels));
+        let labels = rendered(labels);
+        let hash = self.hasher.hash_one((place, &labels));
         let weight = match &value {
             Value::Buckets(buckets) => buckets.len() + 1,
             Value::Whole(_) | Value::Real(_) | Value::Milli(_) => 1,
         };
-        let is_known = self.series.contains_key(&key);
+        let is_known = self.known.contains(&hash);
         if let Some(of_node) = &mut self.of_node {
             if is_known || of_node.told + weight > MAX_SERIES_PER_NODE {
                 of_node.dropped += weight as u64;
@@ -139,7 +154,9 @@ impl Page {
             }
             of_node.told += weight;
         }
-        self.series.entry(key).or_insert(value);
+        if self.known.insert(hash) {
+            sample(&mut self.families[place], family, &labels, &value, self.format);
+        }
     }
 
     /// The same for what may not be known.
@@ -154,21 +171,20 @@ impl Page {
         }
     }
 
-    /// The text, families in the order of [`ALL`]; those without series are left out.
-    pub(super) fn render(&self, format: Format) -> String {
-        let mut text = String::new();
-        let mut last = None;
-        for ((place, labels), value) in &self.series {
-            let family = ALL[*place];
-            if last.replace(*place) != Some(*place) {
-                head(&mut text, family, format);
+    /// The text in pieces, families in the order of [`ALL`], their series as they were added; families without any are left out.
+    pub(super) fn render(self) -> Vec<String> {
+        let mut pieces = Vec::new();
+        for (family, series) in ALL.iter().zip(self.families) {
+            if !series.is_empty() {
+                let mut text = String::new();
+                head(&mut text, family, self.format);
+                pieces.extend([text, series]);
             }
-            sample(&mut text, family, labels, value, format);
         }
-        if format == Format::OpenMetrics {
-            text.push_str("# EOF\n");
+        if self.format == Format::OpenMetrics {
+            pieces.push("# EOF\n".to_owned());
         }
-        text
+        pieces
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value as Json, json};
 
-use super::{Format, MAX_SERIES_PER_NODE, Own, text};
+use super::{Format, MAX_SERIES_PER_NODE, Own};
 use crate::state::measured::{Measured, NodeMeasured, ServiceMeasured};
 
 /// Of `pith_service_latency_seconds`: what a node counted within 6 ms, 9 ms and above everything.
@@ -64,6 +64,11 @@ fn fleet(node: NodeMeasured) -> Measured {
 fn own() -> Own {
     let scraper = Some(("prometheus".to_owned(), 1_700_000_900));
     Own { certificate_until: Some(1_700_000_500), scraper, answered: [0, 9, 0, 2, 1] }
+}
+
+/// In one piece.
+fn text(fleet: &Measured, own: &Own, format: Format) -> String {
+    super::text(fleet, own, format).concat()
 }
 
 /// Lines that begin so.
