@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use tests::board::Image;
 use tests::board::cases::{ALL, Case};
-use tests::board::lab::Parts;
+use tests::board::lab::{Parts, Wanted};
 use tests::board::results::Results;
 
 const USAGE: &str = "usage: board-test --image FOLDER --package FILE.deb --demo FILE.tar --agent FILE --folder FOLDER [CASE...]";
@@ -79,6 +79,7 @@ fn arguments(mut given: impl Iterator<Item = String>) -> Result<(Parts, Vec<Case
         demo: there(needed(demo, "--demo")?)?,
         agent: there(needed(agent, "--agent")?)?,
         folder: there(needed(folder, "--folder")?)?,
+        wanted: if cases.is_empty() { Wanted::All } else { Wanted::Some },
     };
     let cases = if cases.is_empty() { ALL.to_vec() } else { cases };
     Ok((parts, cases))

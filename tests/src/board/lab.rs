@@ -36,6 +36,17 @@ pub struct Parts {
     pub agent: PathBuf,
     /// Where runs keep what they make.
     pub folder: PathBuf,
+    /// Whether this run is of all cases.
+    pub wanted: Wanted,
+}
+
+/// Which cases a run is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// All: it takes hours, and what it shows is to be whole.
+    All,
+    /// Those that were named: each ends within 25 minutes.
+    Some,
 }
 
 impl Parts {
