@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -142,6 +144,53 @@ fn following_survives_a_broker_that_is_gone_for_a_while() {
     let said = follower.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(missed == 0 || said.contains("lost on their way"), "{missed} missed: {said}");
+}
+
+/// A node that is gone in the middle: who waits for a command hears that nobody knows what became of it, who reads goes on once it is back.
+#[test]
+fn a_node_that_vanishes_ends_a_command_that_is_waited_for_and_interrupts_a_reading() {
+    if !["docker", "mosquitto_passwd"].into_iter().all(skip::has) {
+        return;
+    }
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !is_root && !skip::in_ci() {
+        eprintln!("SKIPPED: only root can write a policy that counts");
+        return;
+    }
+    let mut fleet = ByHand::start_allowing(1, "exec = true\n");
+    let service =
+        Service::new("web", free_port()).env("LOG_PER_S", "20").env("EXIT_AFTER_S", "300");
+    let file = fleet.file("web.toml", &service.toml());
+    let _ = fleet.pith(&["deploy", "-f", &file]).expect_code(0);
+
+    let mut follower = fleet.command(&["logs", "web", "-f", "-n", "0"]);
+    let mut follower = follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next = || loop {
+        if let Some((_, number)) = numbered(&lines.next().unwrap().unwrap()) {
+            return number;
+        }
+    };
+    let before = next();
+    let mut waiting = fleet.command(&["exec", "web", "--", "/demo-app", "once"]);
+    let mut waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(waiting.stdout.take().unwrap()).lines();
+    assert!(out.next().unwrap().unwrap().contains("event=once"), "it runs");
+
+    fleet.kill_agent(1);
+    let began = Instant::now();
+    let ended = waiting.wait_with_output().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("board-1: ") && said.contains("whether it ran is unknown"), "{said}");
+
+    fleet.start_agent(1);
+    while next() < before + 600 {}
+    follower.kill().unwrap();
+    let said = follower.wait_with_output().unwrap().stderr;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("board-1: "), "that lines may be missing is said: {said}");
 }
 
 /// The instance and number of a line of the demo application.

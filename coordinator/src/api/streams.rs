@@ -17,7 +17,9 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Json};
 use futures_util::stream;
-use protocol::command::{Act, End, Exec, KEEP_EVERY_S, Logs, MAX_LINES, Part, WINDOW, What};
+use protocol::command::{
+    Act, End, Exec, KEEP_EVERY_S, LEASE_S, Logs, MAX_LINES, Part, WINDOW, What,
+};
 use protocol::id::{CommandId, NodeId, NodeName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -41,6 +43,10 @@ const FIRST_WITHIN: Duration = Duration::from_secs(15);
 /// How soon somebody who was revoked hears no more.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const KEEP_EVERY: Duration = Duration::from_secs(KEEP_EVERY_S);
+/// A node that was gone for this long has ended the stream, or will when it is back: nobody could keep it meanwhile.
+const GONE_AFTER: Duration = Duration::from_secs(LEASE_S - KEEP_EVERY_S);
+/// Lines twice are better than none: clocks of boards know seconds.
+const ONCE_MORE_S: u64 = 2;
 
 /// Which lines are wanted.
 #[derive(Debug, Default, Deserialize)]
@@ -158,6 +164,40 @@ struct Told {
 #[derive(Debug)]
 struct Over;
 
+/// How a stream ended.
+enum Passed {
+    /// With its last part, or without a first.
+    Ended,
+    /// Its node went, or does not know it any more.
+    Broken {
+        why: &'static str,
+        /// When something of it came last.
+        heard: Instant,
+    },
+}
+
+/// Whether the node of a stream is there, look after look.
+struct Watched {
+    speaks: Option<u64>,
+    gone_since: Option<Instant>,
+}
+
+impl Watched {
+    /// Why the stream is over, once it is.
+    fn look(&mut self, (online, speaks): (bool, Option<u64>)) -> Option<&'static str> {
+        let gone_for = self.gone_since.map_or(Duration::ZERO, |since| since.elapsed());
+        if online {
+            self.gone_since = None;
+        } else {
+            self.gone_since.get_or_insert_with(Instant::now);
+        }
+        if online && speaks != self.speaks && self.speaks.is_some() {
+            return Some("its agent has started anew");
+        }
+        (gone_for >= GONE_AFTER).then_some("it went away")
+    }
+}
+
 /// What came first.
 enum Next {
     Part(Option<Part>),
@@ -172,28 +212,73 @@ impl Told {
         if !target.online {
             return self.away("it is offline").await;
         }
+        let mut act = act;
+        loop {
+            let (why, heard) = match self.once(target, act.clone()).await? {
+                Passed::Ended => return Ok(()),
+                Passed::Broken { why, heard } => (why, heard),
+            };
+            self.away(why).await?;
+            let Some(more) = gone_on_with(&act) else { return Ok(()) };
+            self.until_back(&target.id).await?;
+            let since_s = Some(heard.elapsed().as_secs() + ONCE_MORE_S);
+            act = Act::Logs(Logs { since_s, lines: MAX_LINES, ..more });
+        }
+    }
+
+    /// Waits until the node is heard of again.
+    async fn until_back(&self, node: &NodeId) -> Result<(), Over> {
+        let mut look = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
+        loop {
+            // Cancel-safe: both only wait.
+            tokio::select! {
+                _ = look.tick() => {}
+                () = self.out.closed() => return Err(Over),
+            }
+            self.check_role().await?;
+            if self.who_speaks(node).await?.0 {
+                return Ok(());
+            }
+            // A client that waits knows that we are there.
+            let _ = self.out.try_send(document(&StreamShown::Alive));
+        }
+    }
+
+    async fn who_speaks(&self, node: &NodeId) -> Result<(bool, Option<u64>), Over> {
+        let (fleet, node) = (&self.listening.api.fleet, node.clone());
+        fleet.ask(move |state, _| state.who_speaks(&node)).await.map_err(|_| Over)
+    }
+
+    async fn once(&self, target: &Target, act: Act) -> Result<Passed, Over> {
+        let watched = Watched { speaks: self.who_speaks(&target.id).await?.1, gone_since: None };
         let (stream, fleet) = (new_id()?, &self.listening.api.fleet);
         let mut parts = fleet.streams().open(&stream);
         let (node, id): (NodeId, _) = (target.id.clone(), stream.clone());
         let asked = fleet.ask(move |state, at| state.command(&node, &id, act, at)).await;
         if !asked.map_err(|_| Over)? {
-            return self.away("the coordinator follows too many streams; try again").await;
+            self.away("the coordinator follows too many streams; try again").await?;
+            return Ok(Passed::Ended);
         }
-        let done = self.pass(&stream, &mut parts).await;
-        if done.is_err() {
+        let done = self.pass(&stream, &mut parts, (&target.id, watched)).await;
+        if !matches!(done, Ok(Passed::Ended)) {
             self.end(&stream).await?;
         }
         done
     }
 
-    /// Until its last part; [`Over`] where nobody wants it any more or nothing comes.
-    async fn pass(&self, stream: &CommandId, parts: &mut mpsc::Receiver<Part>) -> Result<(), Over> {
+    /// Until its last part, or its node is gone; [`Over`] where nobody wants it any more or nothing comes.
+    async fn pass(
+        &self,
+        stream: &CommandId,
+        parts: &mut mpsc::Receiver<Part>,
+        (node, mut watched): (&NodeId, Watched),
+    ) -> Result<Passed, Over> {
         let mut keep = interval_at(Instant::now() + KEEP_EVERY, KEEP_EVERY);
         keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut silence = std::pin::pin!(sleep(FIRST_WITHIN));
-        let (mut number, mut kept) = (0, 0);
+        let (mut number, mut kept, mut heard) = (0, 0, Instant::now());
         loop {
             // Cancel-safe: a receive takes nothing before it is ready, nor does a tick; the sleep is pinned outside.
             let next = tokio::select! {
@@ -209,7 +294,12 @@ impl Told {
                     self.away("it did not answer within 15 s").await?;
                     return Err(Over);
                 }
-                Next::Look => self.check_role().await?,
+                Next::Look => {
+                    self.check_role().await?;
+                    if let Some(why) = watched.look(self.who_speaks(node).await?) {
+                        return Ok(Passed::Broken { why, heard });
+                    }
+                }
                 Next::Keep => self.keep(stream, number).await?,
                 // Played again, or sent twice on its way.
                 Next::Part(Some(part)) if part.number < number => {}
@@ -218,9 +308,9 @@ impl Told {
                         let (node, parts) = (self.node.clone(), part.number - number);
                         self.say(&StreamShown::Lost { node, parts }, stream, number).await?;
                     }
-                    number = part.number + 1;
+                    (number, heard) = (part.number + 1, Instant::now());
                     if self.shown(part.what, stream, number).await? {
-                        return Ok(());
+                        return Ok(Passed::Ended);
                     }
                     if number >= kept + WINDOW / 2 {
                         kept = number;
@@ -297,6 +387,19 @@ impl Told {
         let (stream, id) = (stream.clone(), new_id()?);
         let fleet = &self.listening.api.fleet;
         fleet.ask(move |state, at| state.end_stream(&stream, &id, at)).await.map_err(|_| Over)
+    }
+}
+
+/// What goes on by itself once its node is back: reading what is written from now on. A command is not run twice.
+fn gone_on_with(act: &Act) -> Option<Logs> {
+    match act {
+        Act::Logs(logs) if logs.follow => Some(logs.clone()),
+        Act::Logs(_)
+        | Act::Exec(_)
+        | Act::Doctor
+        | Act::Watch { .. }
+        | Act::Keep { .. }
+        | Act::End { .. } => None,
     }
 }
 

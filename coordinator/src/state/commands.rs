@@ -104,6 +104,14 @@ impl State {
         Ok(Target { id, name, online: node.record.online })
     }
 
+    /// Whether a node is heard of, and which process of its agent speaks: one that started anew knows no stream of the one before.
+    #[must_use]
+    pub fn who_speaks(&self, id: &NodeId) -> (bool, Option<u64>) {
+        let Some(node) = self.nodes.get(id) else { return (false, None) };
+        let report = node.record.report.as_ref();
+        (node.record.online, report.map(|report| report.agent_started_ms))
+    }
+
     /// Signs a command that a stream answers; false: there are too many streams already.
     pub fn command(&mut self, node: &NodeId, id: &CommandId, act: Act, at: At) -> bool {
         if self.commands.len() >= MAX_STREAMS {
