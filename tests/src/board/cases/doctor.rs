@@ -45,7 +45,13 @@ pub(super) fn run(parts: &Parts, _: &Results) -> Vec<Row> {
         .filter_map(|one| one["id"].as_str())
         .collect();
 
-    let (code, afar) = from_afar(&coordinator);
+    let (mut code, mut afar) = from_afar(&coordinator);
+    if severity(&afar, "clock") == "problem" {
+        // What is asked on the board is the time that was written down last, an hour ago maybe; the agent has heard of a newer one since.
+        let again = text(&afar, "clock", "mend").split('`').nth(1).unwrap_or_default().to_owned();
+        board.must(&again);
+        (code, afar) = from_afar(&coordinator);
+    }
     assert_eq!((code, severity(&afar, "memory-cgroup")), (0, "ok"), "{afar:#}");
     assert_eq!(severity(&afar, "identity-clone"), "ok", "the coordinator's word: {afar:#}");
     assert_eq!(severity(&afar, "firewall-ports"), "unknown", "root alone reads rules: {afar:#}");
