@@ -299,9 +299,9 @@ mod tests {
     }
 
     #[test]
-    fn views_come_at_most_twice_a_second_and_large_ones_more_rarely() {
-        assert_eq!(pace(0), Duration::from_millis(500));
-        assert_eq!(pace(500_000), Duration::from_millis(500));
+    fn views_come_three_times_a_second_at_most_and_large_ones_more_rarely() {
+        assert_eq!(pace(0), Duration::from_millis(300));
+        assert_eq!(pace(300_000), Duration::from_millis(300));
         assert_eq!(pace(3_000_000), Duration::from_secs(3));
     }
 
