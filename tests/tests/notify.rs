@@ -22,14 +22,18 @@ const QUICKLY: Duration = Duration::from_secs(30);
 
 const SECRET: &str = "a key of this test";
 
-/// A coordinator that tells `ours` everything, in our form, and `phone` as ntfy takes it; its heart beats to a third.
-fn told(fleet: &mut ByHand, [ours, phone, heart]: [&Receiver; 3]) {
+/// What rollouts and connections come to: what a board finds of this machine is not counted on.
+const MOVES: &str = "on = [\"rollout_failed\", \"rolled_back\", \"node_lost\", \"node_back\"]\n";
+const EVERYTHING: &str = "";
+
+/// A coordinator that tells `ours` this, in our form, and `phone` as ntfy takes it; its heart beats to a third.
+fn told(fleet: &mut ByHand, on: &str, [ours, phone, heart]: [&Receiver; 3]) {
     let secret = fleet.path("secret");
     fs::write(&secret, format!("{SECRET}\n")).unwrap();
     let path = fleet.path("coordinator.toml");
     let config = fs::read_to_string(&path).unwrap();
     let more = format!(
-        "[[notify]]\nname = \"ours\"\nurl = \"{}\"\nsecret_file = {secret:?}\nnode_lost_after = \"1s\"\n\
+        "[[notify]]\nname = \"ours\"\nurl = \"{}\"\nsecret_file = {secret:?}\nnode_lost_after = \"1s\"\n{on}\
          [[notify]]\nname = \"phone\"\nurl = \"{}\"\nformat = \"ntfy\"\non = [\"rolled_back\"]\n\
          [heartbeat]\nurl = \"{}\"\nevery = \"1s\"\n",
         ours.url("hook?token=of-the-address"),
@@ -62,7 +66,7 @@ fn what_goes_back_and_who_is_lost_is_told_signed_and_again_where_nobody_heard() 
     let (ours, phone, heart) =
         (Receiver::start(&[503, 503]), Receiver::start(&[]), Receiver::start(&[]));
     let mut fleet = ByHand::start(1);
-    told(&mut fleet, [&ours, &phone, &heart]);
+    told(&mut fleet, MOVES, [&ours, &phone, &heart]);
     let _ = heart.wait("a beat", |one| one.line.starts_with("GET /ping"));
 
     // The first release never becomes ready: there is nothing to go back to. The second has.
@@ -110,7 +114,7 @@ fn a_target_that_refuses_is_named_with_what_it_answered() {
     let (gone, phone, heart) =
         (Receiver::start(&[404]), Receiver::start(&[]), Receiver::start(&[]));
     let mut fleet = ByHand::start(0);
-    told(&mut fleet, [&gone, &phone, &heart]);
+    told(&mut fleet, MOVES, [&gone, &phone, &heart]);
     let tested = fleet.pith(&["notify", "test"]).expect_code(1);
     assert!(tested.stdout.contains("it answered 404"), "{tested:?}");
     let listed = fleet.pith(&["notify", "ls"]).expect_code(1);
@@ -146,7 +150,7 @@ fn what_a_board_finds_wrong_with_itself_is_told_without_asking() {
     let watchtower = Watchtower::start();
     let (ours, phone, heart) = (Receiver::start(&[]), Receiver::start(&[]), Receiver::start(&[]));
     let mut fleet = ByHand::start(1);
-    told(&mut fleet, [&ours, &phone, &heart]);
+    told(&mut fleet, EVERYTHING, [&ours, &phone, &heart]);
     let of_doctor = |one: &Received| document(one)["kind"] == "doctor_finding";
     let said = document(&ours.wait("told of what it found", of_doctor));
     assert_eq!(said["node"], "board-1");
