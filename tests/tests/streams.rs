@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Lines, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use tests::by_hand::ByHand;
@@ -121,28 +121,19 @@ fn following_survives_a_broker_that_is_gone_for_a_while() {
     let service = Service::new("web", free_port()).env("LOG_PER_S", "20");
     let file = fleet.file("web.toml", &service.toml());
     let _ = fleet.pith(&["deploy", "-f", &file]).expect_code(0);
-    let mut follower = fleet.command(&["logs", "web", "-f", "-n", "0"]);
-    let mut follower = follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
-    let mut next = || loop {
-        if let Some((_, number)) = numbered(&lines.next().unwrap().unwrap()) {
-            return number;
-        }
-    };
-    let before = (0..40).map(|_| next()).last().unwrap();
+    let mut follower = Follower::start(&fleet);
+    let before = (0..40).map(|_| follower.next()).last().unwrap();
     fleet.kill_broker();
     std::thread::sleep(Duration::from_secs(4));
     fleet.start_broker();
     let (mut known, mut missed) = (before, 0);
     while known < before + 400 {
-        let number = next();
+        let number = follower.next();
         assert!(number > known, "{number} after {known}: nothing comes twice");
         missed += number - known - 1;
         known = number;
     }
-    follower.kill().unwrap();
-    let said = follower.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    let said = follower.end();
     assert!(missed == 0 || said.contains("lost on their way"), "{missed} missed: {said}");
 }
 
@@ -163,15 +154,8 @@ fn a_node_that_vanishes_ends_a_command_that_is_waited_for_and_interrupts_a_readi
     let file = fleet.file("web.toml", &service.toml());
     let _ = fleet.pith(&["deploy", "-f", &file]).expect_code(0);
 
-    let mut follower = fleet.command(&["logs", "web", "-f", "-n", "0"]);
-    let mut follower = follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
-    let mut next = || loop {
-        if let Some((_, number)) = numbered(&lines.next().unwrap().unwrap()) {
-            return number;
-        }
-    };
-    let before = next();
+    let mut follower = Follower::start(&fleet);
+    let before = follower.next();
     let mut waiting = fleet.command(&["exec", "web", "--", "/demo-app", "once"]);
     let mut waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut out = BufReader::new(waiting.stdout.take().unwrap()).lines();
@@ -186,11 +170,39 @@ fn a_node_that_vanishes_ends_a_command_that_is_waited_for_and_interrupts_a_readi
     assert!(said.contains("board-1: ") && said.contains("whether it ran is unknown"), "{said}");
 
     fleet.start_agent(1);
-    while next() < before + 600 {}
-    follower.kill().unwrap();
-    let said = follower.wait_with_output().unwrap().stderr;
-    let said = String::from_utf8_lossy(&said).into_owned();
+    while follower.next() < before + 600 {}
+    let said = follower.end();
     assert!(said.contains("board-1: "), "that lines may be missing is said: {said}");
+}
+
+/// `pith logs web -f`, and the number of each line of the demo application as it comes.
+struct Follower {
+    pith: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Follower {
+    fn start(fleet: &ByHand) -> Self {
+        let mut command = fleet.command(&["logs", "web", "-f", "-n", "0"]);
+        let mut pith = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(pith.stdout.take().unwrap()).lines();
+        Self { pith, lines }
+    }
+
+    fn next(&mut self) -> u64 {
+        loop {
+            if let Some((_, number)) = numbered(&self.lines.next().unwrap().unwrap()) {
+                return number;
+            }
+        }
+    }
+
+    /// Ends it; what it said besides.
+    fn end(mut self) -> String {
+        self.pith.kill().unwrap();
+        let said = self.pith.wait_with_output().unwrap().stderr;
+        String::from_utf8_lossy(&said).into_owned()
+    }
 }
 
 /// The instance and number of a line of the demo application.

@@ -4,7 +4,6 @@ use protocol::id::NodeName;
 use protocol::report::{InstanceReport, InstanceState};
 use serde::Serialize;
 
-use super::figures::plain;
 use super::{instance_state, service_state, table};
 use crate::state::shown::{NodeProgressShown, RolloutShown, ServiceOnNode, ServiceShown};
 
@@ -60,7 +59,7 @@ fn line_of(
     let state = instance_state(instance.state);
     [
         on.node.to_string(),
-        plain(&instance.name),
+        instance.name.clone(),
         made_it.map_or_else(|| "-".to_owned(), |rollout| rollout.revision.to_string()),
         made_it.map_or_else(|| instance.release.short().to_owned(), |r| r.image.clone()),
         if on.online { state.to_owned() } else { format!("{state}?") },
@@ -83,7 +82,7 @@ fn line_before(
     let progress = rollout.nodes.iter().find(ran)?;
     let failure = rollout.failures.iter().find(|failure| failure.node == *node);
     let error = match failure {
-        Some(failure) => format!("{}: {}", failure.reason, plain(&failure.message)),
+        Some(failure) => format!("{}: {}", failure.reason, failure.message),
         None => error_of(progress),
     };
     // What ran there, and runs no more.
@@ -124,7 +123,7 @@ fn error_of(progress: &NodeProgressShown) -> String {
 }
 
 fn explained(reason: Option<String>, message: Option<&str>) -> String {
-    match (reason, message.map(plain)) {
+    match (reason, message.map(str::to_owned)) {
         (Some(reason), Some(message)) => format!("{reason}: {message}"),
         (Some(text), None) | (None, Some(text)) => text,
         (None, None) => String::new(),

@@ -5,7 +5,7 @@ use protocol::id::NodeName;
 use protocol::report::Evidence;
 
 use super::clock;
-use super::figures::{harmless, plain};
+use super::figures::plain;
 use super::table::table;
 use crate::state::records::Failure;
 use crate::state::records::Kind;
@@ -125,16 +125,17 @@ pub fn not_rolled_out(rollout: &RolloutShown) -> String {
     let prefix = if is_error || !rollout.failures.is_empty() { "error: " } else { "" };
     let mut text = format!("{prefix}service \"{service}\": {what}{reason}\n");
     if rollout.failures.is_empty() {
-        text.push_str(&format!("  {message}\n"));
+        text.push_str(&format!("  {}\n", plain(message)));
     }
     for failure in &rollout.failures {
         text.push_str(&evidence(failure));
     }
-    harmless(&text)
+    text
 }
 
 fn evidence(failure: &Failure) -> String {
-    let mut text = format!("  {}: {}: {}\n", failure.node, failure.reason, failure.message);
+    let message = plain(&failure.message);
+    let mut text = format!("  {}: {}: {message}\n", failure.node, failure.reason);
     let Some(Evidence { probe, exit_code, oom_killed, log }) = &failure.evidence else {
         return text;
     };
@@ -167,7 +168,7 @@ pub fn rollout(rollout: &RolloutShown) -> String {
     }
     text.push_str(&format!(
         "\n          {}\nstarted   {}",
-        rollout.message,
+        plain(&rollout.message),
         clock(rollout.started_ms)
     ));
     text.push_str(&format!("{}, by {}\n", took(rollout), rollout.by));

@@ -22,12 +22,12 @@ impl State {
         let under_way = service.rollout.as_ref().filter(|rollout| !rollout.state().is_final());
         let rollout = under_way.ok_or_else(|| Refused::NotUnderWay(id.clone()))?;
         let (state, order) = (rollout.state(), rollout.order());
-        let (service_id, newest) = (|| id.clone(), order.revision);
+        let newest = order.revision;
         if let Some(expected) = if_revision.filter(|expected| *expected != newest) {
-            return Err(Refused::RevisionChanged { service: service_id(), expected, newest });
+            return Err(Refused::RevisionChanged { service: id.clone(), expected, newest });
         }
         if if_passed.is_some_and(|expected| expected != rollout.stage().passed()) {
-            return Err(Refused::RolloutMovedOn { service: service_id(), revision: newest });
+            return Err(Refused::RolloutMovedOn { service: id.clone(), revision: newest });
         }
         let (verb, event) = match steer {
             Steer::Pause => ("pause", FleetEvent::Pause),
