@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use planner::Now;
 use protocol::command::{
-    Act, Command, Exec, LEASE_S, Logs, MAX_LIFE_S, MAX_LINES, MAX_STREAMS, NONCES, Refused,
+    Act, Command, Exec, INPUT_WINDOW, LEASE_S, Logs, MAX_FORWARDS, MAX_LIFE_S, MAX_LINES,
+    MAX_STREAMS, NONCES, Refused,
 };
 use protocol::id::{CommandId, ServiceName};
 
@@ -45,7 +46,44 @@ struct Stream {
     number: u64,
     /// When it ends unless it is kept.
     until: Now,
+    /// It has a connection, and so a place among those.
+    is_forward: bool,
     follows: Option<Follows>,
+    /// None: it takes no input.
+    inputs: Option<Inputs>,
+}
+
+/// What came for a stream, and how much of it was passed on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Inputs {
+    /// The number of the next one.
+    next: u64,
+    taken: u64,
+}
+
+/// What a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Something is told.
+    Told,
+    /// A command that takes input.
+    Typed,
+    /// A connection.
+    Forward,
+}
+
+/// What becomes of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fed {
+    /// It is the next: pass it on.
+    Next,
+    /// It came before; so many were passed on.
+    Known {
+        /// So many.
+        taken: u64,
+    },
+    /// One before it is missing, too many wait, or there is no such stream: it will be said again.
+    Not,
 }
 
 /// A stream that goes on with whatever runs of a service: it ends when nobody keeps it.
@@ -93,8 +131,10 @@ impl Commands {
             return Err(Refused::LivesTooLong { life_s });
         }
         match command.act {
-            Act::Logs(_) | Act::Exec(_) | Act::Doctor | Act::Watch { .. } => {}
-            Act::Keep { .. } | Act::End { .. } => return Ok(()),
+            Act::Logs(_) | Act::Exec(_) | Act::Forward(_) | Act::Doctor | Act::Watch { .. } => {}
+            Act::Input(_) | Act::Resize { .. } | Act::Keep { .. } | Act::End { .. } => {
+                return Ok(());
+            }
         }
         // The second that is counted as not over yet is over after it.
         let until = now.plus((life_s + 2) * 1_000);
@@ -113,12 +153,37 @@ impl Commands {
     ///
     /// # Errors
     /// Where all places are taken.
-    pub fn begin(&mut self, stream: CommandId, now: Now) -> Result<(), Refused> {
-        if self.streams.len() >= MAX_STREAMS {
+    pub fn begin(&mut self, stream: CommandId, kind: Kind, now: Now) -> Result<(), Refused> {
+        let is_forward = kind == Kind::Forward;
+        let alike = self.streams.values().filter(|other| other.is_forward == is_forward).count();
+        if alike >= if is_forward { MAX_FORWARDS } else { MAX_STREAMS } {
             return Err(Refused::Busy);
         }
-        self.streams.insert(stream, Stream { number: 0, until: leased(now), follows: None });
+        let inputs = (kind != Kind::Told).then(Inputs::default);
+        let begun = Stream { number: 0, until: leased(now), is_forward, follows: None, inputs };
+        self.streams.insert(stream, begun);
         Ok(())
+    }
+
+    /// An input of this number came for a stream.
+    pub fn fed(&mut self, stream: &CommandId, number: u64) -> Fed {
+        let inputs = self.streams.get_mut(stream).and_then(|stream| stream.inputs.as_mut());
+        let Some(inputs) = inputs else { return Fed::Not };
+        if number < inputs.next {
+            return Fed::Known { taken: inputs.taken };
+        }
+        if number > inputs.next || inputs.next - inputs.taken >= INPUT_WINDOW {
+            return Fed::Not;
+        }
+        inputs.next += 1;
+        Fed::Next
+    }
+
+    /// One more input of a stream was passed on; how many in all.
+    pub fn took(&mut self, stream: &CommandId) -> Option<u64> {
+        let inputs = self.streams.get_mut(stream)?.inputs.as_mut()?;
+        inputs.taken += 1;
+        Some(inputs.taken)
     }
 
     /// A stream goes on with what runs of a service from now on, beside what it reads of these containers.
@@ -274,9 +339,19 @@ pub fn to_read<'a>(
 /// Where it does not run, or nothing does.
 pub fn to_run_in<'a>(exec: &Exec, containers: &'a [Container]) -> Result<&'a Container, Refused> {
     exec.check()?;
-    let service = &exec.service;
+    running((&exec.service, exec.instance.as_ref()), containers)
+}
+
+/// The instance that is named and runs, else the youngest that does.
+///
+/// # Errors
+/// Where it does not run, or nothing does.
+pub fn running<'a>(
+    (service, instance): (&ServiceName, Option<&String>),
+    containers: &'a [Container],
+) -> Result<&'a Container, Refused> {
     let running = of_service(service, containers).filter(|container| runs(container));
-    match &exec.instance {
+    match instance {
         Some(name) => {
             let named = of_service(service, containers).find(|container| container.name == *name);
             let named = named.ok_or_else(|| Refused::NoSuchInstance(no_instance(service, name)))?;

@@ -27,7 +27,7 @@ pub use identity::{Identity, Ours};
 pub use program::{Autopsy, Program};
 pub use pull::{Pull, PullUpdate};
 pub use survey::{Neighbour, Survey};
-pub use written::{Source, Written, Wrote};
+pub use written::{Source, Typed, Typing, Written, Wrote};
 
 use crate::network::Ipv4Net;
 use protocol::registries::RegistryLogin;
@@ -111,9 +111,10 @@ pub trait Engine: Clone + 'static {
         deadline_ms: u64,
     ) -> Result<ExecOutcome, EngineError>;
 
-    /// Begins to read what a container writes, or to run a command in it and read what that writes. Dropping it ends the
-    /// reading; Docker cannot end a command.
-    fn read(&self, id: &str, source: Source) -> Written;
+    /// Begins to read what a container writes, or to run a command in it and read what that writes; what is typed is its standard
+    /// input. Dropping it ends the reading. Docker cannot end a command: one whose typist is gone finds the end of its input, and on a
+    /// terminal Ctrl-C and Ctrl-D before it.
+    fn read(&self, id: &str, source: Source, typing: Option<Typing>) -> Written;
 
     /// What happens to containers of ours from now on. Hints only: a full list is the truth.
     fn events(&self, ours: &Ours) -> Events;

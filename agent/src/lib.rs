@@ -51,6 +51,7 @@ mod testing;
 pub mod tls;
 pub mod traffic;
 pub mod trust;
+mod typing;
 pub mod uninstall;
 pub mod update;
 pub mod version;

@@ -2,6 +2,7 @@
 //! taken yet. Decides nothing.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -12,35 +13,39 @@ use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 
 use crate::commands::Reading;
-use crate::engine::{Engine, Written, Wrote};
+use crate::engine::{Engine, Typing, Written, Wrote};
 use crate::event_loop::Streamed;
+use crate::typing;
 
 /// What is written within this is one part, if it fits.
 const GATHERED_WITHIN: Duration = Duration::from_millis(50);
+/// The same where somebody types, and waits to see it.
+const ECHOED_WITHIN: Duration = Duration::from_millis(4);
 
 /// No two parts of a stream follow faster: 1.6 MB a second, and the board's other work in between.
 const PART_EVERY: Duration = Duration::from_millis(10);
 
-/// What is read at once, each piece with the name of its instance and its container.
-pub type Readings = SelectAll<LocalBoxStream<'static, ((String, String), Wrote)>>;
+/// What comes of one source: pieces, each with the name of its instance and its container.
+type Pieces = LocalBoxStream<'static, ((String, String), Wrote)>;
+/// What is read at once.
+pub type Readings = SelectAll<Pieces>;
 
 /// Reads all sources to their ends and tells what they wrote; the last is how it ended. Where `more` may come, each source's end is
 /// told, and all of it ends only where nothing of it can be read from the beginning on.
 pub async fn run<E: Engine>(
     engine: &E,
-    sources: Vec<Reading>,
+    (mut written, within): (Readings, Duration),
     (allowed, mut more): (watch::Receiver<u64>, Option<mpsc::Receiver<Reading>>),
     mut tell: impl AsyncFnMut(Streamed),
 ) -> End {
-    let mut written = written(engine, sources);
     let mut parts = Parts { allowed, told: 0, next_at: Instant::now(), waiting: BTreeMap::new() };
     let (mut end, mut unread, mut has_read) = (End::Finished, written.len(), false);
     loop {
         // Both arms are cancel-safe: nothing is taken before it is there.
         let next = tokio::select! {
-            next = next_of(&mut written, !parts.waiting.is_empty(), more.is_some()) => next,
+            next = next_of(&mut written, (!parts.waiting.is_empty(), within), more.is_some()) => next,
             Some(reading) = coming(&mut more) => {
-                written.push(begin(engine, reading));
+                written.push(begin(engine, reading, None));
                 unread += 1;
                 continue;
             }
@@ -50,6 +55,7 @@ pub async fn run<E: Engine>(
                 has_read = true;
                 parts.add((instance, channel), bytes, &mut tell).await;
             }
+            Ok(Some((_, Wrote::Took))) => tell(Streamed::Took).await,
             Ok(Some(((instance, container), Wrote::Failed(message)))) => {
                 unread = unread.saturating_sub(1);
                 end = End::Failed { message: format!("{instance}: {message}") };
@@ -87,7 +93,7 @@ pub async fn tell_whole(
 /// None: all is read, and nothing may come. An error: what waits is to be told.
 async fn next_of(
     written: &mut Readings,
-    has_waiting: bool,
+    (has_waiting, within): (bool, Duration),
     may_come: bool,
 ) -> Result<Option<((String, String), Wrote)>, Elapsed> {
     let next = async {
@@ -97,7 +103,7 @@ async fn next_of(
         }
     };
     match has_waiting {
-        true => tokio::time::timeout(GATHERED_WITHIN, next).await,
+        true => tokio::time::timeout(within, next).await,
         false => Ok(next.await),
     }
 }
@@ -109,17 +115,36 @@ async fn coming(more: &mut Option<mpsc::Receiver<Reading>>) -> Option<Reading> {
     }
 }
 
-/// What all of them write, as it comes.
-pub fn written<E: Engine>(engine: &E, sources: Vec<Reading>) -> Readings {
-    sources.into_iter().map(|reading| begin(engine, reading)).collect()
+/// What all of them write, as it comes; what is typed is the first one's.
+pub fn written<E: Engine>(
+    engine: &E,
+    sources: Vec<Reading>,
+    mut typing: Option<Typing>,
+) -> Readings {
+    sources.into_iter().map(|reading| begin(engine, reading, typing.take())).collect()
+}
+
+/// What comes on a connection to a port of an instance.
+pub fn connected(instance: &str, address: SocketAddr, typing: Typing) -> Readings {
+    let of = (instance.to_owned(), instance.to_owned());
+    std::iter::once(pieces(of, typing::connect(address, typing))).collect()
+}
+
+/// For how long pieces are gathered into one part.
+pub const fn gathered_within(is_typed: bool) -> Duration {
+    if is_typed { ECHOED_WITHIN } else { GATHERED_WITHIN }
 }
 
 fn begin<E: Engine>(
     engine: &E,
     (instance, container, source): Reading,
-) -> LocalBoxStream<'static, ((String, String), Wrote)> {
-    let reading = engine.read(&container, source);
-    let of = (instance, container);
+    typing: Option<Typing>,
+) -> Pieces {
+    let reading = engine.read(&container, source, typing);
+    pieces((instance, container), reading)
+}
+
+fn pieces(of: (String, String), reading: Written) -> Pieces {
     let pieces = stream::unfold((of, reading), |(of, mut reading): (_, Written)| async move {
         let wrote = reading.next().await?;
         Some(((of.clone(), wrote), (of, reading)))

@@ -49,7 +49,7 @@ pub use limits::Limits;
 use limits::{Places, Rates};
 pub use notices::NotifyShown;
 pub use sockets::{ServeError, Serving, serve, serve_group};
-pub use streams::ExecWanted;
+pub use streams::{ExecWanted, ForwardWanted, TypedWanted, UPGRADE_TO};
 
 /// The longest that an answer waits for news.
 pub const LONG_POLL: Duration = Duration::from_secs(25);

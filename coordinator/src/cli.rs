@@ -25,6 +25,7 @@ mod notify;
 mod operator;
 mod page;
 mod plan;
+mod port_forward;
 mod promote;
 mod ps;
 mod push;
@@ -38,6 +39,7 @@ mod scale;
 mod secret;
 mod serve;
 mod session;
+mod signals;
 mod signing;
 mod sources;
 mod together;
@@ -54,8 +56,8 @@ use protocol::units::Millis;
 use arguments::{
     AgentVerb, AuditArgs, BackupArgs, BrokerVerb, CoordinatorVerb, DebugVerb, DevArgs, EventsArgs,
     ExecArgs, FleetVerb, InitArgs, KeysVerb, LoginArgs, LogsArgs, NodeVerb, NotifyVerb,
-    OperatorVerb, PushArgs, ReleaseVerb, RestartArgs, RestoreArgs, RmArgs, ScaleArgs, SecretVerb,
-    ServeArgs, SignArgs, TokenArgs, TopArgs,
+    OperatorVerb, PortForwardArgs, PushArgs, ReleaseVerb, RestartArgs, RestoreArgs, RmArgs,
+    ScaleArgs, SecretVerb, ServeArgs, SignArgs, TokenArgs, TopArgs,
 };
 pub use exit::{CliError, Exit};
 use session::{Named, Session};
@@ -135,9 +137,16 @@ enum Verb {
     Logs(LogsArgs),
     /// Run a command inside an instance, where the node's policy allows it (`exec = true` in its policy.toml).
     ///
-    /// Exits with the command's code, 5 where the policy does not allow it. There is no terminal and no input, and no shell
-    /// reads the words. Ctrl-C stops listening; the command itself goes on to its end.
+    /// Exits with the command's code, 5 where the policy does not allow it. No shell reads the words. Without -i it has no input; with -i
+    /// what comes on standard input is its own (`pith exec -i db -- psql < dump.sql`); with -it it runs on this terminal, which then
+    /// obeys it, and Ctrl-C is its own. Without -t, Ctrl-C stops listening; a command that reads no input goes on to its end.
     Exec(ExecArgs),
+    /// Reach ports of an instance from this machine, published or not, where the node's policy allows it (`exec = true`).
+    ///
+    /// Listens here until Ctrl-C, and opens a connection inside the instance for each that comes: through the coordinator, without a way
+    /// of its own to the board. After a rollout the next connection is to the new instance. TCP, 16 connections at once to a node and
+    /// some 1.6 MB a second each: for looking at something, not for serving it.
+    PortForward(PortForwardArgs),
     /// Look at nodes, let them in and out.
     Node {
         #[command(subcommand)]
@@ -435,6 +444,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit, CliError> {
         Verb::Top(args) => top::run(&session, args).await,
         Verb::Logs(args) => logs::run(&session, args).await,
         Verb::Exec(args) => exec::run(&session, args).await,
+        Verb::PortForward(args) => port_forward::run(&session, args).await,
         Verb::Node { verb } => node::run(&session, verb).await,
         Verb::Operator { verb } => operator::run(&session, verb).await,
         Verb::Login(args) => login::run(&session, args).await,

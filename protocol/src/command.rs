@@ -6,7 +6,10 @@
 //! ```text
 //! coordinator --Command (director's signature), down/command--> node: accept (here) -> nonce, age, id, policy (the agent)
 //! coordinator <--Part 0, 1, 2 … (the node's signature), up/stream-- node, a few ahead of what was taken (`Act::Keep`)
+//! coordinator --Input 0, 1, 2 …, down/command--> node: a few ahead of what it has passed on (`What::Taken`); said again until it has
 //! ```
+
+use std::num::NonZeroU16;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -28,8 +31,12 @@ pub const NONCES: usize = 8;
 pub const MAX_PART_BYTES: usize = 16 * 1024;
 /// Parts with output that a node says beyond those that were taken.
 pub const WINDOW: u64 = 4;
-/// Streams at once on a node.
+/// Streams at once on a node, [`Act::Forward`] aside.
 pub const MAX_STREAMS: usize = 4;
+/// Connections of [`Act::Forward`] at once on a node: a browser opens six to each host.
+pub const MAX_FORWARDS: usize = 16;
+/// Inputs that are said beyond those that the node has passed on.
+pub const INPUT_WINDOW: u64 = 4;
 /// A stream that nobody keeps ends after this.
 pub const LEASE_S: u64 = 20;
 /// How often a stream is kept.
@@ -71,6 +78,17 @@ pub enum Act {
     Logs(Logs),
     /// Run a command inside an instance, once.
     Exec(Exec),
+    /// Open one connection to a port of an instance; the output is what comes on it. An agent older than this act does not understand it.
+    Forward(Forward),
+    /// Bytes for a stream that takes them.
+    Input(Input),
+    /// The terminal of a command has another size.
+    Resize {
+        /// Of this stream.
+        stream: CommandId,
+        /// Which.
+        terminal: Terminal,
+    },
     /// Look at the board itself; the output is one [`crate::doctor::Examination`]. An agent older than this act does not understand it.
     Doctor,
     /// Somebody looks at the node: its load is said in detail, so often and for so long. Nothing is answered; an agent older than this
@@ -126,6 +144,51 @@ pub struct Exec {
     pub instance: Option<String>,
     /// The program and its arguments; no shell reads them.
     pub command: Vec<String>,
+    /// [`Act::Input`] is its standard input; without, it has none. An agent older than this field does not understand it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub input: bool,
+    /// It runs on a terminal, and all that it writes is standard output; none: two channels. An agent older than this field does not
+    /// understand it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terminal {
+    /// Lines.
+    pub rows: u16,
+    /// Characters of a line.
+    pub columns: u16,
+}
+
+/// Where to connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// To an instance of this service.
+    pub service: ServiceName,
+    /// To this one, by its name; none: to the youngest that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// TCP, inside the instance; it need not be published.
+    pub port: NonZeroU16,
+}
+
+/// Bytes for the standard input of a command, or for a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Of this stream.
+    pub stream: CommandId,
+    /// Counts the inputs of a stream from 0, without a gap: what comes twice is passed on once.
+    pub number: u64,
+    /// Base64 of at most [`MAX_PART_BYTES`].
+    pub bytes: String,
+    /// Nothing comes after it; it has no bytes of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last: bool,
 }
 
 /// A piece of an answer, signed by the node.
@@ -157,6 +220,11 @@ pub enum What {
     },
     /// Something was written.
     Output(Output),
+    /// So many inputs were passed on, counted from the first. It is not counted where parts with output are ([`WINDOW`]).
+    Taken {
+        /// So many.
+        inputs: u64,
+    },
     /// The last part.
     End(End),
 }
@@ -245,12 +313,22 @@ pub enum Refused {
         /// Of which.
         service: ServiceName,
     },
+    /// The node's policy; whoever may reach a port that is not published may as well be inside.
+    #[error(
+        "the node's policy does not allow connections to ports inside containers of {service}; its policy.toml would have to say \
+         `exec = true`"
+    )]
+    ForwardNotAllowed {
+        /// Of which.
+        service: ServiceName,
+    },
     /// There is nothing to read, or nothing to run it in.
     #[error("{0}")]
     NoSuchInstance(String),
     /// No place for another stream.
     #[error(
-        "this node tells {MAX_STREAMS} streams at once, and all are taken; end one, or try again"
+        "this node tells {MAX_STREAMS} streams and forwards {MAX_FORWARDS} connections at once, and all of them are taken; \
+         end one, or try again"
     )]
     Busy,
     /// A list that is empty or too long.
@@ -272,10 +350,28 @@ impl Refused {
             Self::Replayed => "command_replayed",
             Self::TooMany => "command_too_many",
             Self::ExecNotAllowed { .. } => "command_exec_not_allowed",
+            Self::ForwardNotAllowed { .. } => "command_forward_not_allowed",
             Self::NoSuchInstance(_) => "command_no_such_instance",
             Self::Busy => "command_busy",
             Self::Unusable(_) => "command_unusable",
             Self::EngineUnavailable => "command_engine_unavailable",
+        }
+    }
+
+    /// The service that the node's policy lets nobody into; none: it is another reason.
+    #[must_use]
+    pub const fn forbidden_in(&self) -> Option<&ServiceName> {
+        match self {
+            Self::ExecNotAllowed { service } | Self::ForwardNotAllowed { service } => Some(service),
+            Self::UnknownNonce
+            | Self::Expired { .. }
+            | Self::LivesTooLong { .. }
+            | Self::Replayed
+            | Self::TooMany
+            | Self::NoSuchInstance(_)
+            | Self::Busy
+            | Self::Unusable(_)
+            | Self::EngineUnavailable => None,
         }
     }
 
@@ -296,9 +392,27 @@ impl Output {
     /// What was written; none where it is no base64, or more than a part holds.
     #[must_use]
     pub fn bytes(&self) -> Option<Vec<u8>> {
-        let bytes = BASE64.decode(&self.bytes).ok()?;
-        (bytes.len() <= MAX_PART_BYTES).then_some(bytes)
+        decoded(&self.bytes)
     }
+}
+
+impl Input {
+    /// Bytes for a stream, as they travel.
+    #[must_use]
+    pub fn new(stream: CommandId, number: u64, bytes: &[u8], last: bool) -> Self {
+        Self { stream, number, bytes: BASE64.encode(bytes), last }
+    }
+
+    /// What is to be passed on; none where it is no base64, or more than an input holds.
+    #[must_use]
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        decoded(&self.bytes)
+    }
+}
+
+fn decoded(base64: &str) -> Option<Vec<u8>> {
+    let bytes = BASE64.decode(base64).ok()?;
+    (bytes.len() <= MAX_PART_BYTES).then_some(bytes)
 }
 
 impl Exec {

@@ -88,6 +88,15 @@ impl OnTerminal {
     pub fn gives_back(mut self, code: i32) {
         let _ = self.sees(LEFT);
         let _ = self.sees(CURSOR);
+        self.ends(code);
+    }
+
+    /// The program ends, and the terminal has lines and an echo.
+    ///
+    /// # Panics
+    /// When it has not, or the program ended with another code.
+    #[track_caller]
+    pub fn ends(mut self, code: i32) {
         let _ = self.sees("code=");
         assert_eq!(self.sees("."), code.to_string());
         for setting in [" icanon", " echo "] {

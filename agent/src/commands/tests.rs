@@ -13,10 +13,15 @@ fn id(byte: u8) -> CommandId {
     CommandId::from_random([byte; 16])
 }
 
+fn exec(instance: Option<String>, command: Vec<String>) -> Exec {
+    let service = "web".parse().unwrap();
+    Exec { service, instance, command, input: false, terminal: None }
+}
+
 fn command(byte: u8, nonce: &str, valid_s: u64) -> Command {
     let (fleet, node) = (testing::fleet(), testing::identity().node);
     let command = vec!["true".to_owned()];
-    let act = Act::Exec(Exec { service: "web".parse().unwrap(), instance: None, command });
+    let act = Act::Exec(exec(None, command));
     Command { format: 1, fleet, node, nonce: nonce.to_owned(), valid_s, id: id(byte), act }
 }
 
@@ -128,9 +133,9 @@ fn what_is_remembered_is_bounded_and_forgotten_with_its_time() {
 fn streams_have_few_places_numbers_without_a_gap_and_end_where_nobody_keeps_them() {
     let mut commands = Commands::default();
     for byte in 0..4 {
-        assert_eq!(commands.begin(id(byte), BEGIN), Ok(()));
+        assert_eq!(commands.begin(id(byte), Kind::Told, BEGIN), Ok(()));
     }
-    assert_eq!(commands.begin(id(9), BEGIN), Err(Refused::Busy));
+    assert_eq!(commands.begin(id(9), Kind::Typed, BEGIN), Err(Refused::Busy));
     assert_eq!([0, 1].map(|_| commands.next_number(&id(0))), [Some(0), Some(1)]);
     assert_eq!(commands.wake_at(), Some(after(LEASE_S)));
     assert!(commands.keep(&id(0), after(LEASE_S - 1)) && !commands.keep(&id(9), BEGIN));
@@ -200,7 +205,7 @@ fn joined(commands: &mut Commands, here: &[Container], number: u64, now: Now) ->
 #[test]
 fn a_stream_that_follows_reads_all_of_a_new_instance_and_of_one_that_runs_again_what_is_new() {
     let mut commands = Commands::default();
-    commands.begin(id(1), BEGIN).unwrap();
+    commands.begin(id(1), Kind::Told, BEGIN).unwrap();
     let web = |template, state| container("web", template, 0, state);
     let before = [web('a', running(90)), web('b', ended(9)), web('c', ContainerState::Created)];
     let source = Source::Logs { lines: 0, since_s: None, follow: true };
@@ -239,7 +244,7 @@ fn a_command_runs_in_what_is_named_or_in_the_youngest_that_runs_and_only_of_its_
     let run = |instance: Option<&str>, command: &[&str]| {
         let command = command.iter().map(|&word| word.to_owned()).collect();
         let instance = instance.map(str::to_owned);
-        let exec = Exec { service: "web".parse().unwrap(), instance, command };
+        let exec = exec(instance, command);
         match to_run_in(&exec, &here) {
             Ok(found) => found.name.clone(),
             Err(refused) => refused.code().to_owned(),
@@ -251,4 +256,39 @@ fn a_command_runs_in_what_is_named_or_in_the_youngest_that_runs_and_only_of_its_
         assert_eq!(run(Some(not), &["ls"]), "command_no_such_instance", "{not}");
     }
     assert_eq!(run(None, &[]), "command_unusable");
+}
+
+#[test]
+fn what_is_typed_is_passed_on_once_in_its_turn_and_not_further_ahead_than_the_window() {
+    let mut commands = Commands::default();
+    assert_eq!(commands.fed(&id(1), 0), Fed::Not, "there is no such stream");
+    commands.begin(id(1), Kind::Told, BEGIN).unwrap();
+    assert_eq!(commands.fed(&id(1), 0), Fed::Not, "it takes none");
+    commands.begin(id(2), Kind::Typed, BEGIN).unwrap();
+    assert_eq!(commands.fed(&id(2), 1), Fed::Not, "one before it is missing");
+    for number in 0..INPUT_WINDOW {
+        assert_eq!(commands.fed(&id(2), number), Fed::Next);
+    }
+    assert_eq!(commands.fed(&id(2), INPUT_WINDOW), Fed::Not, "none was passed on");
+    assert_eq!(commands.fed(&id(2), 0), Fed::Known { taken: 0 });
+    assert_eq!(commands.took(&id(2)), Some(1));
+    assert_eq!(commands.fed(&id(2), 0), Fed::Known { taken: 1 }, "said again, typed once");
+    assert_eq!(commands.fed(&id(2), INPUT_WINDOW), Fed::Next);
+    assert_eq!(commands.took(&id(1)), None);
+}
+
+#[test]
+fn connections_have_places_of_their_own() {
+    let mut commands = Commands::default();
+    let ids = |from: u8, count: usize| (from..).take(count).map(id);
+    for forward in ids(1, MAX_FORWARDS) {
+        commands.begin(forward, Kind::Forward, BEGIN).unwrap();
+    }
+    assert_eq!(commands.begin(id(100), Kind::Forward, BEGIN), Err(Refused::Busy));
+    for other in ids(101, MAX_STREAMS) {
+        commands.begin(other, Kind::Typed, BEGIN).unwrap();
+    }
+    assert_eq!(commands.begin(id(200), Kind::Told, BEGIN), Err(Refused::Busy));
+    commands.end(&id(1));
+    assert_eq!(commands.begin(id(100), Kind::Forward, BEGIN), Ok(()));
 }

@@ -43,7 +43,7 @@ use super::identity::Ours;
 use super::pull::Pull;
 use super::{
     Engine, EngineInfo, Events, ExecOutcome, ImageFacts, Network, NetworkSpec, Placement, Program,
-    Signal, Source, Survey, Written,
+    Signal, Source, Survey, Typing, Written,
 };
 use crate::clock;
 use crate::network::Ipv4Net;
@@ -308,11 +308,11 @@ impl Engine for Docker {
         logs::exec(self, id, command, deadline_ms).await
     }
 
-    fn read(&self, id: &str, source: Source) -> Written {
+    fn read(&self, id: &str, source: Source, typing: Option<Typing>) -> Written {
         let (docker, id) = (self.clone(), id.to_owned());
-        Written::spawn(
-            move |pieces| async move { written::read(&docker, &id, &source, &pieces).await },
-        )
+        Written::spawn(move |pieces| async move {
+            written::read(&docker, &id, (source, typing), &pieces).await
+        })
     }
 
     fn events(&self, ours: &Ours) -> Events {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use protocol::command::{Channel, Logs, MAX_LINES};
+use protocol::command::{Channel, Logs, MAX_LINES, Terminal};
 use tokio::sync::mpsc;
 
 use super::pull::AbortOnDrop;
@@ -26,8 +26,24 @@ pub enum Source {
     Exec {
         /// The program and its arguments.
         command: Vec<String>,
+        /// It runs on a terminal of this size.
+        terminal: Option<Terminal>,
     },
 }
+
+/// What is passed on to a command, or to a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Typed {
+    /// Bytes; each is answered by [`Wrote::Took`] once it is written.
+    Bytes(Vec<u8>),
+    /// Nothing more comes. Answered as bytes are.
+    Last,
+    /// Its terminal has another size. Not answered.
+    Size(Terminal),
+}
+
+/// Where what is typed comes from; over without a [`Typed::Last`]: whoever typed is gone.
+pub type Typing = mpsc::Receiver<Typed>;
 
 impl Source {
     /// The log of one of the instances that are asked for.
@@ -42,6 +58,8 @@ impl Source {
 pub enum Wrote {
     /// Bytes.
     Bytes(Channel, Vec<u8>),
+    /// One more of what was typed is written.
+    Took,
     /// The end; the code of a command.
     Ended(Option<i64>),
     /// It could not be read, or not further.

@@ -3,21 +3,23 @@
 //! A refusal is answered where the command is the director's for this node, so that whoever asked hears of it; a replay is not,
 //! for its stream may be under way. All are counted with the refusals of the inbox.
 
+use std::net::SocketAddr;
+
 use planner::Now;
 use protocol::FORMAT;
 use protocol::command::{
-    Act as Asked, Command, End, Exec, Logs, Output, Part, Refused, WINDOW, What,
+    Act as Asked, Command, End, Exec, Forward, Input, Logs, Output, Part, Refused, WINDOW, What,
 };
 use protocol::envelope::Envelope;
-use protocol::id::CommandId;
+use protocol::id::{CommandId, ServiceName};
 use protocol::reason::Reason;
 use protocol::topic::Up;
 use tracing::info;
 
 use super::acts::Act;
 use super::agent::Agent;
-use crate::commands::{REJOIN_MS, Reading, to_read, to_run_in};
-use crate::engine::{Container, Source};
+use crate::commands::{Fed, Kind, REJOIN_MS, Reading, running, to_read, to_run_in};
+use crate::engine::{Container, Source, Typed};
 use crate::link::Outgoing;
 use crate::observe::gather::Scope;
 
@@ -34,10 +36,25 @@ pub enum Stream {
         /// More may come: it ends only when it is ended.
         follows: bool,
         /// Ask the node's policy once more before anything runs inside a container.
-        exec_in: Option<protocol::id::ServiceName>,
+        exec_in: Option<ServiceName>,
+        /// What is typed may come ([`Stream::Type`]).
+        is_typed: bool,
         /// So many outputs may be told before any is taken.
         window: u64,
     },
+    /// Connect to a port of an instance, say what comes on it, and pass on what is typed.
+    Connect {
+        /// Its name.
+        instance: String,
+        /// Its port.
+        address: SocketAddr,
+        /// Ask the node's policy once more before.
+        of: ServiceName,
+        /// So many outputs may be told before any is taken.
+        window: u64,
+    },
+    /// Pass this on: [`Streamed::Took`] for each but a size.
+    Type(Typed),
     /// Examine the board, and say what is found.
     Examine {
         /// So many outputs may be told before any is taken.
@@ -56,6 +73,8 @@ pub enum Stream {
 pub enum Streamed {
     /// Something was written.
     Output(Output),
+    /// One more of what was typed was passed on.
+    Took,
     /// A container of a stream that follows was read to its end.
     ReadOut {
         /// The engine's id.
@@ -96,8 +115,7 @@ impl Agent {
             let at = self.freshness.may_ask_at(now);
             self.voice.greet_by(at);
         }
-        let is_of_a_stream = matches!(command.act, Asked::Logs(_) | Asked::Exec(_) | Asked::Doctor);
-        if is_of_a_stream && refused != Refused::Replayed {
+        if begins_a_stream(&command.act) && refused != Refused::Replayed {
             let (code, message) = (refused.code().to_owned(), refused.to_string());
             self.say_part(&command.id, 0, What::End(End::Refused { code, message }));
         }
@@ -107,6 +125,16 @@ impl Agent {
         match &command.act {
             Asked::Logs(logs) => self.begin_logs(&command.id, logs, now),
             Asked::Exec(exec) => self.begin_exec(&command.id, exec, now),
+            Asked::Forward(forward) => self.begin_forward(&command.id, forward, now),
+            Asked::Input(input) => {
+                self.pass_on(input);
+                Ok(())
+            }
+            Asked::Resize { stream, terminal } => {
+                let size = Stream::Type(Typed::Size(*terminal));
+                self.acts.push(Act::Stream(stream.clone(), size));
+                Ok(())
+            }
             Asked::Doctor => self.begin_examination(&command.id, now),
             Asked::Watch { every_ms, for_s } => {
                 self.voice.watch(*every_ms, *for_s, now);
@@ -134,35 +162,83 @@ impl Agent {
         let sources: Vec<Reading> = read.iter().map(source).collect();
         let follows = logs.follow && logs.instance.is_none() && !logs.previous;
         info!(service = %logs.service, stream = %id, "logs are told");
-        self.commands.begin(id.clone(), now)?;
+        self.commands.begin(id.clone(), Kind::Told, now)?;
         if follows {
             let containers = self.facts.containers.as_deref().unwrap_or_default();
             let at = (self.gathering.next_number(), now);
             self.commands.follow(id, (&logs.service, containers), &sources, at);
         }
-        self.begin_stream(id, Stream::Begin { sources, follows, exec_in: None, window: WINDOW });
+        let (exec_in, is_typed) = (None, false);
+        let begin = Stream::Begin { sources, follows, exec_in, is_typed, window: WINDOW };
+        self.begin_stream(id, begin);
         Ok(())
     }
 
     fn begin_exec(&mut self, id: &CommandId, exec: &Exec, now: Now) -> Result<(), Refused> {
-        let policy = self.policy.as_ref().map(|looked| &looked.state.policy);
-        if !policy.is_some_and(|policy| policy.allows_exec(&exec.service)) {
+        if !self.lets_in(&exec.service) {
             return Err(Refused::ExecNotAllowed { service: exec.service.clone() });
         }
         let container = to_run_in(exec, self.seen_containers()?)?;
-        let source = Source::Exec { command: exec.command.clone() };
+        let terminal = exec.terminal;
+        let source = Source::Exec { command: exec.command.clone(), terminal };
         let sources = vec![(container.name.clone(), container.id.clone(), source)];
         info!(service = %exec.service, instance = container.name, stream = %id, "a command is run");
-        self.commands.begin(id.clone(), now)?;
-        let exec_in = Some(exec.service.clone());
-        self.begin_stream(id, Stream::Begin { sources, follows: false, exec_in, window: WINDOW });
+        // A terminal has sizes to hear of, also where nobody types.
+        let is_typed = exec.input || terminal.is_some();
+        let kind = if is_typed { Kind::Typed } else { Kind::Told };
+        self.commands.begin(id.clone(), kind, now)?;
+        let (exec_in, follows) = (Some(exec.service.clone()), false);
+        let begin = Stream::Begin { sources, follows, exec_in, is_typed, window: WINDOW };
+        self.begin_stream(id, begin);
         Ok(())
+    }
+
+    fn begin_forward(
+        &mut self,
+        id: &CommandId,
+        forward: &Forward,
+        now: Now,
+    ) -> Result<(), Refused> {
+        let Forward { service, instance, port } = forward;
+        if !self.lets_in(service) {
+            return Err(Refused::ForwardNotAllowed { service: service.clone() });
+        }
+        let container = running((service, instance.as_ref()), self.seen_containers()?)?;
+        let instance = container.name.clone();
+        let address = container.address.ok_or_else(|| {
+            Refused::NoSuchInstance(format!("{instance} has no network address of its own"))
+        })?;
+        let address = SocketAddr::from((address, port.get()));
+        info!(%service, instance, port, stream = %id, "a connection is forwarded");
+        self.commands.begin(id.clone(), Kind::Forward, now)?;
+        let of = service.clone();
+        self.begin_stream(id, Stream::Connect { instance, address, of, window: WINDOW });
+        Ok(())
+    }
+
+    fn lets_in(&self, service: &ServiceName) -> bool {
+        let policy = self.policy.as_ref().map(|looked| &looked.state.policy);
+        policy.is_some_and(|policy| policy.allows_exec(service))
+    }
+
+    fn pass_on(&mut self, input: &Input) {
+        let stream = &input.stream;
+        // What is no base64 is no honest coordinator's, and would be said again for ever.
+        let Some(bytes) = input.bytes() else { return };
+        match self.commands.fed(stream, input.number) {
+            Fed::Next => {
+                let typed = if input.last { Typed::Last } else { Typed::Bytes(bytes) };
+                self.acts.push(Act::Stream(stream.clone(), Stream::Type(typed)));
+            }
+            Fed::Known { taken: inputs } => self.say_next(stream, What::Taken { inputs }),
+            Fed::Not => {}
+        }
     }
 
     /// What is looked at does not need the engine: that it is away is one of the things that are found.
     fn begin_examination(&mut self, id: &CommandId, now: Now) -> Result<(), Refused> {
         info!(stream = %id, "the board is examined");
-        self.commands.begin(id.clone(), now)?;
+        self.commands.begin(id.clone(), Kind::Told, now)?;
         // The report says which images are here: it is to be as new as what is found.
         self.gathering.want(Scope { images: true, ..Scope::NOTHING }, now);
         self.begin_stream(id, Stream::Examine { window: WINDOW });
@@ -180,7 +256,12 @@ impl Agent {
             Stream::Begin { sources, .. } => {
                 sources.iter().map(|(instance, ..)| instance.clone()).collect()
             }
-            Stream::Examine { .. } | Stream::Allow(_) | Stream::Join(_) | Stream::End => Vec::new(),
+            Stream::Connect { instance, .. } => vec![instance.clone()],
+            Stream::Examine { .. }
+            | Stream::Type(_)
+            | Stream::Allow(_)
+            | Stream::Join(_)
+            | Stream::End => Vec::new(),
         };
         self.say_next(id, What::Begun { instances });
         self.acts.push(Act::Stream(id.clone(), begin));
@@ -204,6 +285,11 @@ impl Agent {
                 self.gathering.want(scope, now.plus(REJOIN_MS));
             }
             Streamed::Output(output) => self.say_next(id, What::Output(output)),
+            Streamed::Took => {
+                if let Some(inputs) = self.commands.took(id) {
+                    self.say_next(id, What::Taken { inputs });
+                }
+            }
             Streamed::Ended(end) => {
                 if let Some(number) = self.commands.end(id) {
                     self.say_part(id, number, What::End(end));
@@ -232,6 +318,18 @@ impl Agent {
     }
 }
 
+/// Whether whoever asked waits for an answer.
+fn begins_a_stream(act: &Asked) -> bool {
+    match act {
+        Asked::Logs(_) | Asked::Exec(_) | Asked::Forward(_) | Asked::Doctor => true,
+        Asked::Watch { .. }
+        | Asked::Input(_)
+        | Asked::Resize { .. }
+        | Asked::Keep { .. }
+        | Asked::End { .. } => false,
+    }
+}
+
 /// What may be somebody's attempt; the rest is how things stand.
 fn counts(refused: &Refused) -> bool {
     match refused {
@@ -240,7 +338,8 @@ fn counts(refused: &Refused) -> bool {
         | Refused::LivesTooLong { .. }
         | Refused::Replayed
         | Refused::TooMany
-        | Refused::ExecNotAllowed { .. } => true,
+        | Refused::ExecNotAllowed { .. }
+        | Refused::ForwardNotAllowed { .. } => true,
         Refused::NoSuchInstance(_)
         | Refused::Busy
         | Refused::Unusable(_)

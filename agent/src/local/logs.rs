@@ -48,11 +48,12 @@ impl Here {
         let sources = read
             .into_iter()
             .map(|container| (container.name.clone(), container.id.clone(), Source::logs(logs)));
-        let mut written = streaming::written(&self.engine, sources.collect());
+        let mut written = streaming::written(&self.engine, sources.collect(), None);
         let (mut lines, mut failed) = (Lines::default(), None);
         while let Some(((instance, _), wrote)) = written.next().await {
             let whole = match wrote {
                 Wrote::Bytes(channel, bytes) => lines.add((instance.clone(), channel), &bytes),
+                Wrote::Took => continue,
                 Wrote::Ended(_) => lines.end(&instance),
                 Wrote::Failed(message) => {
                     failed = Some(anyhow::anyhow!("{instance}: {message}"));

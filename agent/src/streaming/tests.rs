@@ -17,7 +17,8 @@ fn told(sources: &[(&str, Source)], allowed: u64) -> (Vec<Streamed>, Option<End>
     let (_keeper, may) = watch::channel(allowed);
     let end = LocalSet::new().block_on(&runtime, async {
         let tell = async |streamed| told.borrow_mut().push(streamed);
-        let run = run(&engine, sources, (may, None), tell);
+        let read = (written(&engine, sources, None), GATHERED_WITHIN);
+        let run = run(&engine, read, (may, None), tell);
         tokio::time::timeout(Duration::from_millis(500), run).await.ok()
     });
     (told.into_inner(), end)
@@ -86,7 +87,8 @@ fn a_stream_that_follows_ends_where_nothing_of_it_can_be_read() {
         (name.to_owned(), name.to_owned(), source)
     };
     let end = LocalSet::new().block_on(&runtime, async {
-        let run = run(&engine, vec![reading("web-0")], (may, Some(coming)), async |_| {});
+        let read = (written(&engine, vec![reading("web-0")], None), GATHERED_WITHIN);
+        let run = run(&engine, read, (may, Some(coming)), async |_| {});
         tokio::time::timeout(Duration::from_millis(500), run).await
     });
     let Ok(End::Failed { message }) = end else { panic!("{end:?}") };

@@ -128,7 +128,7 @@ async fn change(
         let code = response.extensions().get::<Code>().map(|code| code.0.clone());
         let outcome = Draft {
             at_ms: api.at().unix_ms,
-            event: if response.status().is_success() { Event::Done } else { Event::Failed },
+            event: if has_done(response.status()) { Event::Done } else { Event::Failed },
             of: Some(head.n),
             request: None,
             key: None,
@@ -142,6 +142,11 @@ async fn change(
         response
     });
     done.await.map_err(|error| Failed::internal("panicked", &error))
+}
+
+/// What goes on without HTTP has begun well.
+fn has_done(status: StatusCode) -> bool {
+    status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS
 }
 
 /// Writes a refusal down. Where it cannot be, it is refused all the same.

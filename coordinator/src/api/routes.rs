@@ -78,7 +78,7 @@ const fn change(
 use Role::{Deployer, Operator, Security, Viewer};
 
 /// `{env}` and `{service}` name a service, `{who}` a node or an operator.
-pub(super) static ROUTES: [Route; 63] = [
+pub(super) static ROUTES: [Route; 64] = [
     Route {
         least: Least::Anyone,
         ..see(protocol::join::HEALTH_PATH, "health", || get(|| async { "ok" }))
@@ -133,6 +133,9 @@ pub(super) static ROUTES: [Route; 63] = [
         post(write::restart_on)
     }),
     change(("/v1/services/{env}/{service}/exec", Operator), "exec", EXEC, || post(streams::exec)),
+    change(("/v1/services/{env}/{service}/forward", Operator), "port-forward", SMALL, || {
+        post(streams::forward)
+    }),
     change(("/v1/reconciliation", Operator), "fleet reconcile", SMALL, || post(write::reconcile)),
     change(("/v1/coordinator/addresses", Operator), "coordinator move", SMALL, || {
         post(write::tell_addresses)

@@ -6,9 +6,12 @@
 //! ```
 //! A client that goes away ends all its streams; so does a coordinator that dies, for nobody keeps them then.
 
+mod told;
+mod typed;
+
 use std::convert::Infallible;
+use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -17,37 +20,26 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Json};
 use futures_util::stream;
-use protocol::command::{
-    Act, End, Exec, KEEP_EVERY_S, LEASE_S, Logs, MAX_LINES, Part, WINDOW, What,
-};
-use protocol::id::{CommandId, NodeId, NodeName};
+use hyper::upgrade::OnUpgrade;
+use protocol::command::{Act, Exec, Forward, Logs, MAX_LINES, Terminal};
+use protocol::id::{NodeName, ServiceId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::Api;
-use super::caller::{Caller, Peer};
+use super::caller::Peer;
 use super::problem::{Answer, Failed};
 use super::write::{Of, service_id};
-use crate::data_dir::random;
 use crate::role::Role;
 use crate::state::commands::Target;
-use crate::state::shown::StreamShown;
+use told::Told;
+use typed::Typing;
+pub use typed::{TypedWanted, UPGRADE_TO};
 
 /// Lines that the client has not taken.
 const MAX_LINES_WAITING: usize = 8;
 /// Nodes that one request asks.
 const MAX_NODES_ASKED: usize = 64;
-/// A node that is there answers within this, one more hello included.
-const FIRST_WITHIN: Duration = Duration::from_secs(15);
-/// How soon somebody who was revoked hears no more.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-const KEEP_EVERY: Duration = Duration::from_secs(KEEP_EVERY_S);
-/// A node that was gone for this long has ended the stream, or will when it is back: nobody could keep it meanwhile.
-const GONE_AFTER: Duration = Duration::from_secs(LEASE_S - KEEP_EVERY_S);
-/// Lines twice are better than none: clocks of boards know seconds.
-const ONCE_MORE_S: u64 = 2;
-
 /// Which lines are wanted.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -70,6 +62,24 @@ pub struct ExecWanted {
     pub instance: Option<String>,
     /// The program and its arguments.
     pub command: Vec<String>,
+    /// Its standard input is what is typed ([`TypedWanted`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub input: bool,
+    /// It gets a terminal of this size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
+}
+
+/// Where to connect to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForwardWanted {
+    /// On this node; none: on the first that runs the service and is heard of.
+    pub node: Option<NodeName>,
+    /// To this instance; none: to the youngest there.
+    pub instance: Option<String>,
+    /// TCP, inside the instance.
+    pub port: NonZeroU16,
 }
 
 pub(super) async fn logs(
@@ -97,24 +107,48 @@ pub(super) async fn logs(
 pub(super) async fn exec(
     Shared(api): Shared<Arc<Api>>,
     Extension(peer): Extension<Peer>,
+    upgrade: Option<Extension<OnUpgrade>>,
     UrlPath(of): Of,
     Json(wanted): Json<ExecWanted>,
 ) -> Answer {
     let id = service_id(of);
-    let ExecWanted { node, instance, command } = wanted;
-    let exec = Exec { service: id.name.clone(), instance, command };
+    let ExecWanted { node, instance, command, input, terminal } = wanted;
+    let exec = Exec { service: id.name.clone(), instance, command, input, terminal };
     exec.check().map_err(|refused| {
         Failed::new(StatusCode::BAD_REQUEST, refused.code(), refused.to_string())
     })?;
+    let target = one_of(&api, &id, node).await?;
+    let (listening, act) = (Listening { api, peer, least: Role::Operator }, Act::Exec(exec));
+    if input || terminal.is_some() {
+        return typed::answer(listening, target, act, upgrade);
+    }
+    Ok(answer(&listening, vec![target], &act))
+}
+
+pub(super) async fn forward(
+    Shared(api): Shared<Arc<Api>>,
+    Extension(peer): Extension<Peer>,
+    upgrade: Option<Extension<OnUpgrade>>,
+    UrlPath(of): Of,
+    Json(wanted): Json<ForwardWanted>,
+) -> Answer {
+    let id = service_id(of);
+    let ForwardWanted { node, instance, port } = wanted;
+    let target = one_of(&api, &id, node).await?;
+    let listening = Listening { api, peer, least: Role::Operator };
+    let act = Act::Forward(Forward { service: id.name, instance, port });
+    typed::answer(listening, target, act, upgrade)
+}
+
+/// The node that is named, else the first that is heard of.
+async fn one_of(api: &Api, id: &ServiceId, node: Option<NodeName>) -> Result<Target, Failed> {
     let of = id.clone();
     let targets = api.fleet.ask(move |state, _| state.whom_to_ask(&of, node.as_ref())).await??;
     let first = targets.iter().find(|target| target.online).or(targets.first()).cloned();
-    let Some(target) = first else {
+    first.ok_or_else(|| {
         let message = format!("no node runs {id}; `pith ps` shows where it runs");
-        return Err(Failed::new(StatusCode::CONFLICT, "command_no_such_instance", message));
-    };
-    let listening = Listening { api, peer, least: Role::Operator };
-    Ok(answer(&listening, vec![target], &Act::Exec(exec)))
+        Failed::new(StatusCode::CONFLICT, "command_no_such_instance", message)
+    })
 }
 
 pub(super) async fn doctor(
@@ -142,7 +176,7 @@ fn answer(listening: &Listening, targets: Vec<Target>, act: &Act) -> axum::respo
         let act = act.clone();
         tokio::spawn(async move {
             // A client that goes away wants no more lines, and a coordinator that stops says none.
-            let _ = told.tell(&target, act).await;
+            let _ = told.tell(&target, act, Typing::nobody()).await;
         });
     }
     let lines = stream::unfold(lines, |mut lines| async move {
@@ -150,268 +184,4 @@ fn answer(listening: &Listening, targets: Vec<Target>, act: &Act) -> axum::respo
         Some((Ok::<_, Infallible>(line), lines))
     });
     ([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
-}
-
-/// One node's part of an answer.
-#[derive(Debug)]
-struct Told {
-    listening: Listening,
-    node: NodeName,
-    out: mpsc::Sender<Bytes>,
-}
-
-/// Nobody listens any more.
-#[derive(Debug)]
-struct Over;
-
-/// How a stream ended.
-enum Passed {
-    /// With its last part, or without a first.
-    Ended,
-    /// Its node went, or does not know it any more.
-    Broken {
-        why: &'static str,
-        /// When something of it came last.
-        heard: Instant,
-    },
-}
-
-/// Whether the node of a stream is there, look after look.
-struct Watched {
-    speaks: Option<u64>,
-    gone_since: Option<Instant>,
-}
-
-impl Watched {
-    /// Why the stream is over, once it is.
-    fn look(&mut self, (online, speaks): (bool, Option<u64>)) -> Option<&'static str> {
-        let gone_for = self.gone_since.map_or(Duration::ZERO, |since| since.elapsed());
-        if online {
-            self.gone_since = None;
-        } else {
-            self.gone_since.get_or_insert_with(Instant::now);
-        }
-        if online && speaks != self.speaks && self.speaks.is_some() {
-            return Some("its agent has started anew");
-        }
-        (gone_for >= GONE_AFTER).then_some("it went away")
-    }
-}
-
-/// What came first.
-enum Next {
-    Part(Option<Part>),
-    Keep,
-    Look,
-    Silence,
-    Gone,
-}
-
-impl Told {
-    async fn tell(&self, target: &Target, act: Act) -> Result<(), Over> {
-        if !target.online {
-            return self.away("it is offline").await;
-        }
-        let mut act = act;
-        loop {
-            let (why, heard) = match self.once(target, act.clone()).await? {
-                Passed::Ended => return Ok(()),
-                Passed::Broken { why, heard } => (why, heard),
-            };
-            self.away(why).await?;
-            let Some(more) = gone_on_with(&act) else { return Ok(()) };
-            self.until_back(&target.id).await?;
-            let since_s = Some(heard.elapsed().as_secs() + ONCE_MORE_S);
-            act = Act::Logs(Logs { since_s, lines: MAX_LINES, ..more });
-        }
-    }
-
-    /// Waits until the node is heard of again.
-    async fn until_back(&self, node: &NodeId) -> Result<(), Over> {
-        let mut look = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
-        loop {
-            // Cancel-safe: both only wait.
-            tokio::select! {
-                _ = look.tick() => {}
-                () = self.out.closed() => return Err(Over),
-            }
-            self.check_role().await?;
-            if self.who_speaks(node).await?.0 {
-                return Ok(());
-            }
-            // A client that waits knows that we are there.
-            let _ = self.out.try_send(document(&StreamShown::Alive));
-        }
-    }
-
-    async fn who_speaks(&self, node: &NodeId) -> Result<(bool, Option<u64>), Over> {
-        let (fleet, node) = (&self.listening.api.fleet, node.clone());
-        fleet.ask(move |state, _| state.who_speaks(&node)).await.map_err(|_| Over)
-    }
-
-    async fn once(&self, target: &Target, act: Act) -> Result<Passed, Over> {
-        let watched = Watched { speaks: self.who_speaks(&target.id).await?.1, gone_since: None };
-        let (stream, fleet) = (new_id()?, &self.listening.api.fleet);
-        let mut parts = fleet.streams().open(&stream);
-        let (node, id): (NodeId, _) = (target.id.clone(), stream.clone());
-        let asked = fleet.ask(move |state, at| state.command(&node, &id, act, at)).await;
-        if !asked.map_err(|_| Over)? {
-            self.away("the coordinator follows too many streams; try again").await?;
-            return Ok(Passed::Ended);
-        }
-        let done = self.pass(&stream, &mut parts, (&target.id, watched)).await;
-        if !matches!(done, Ok(Passed::Ended)) {
-            self.end(&stream).await?;
-        }
-        done
-    }
-
-    /// Until its last part, or its node is gone; [`Over`] where nobody wants it any more or nothing comes.
-    async fn pass(
-        &self,
-        stream: &CommandId,
-        parts: &mut mpsc::Receiver<Part>,
-        (node, mut watched): (&NodeId, Watched),
-    ) -> Result<Passed, Over> {
-        let mut keep = interval_at(Instant::now() + KEEP_EVERY, KEEP_EVERY);
-        keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut look = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut silence = std::pin::pin!(sleep(FIRST_WITHIN));
-        let (mut number, mut kept, mut heard) = (0, 0, Instant::now());
-        loop {
-            // Cancel-safe: a receive takes nothing before it is ready, nor does a tick; the sleep is pinned outside.
-            let next = tokio::select! {
-                part = parts.recv() => Next::Part(part),
-                _ = keep.tick() => Next::Keep,
-                _ = look.tick() => Next::Look,
-                () = silence.as_mut(), if number == 0 => Next::Silence,
-                () = self.out.closed() => Next::Gone,
-            };
-            match next {
-                Next::Gone | Next::Part(None) => return Err(Over),
-                Next::Silence => {
-                    self.away("it did not answer within 15 s").await?;
-                    return Err(Over);
-                }
-                Next::Look => {
-                    self.check_role().await?;
-                    if let Some(why) = watched.look(self.who_speaks(node).await?) {
-                        return Ok(Passed::Broken { why, heard });
-                    }
-                }
-                Next::Keep => self.keep(stream, number).await?,
-                // Played again, or sent twice on its way.
-                Next::Part(Some(part)) if part.number < number => {}
-                Next::Part(Some(part)) => {
-                    if part.number > number {
-                        let (node, parts) = (self.node.clone(), part.number - number);
-                        self.say(&StreamShown::Lost { node, parts }, stream, number).await?;
-                    }
-                    (number, heard) = (part.number + 1, Instant::now());
-                    if self.shown(part.what, stream, number).await? {
-                        return Ok(Passed::Ended);
-                    }
-                    if number >= kept + WINDOW / 2 {
-                        kept = number;
-                        self.keep(stream, number).await?;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether it was the last.
-    async fn shown(&self, what: What, stream: &CommandId, taken: u64) -> Result<bool, Over> {
-        let node = self.node.clone();
-        let (line, is_last) = match what {
-            What::Begun { .. } => return Ok(false),
-            What::Output(output) => {
-                let (instance, channel, bytes) = (output.instance, output.channel, output.bytes);
-                (StreamShown::Output { node, instance, channel, bytes }, false)
-            }
-            What::End(end) => (StreamShown::End { node, end }, true),
-        };
-        self.say(&line, stream, taken).await?;
-        Ok(is_last)
-    }
-
-    /// Waits until the client takes a line, and keeps the stream meanwhile.
-    async fn say(&self, line: &StreamShown, stream: &CommandId, taken: u64) -> Result<(), Over> {
-        let line = document(line);
-        loop {
-            // Cancel-safe: a place that was not given is not taken.
-            tokio::select! {
-                place = self.out.reserve() => {
-                    place.map_err(|_| Over)?.send(line);
-                    return Ok(());
-                }
-                () = sleep(KEEP_EVERY) => {
-                    self.check_role().await?;
-                    self.keep(stream, taken).await?;
-                }
-            }
-        }
-    }
-
-    async fn away(&self, why: &str) -> Result<(), Over> {
-        let line = StreamShown::Away { node: self.node.clone(), why: why.to_owned() };
-        self.out.send(document(&line)).await.map_err(|_| Over)
-    }
-
-    /// Whoever was revoked meanwhile hears no more.
-    async fn check_role(&self) -> Result<(), Over> {
-        let Listening { api, peer, least } = &self.listening;
-        if let Peer::Remote { .. } = peer {
-            let caller = Caller::of(peer, api).await.map_err(|_| Over)?;
-            if caller.role.is_none_or(|role| role < *least) {
-                let message = "you may not listen any more".to_owned();
-                let end = End::Refused { code: "role".to_owned(), message };
-                let _ =
-                    self.out.try_send(document(&StreamShown::End { node: self.node.clone(), end }));
-                return Err(Over);
-            }
-        }
-        Ok(())
-    }
-
-    async fn keep(&self, stream: &CommandId, taken: u64) -> Result<(), Over> {
-        let (stream, id, fleet) = (stream.clone(), new_id()?, &self.listening.api.fleet);
-        let kept = fleet.ask(move |state, at| state.keep_stream(&stream, taken, &id, at)).await;
-        // A client that has lines to take knows that we are there.
-        let _ = self.out.try_send(document(&StreamShown::Alive));
-        kept.map_err(|_| Over)
-    }
-
-    async fn end(&self, stream: &CommandId) -> Result<(), Over> {
-        let (stream, id) = (stream.clone(), new_id()?);
-        let fleet = &self.listening.api.fleet;
-        fleet.ask(move |state, at| state.end_stream(&stream, &id, at)).await.map_err(|_| Over)
-    }
-}
-
-/// What goes on by itself once its node is back: reading what is written from now on. A command is not run twice.
-fn gone_on_with(act: &Act) -> Option<Logs> {
-    match act {
-        Act::Logs(logs) if logs.follow => Some(logs.clone()),
-        Act::Logs(_)
-        | Act::Exec(_)
-        | Act::Doctor
-        | Act::Watch { .. }
-        | Act::Keep { .. }
-        | Act::End { .. } => None,
-    }
-}
-
-fn document(line: &StreamShown) -> Bytes {
-    let mut text = serde_json::to_vec(line).expect("answers are plain data with string keys");
-    text.push(b'\n');
-    text.into()
-}
-
-fn new_id() -> Result<CommandId, Over> {
-    random().map(CommandId::from_random).map_err(|error| {
-        tracing::error!(%error, "no randomness for a command");
-        Over
-    })
 }

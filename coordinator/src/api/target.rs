@@ -53,6 +53,7 @@ pub(super) fn of(path: &str, body: &[u8]) -> String {
                     }
                     None => String::new(),
                 },
+                ["forward"] => format!("to port {}", text(&body["port"])),
                 ["scale"] => format!("to {}", text(&body["count"])),
                 ["undo"] if body["to_revision"].is_u64() => {
                     format!("to revision {}", text(&body["to_revision"]))

@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use protocol::command::{MAX_PART_BYTES, Terminal};
 use protocol::id::ServiceId;
-use reqwest::{Method, Response, header};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded, header};
+use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use super::{Client, ClientError, chain};
-use crate::api::{ExecWanted, Problem};
+use crate::api::{ExecWanted, ForwardWanted, Problem, TypedWanted, UPGRADE_TO};
 use crate::state::shown::StreamShown;
 
 /// A coordinator that is there says so more often.
@@ -20,8 +25,60 @@ const MAX_LINE_BYTES: usize = 1024 * 1024;
 /// An answer under way.
 #[derive(Debug)]
 pub struct Lines {
-    answer: Response,
+    from: From,
     bytes: Vec<u8>,
+}
+
+/// Where lines come from.
+#[derive(Debug)]
+enum From {
+    Answer(Response),
+    Connection(ReadHalf<Upgraded>),
+}
+
+/// What is typed into an answer under way.
+#[derive(Debug)]
+pub struct Keys {
+    to: WriteHalf<Upgraded>,
+}
+
+impl Keys {
+    /// Bytes for the command, or for the connection.
+    ///
+    /// # Errors
+    /// Where the answer broke off; so for all that follow.
+    pub async fn input(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        for piece in bytes.chunks(MAX_PART_BYTES) {
+            self.say(&TypedWanted::Input { bytes: BASE64.encode(piece) }).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing more comes.
+    ///
+    /// # Errors
+    /// See [`Keys::input`].
+    pub async fn last(&mut self) -> Result<(), ClientError> {
+        self.say(&TypedWanted::Last).await
+    }
+
+    /// The terminal has another size.
+    ///
+    /// # Errors
+    /// See [`Keys::input`].
+    pub async fn resize(&mut self, terminal: Terminal) -> Result<(), ClientError> {
+        self.say(&TypedWanted::Resize(terminal)).await
+    }
+
+    async fn say(&mut self, typed: &TypedWanted) -> Result<(), ClientError> {
+        let mut line = serde_json::to_vec(typed).map_err(|e| ClientError::Broken(chain(&e)))?;
+        line.push(b'\n');
+        let saying = async {
+            self.to.write_all(&line).await?;
+            self.to.flush().await
+        };
+        saying.await.map_err(|error| ClientError::Broken(chain(&error)))
+    }
 }
 
 /// Server-sent events under way.
@@ -72,8 +129,51 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn exec(&self, id: &ServiceId, wanted: &ExecWanted) -> Result<Lines, ClientError> {
-        let body = serde_json::to_vec(wanted).map_err(|e| ClientError::Broken(e.to_string()))?;
-        self.lines(Method::POST, &format!("services/{id}/exec"), Some(body)).await
+        self.lines(Method::POST, &format!("services/{id}/exec"), Some(json(wanted)?)).await
+    }
+
+    /// Runs a command inside an instance, with input or on a terminal.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn exec_typed(
+        &self,
+        id: &ServiceId,
+        wanted: &ExecWanted,
+    ) -> Result<(Lines, Keys), ClientError> {
+        self.typed(&format!("services/{id}/exec"), wanted).await
+    }
+
+    /// Opens a connection to a port of an instance.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn forward(
+        &self,
+        id: &ServiceId,
+        wanted: &ForwardWanted,
+    ) -> Result<(Lines, Keys), ClientError> {
+        self.typed(&format!("services/{id}/forward"), wanted).await
+    }
+
+    /// A connection that goes on without HTTP.
+    async fn typed(
+        &self,
+        path: &str,
+        wanted: &impl Serialize,
+    ) -> Result<(Lines, Keys), ClientError> {
+        let upgraded = |request: RequestBuilder| {
+            request.header(header::CONNECTION, "upgrade").header(header::UPGRADE, UPGRADE_TO)
+        };
+        let answer = self.ask(Method::POST, path, Some(json(wanted)?), upgraded).await?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let why = "it does not take what is typed; is the coordinator older than this pith?";
+            return Err(ClientError::Broken(why.to_owned()));
+        }
+        let connection =
+            answer.upgrade().await.map_err(|error| ClientError::Broken(chain(&error)))?;
+        let (from, to) = tokio::io::split(connection);
+        Ok((Lines { from: From::Connection(from), bytes: Vec::new() }, Keys { to }))
     }
 
     /// The fleet as it changes, for a page.
@@ -90,8 +190,8 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Lines, ClientError> {
-        let answer = self.open(method, path, body).await?;
-        Ok(Lines { answer, bytes: Vec::new() })
+        let from = From::Answer(self.open(method, path, body).await?);
+        Ok(Lines { from, bytes: Vec::new() })
     }
 
     /// An answer that has begun and goes on for as long as somebody listens.
@@ -101,8 +201,18 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Response, ClientError> {
+        self.ask(method, path, body, |request| request).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        with: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, ClientError> {
         let (http, base) = self.way.http().await?;
-        let mut request = http.request(method, format!("{base}{path}")).timeout(WHOLE);
+        let mut request = with(http.request(method, format!("{base}{path}")).timeout(WHOLE));
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body);
         }
@@ -113,7 +223,7 @@ impl Client {
             Err(_) => return Err(silent()),
         };
         let status = answer.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
         }
         let text = answer.text().await.map_err(|error| ClientError::Broken(chain(&error)))?;
@@ -138,14 +248,32 @@ impl Lines {
             if self.bytes.len() > MAX_LINE_BYTES {
                 return Err(ClientError::Broken("a line has no end".to_owned()));
             }
-            match tokio::time::timeout(SILENCE, self.answer.chunk()).await {
-                Ok(Ok(Some(chunk))) => self.bytes.extend_from_slice(&chunk),
-                Ok(Ok(None)) => return Ok(None),
-                Ok(Err(error)) => return Err(ClientError::Broken(chain(&error))),
-                Err(_) => return Err(silent()),
+            let more = tokio::time::timeout(SILENCE, self.more()).await;
+            if !more.unwrap_or_else(|_| Err(silent()))? {
+                return Ok(None);
             }
         }
     }
+
+    /// Reads on; false: there is nothing more. Cancel-safe.
+    async fn more(&mut self) -> Result<bool, ClientError> {
+        match &mut self.from {
+            From::Answer(answer) => {
+                let chunk = answer.chunk().await;
+                let chunk = chunk.map_err(|error| ClientError::Broken(chain(&error)))?;
+                self.bytes.extend_from_slice(chunk.as_deref().unwrap_or_default());
+                Ok(chunk.is_some())
+            }
+            From::Connection(from) => {
+                let read = from.read_buf(&mut self.bytes).await;
+                Ok(read.map_err(|error| ClientError::Broken(chain(&error)))? > 0)
+            }
+        }
+    }
+}
+
+fn json(wanted: &impl Serialize) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(wanted).map_err(|error| ClientError::Broken(chain(&error)))
 }
 
 fn silent() -> ClientError {

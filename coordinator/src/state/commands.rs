@@ -128,10 +128,10 @@ impl State {
         let _ = self.sign_command(node, id, act, at);
     }
 
-    /// Somebody listens to a stream and has taken so many parts.
-    pub fn keep_stream(&mut self, stream: &CommandId, taken: u64, id: &CommandId, at: At) {
+    /// Tells the node of a stream that is not over something about it: how much was taken, or what was typed.
+    pub fn feed_stream(&mut self, stream: &CommandId, act: Act, id: &CommandId, at: At) {
         if let Some(node) = self.commands.get(stream).map(|sent| sent.node.clone()) {
-            let _ = self.sign_command(&node, id, Act::Keep { stream: stream.clone(), taken }, at);
+            let _ = self.sign_command(&node, id, act, at);
         }
     }
 
@@ -183,7 +183,7 @@ impl State {
                 return Ok(());
             }
             What::End(_) => drop(self.commands.remove(&id)),
-            What::Begun { .. } | What::Output(_) => {}
+            What::Begun { .. } | What::Output(_) | What::Taken { .. } => {}
         }
         self.effects.parts.push(part);
         Ok(())

@@ -2,8 +2,8 @@
 
 use protocol::acceptance::verify_node_message;
 use protocol::command::{
-    Act, Channel, Command, End, Exec, Logs, MAX_PART_BYTES, MAX_WORDS, Output, Part, Refused, What,
-    accept,
+    Act, Channel, Command, End, Exec, Forward, Input, Logs, MAX_PART_BYTES, MAX_WORDS, Output,
+    Part, Refused, Terminal, What, accept,
 };
 use protocol::envelope::{Envelope, Rejected};
 use protocol::id::{CommandId, FleetId};
@@ -33,6 +33,18 @@ fn exec() -> Act {
         service: fixture::service("web"),
         instance: Some("pith-00000000-web-11111111-0".to_owned()),
         command: vec!["/bin/ls".to_owned(), "-l".to_owned()],
+        input: false,
+        terminal: None,
+    })
+}
+
+fn on_a_terminal() -> Act {
+    Act::Exec(Exec {
+        service: fixture::service("web"),
+        instance: None,
+        command: vec!["/bin/sh".to_owned()],
+        input: true,
+        terminal: Some(Terminal { rows: 24, columns: 80 }),
     })
 }
 
@@ -55,9 +67,17 @@ fn every_command_is_written_and_accepted_as_ever() {
         follow: true,
         previous: false,
     };
+    let port = 8_080.try_into().expect("a port");
+    let forward = Forward { service: fixture::service("web"), instance: None, port };
+    let resize = Terminal { rows: 50, columns: 132 };
     let acts = [
         ("command-logs", Act::Logs(logs)),
         ("command-exec", exec()),
+        ("command-exec-terminal", on_a_terminal()),
+        ("command-forward", Act::Forward(forward)),
+        ("command-input", Act::Input(Input::new(stream(), 7, b"ls\n", false))),
+        ("command-input-last", Act::Input(Input::new(stream(), 8, b"", true))),
+        ("command-resize", Act::Resize { stream: stream(), terminal: resize }),
         ("command-doctor", Act::Doctor),
         ("command-watch", Act::Watch { every_ms: 2_000, for_s: 60 }),
         ("command-keep", Act::Keep { stream: stream(), taken: 3 }),
@@ -79,6 +99,7 @@ fn every_part_of_a_stream_is_written_and_read_as_ever() {
     let whats = [
         ("stream-begun", What::Begun { instances: vec![instance] }),
         ("stream-output", What::Output(output)),
+        ("stream-taken", What::Taken { inputs: 8 }),
         ("stream-finished", What::End(End::Finished)),
         ("stream-exited", What::End(End::Exited { code: 3 })),
         ("stream-refused", What::End(End::Refused { code, message })),
@@ -125,13 +146,17 @@ fn a_part_holds_so_much_and_no_more() {
     let broken =
         Output { bytes: "?".to_owned(), ..Output::new("web".into(), Channel::Stdout, b"") };
     assert_eq!(broken.bytes(), None);
+    let of = |bytes: &[u8]| Input::new(stream(), 0, bytes, false).bytes();
+    assert_eq!(of(b"\x03"), Some(b"\x03".to_vec()));
+    assert_eq!(of(&[0; MAX_PART_BYTES + 1]), None);
 }
 
 #[test]
 fn a_command_line_has_a_program_and_a_bound() {
     let of = |command: &[&str]| {
         let command = command.iter().map(|&word| word.to_owned()).collect();
-        Exec { service: fixture::service("web"), instance: None, command }.check()
+        let service = fixture::service("web");
+        Exec { service, instance: None, command, input: true, terminal: None }.check()
     };
     assert_eq!(of(&["ls", ""]), Ok(()));
     let long = "a".repeat(40_000);

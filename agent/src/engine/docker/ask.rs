@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bollard::BollardRequest;
 use bollard::errors::Error as ClientError;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::StatusCode;
+use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -53,6 +55,27 @@ impl Docker {
             .header(CONTENT_TYPE, "application/json")
             .body(wire::whole(words.to_string().into()));
         read(&within(CHANGE_DEADLINE_MS, self.answer(request)).await?)
+    }
+
+    /// The connection on which Docker goes on without HTTP after this `POST` with these words (JSON).
+    ///
+    /// # Errors
+    /// As `get`.
+    pub(super) async fn upgrade(&self, path: &str, words: &Value) -> Result<Upgraded, EngineError> {
+        let request = http::Request::post(path)
+            .header(CONTENT_TYPE, "application/json")
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, "tcp")
+            .body(wire::whole(words.to_string().into()));
+        let upgrading = async {
+            let response = transport::send(Arc::clone(&self.socket), request?).await?;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(hyper::upgrade::on(response).await?);
+            }
+            body(response).await?;
+            Err(std::io::Error::other("it goes on with HTTP").into())
+        };
+        within(QUERY_DEADLINE_MS, upgrading).await
     }
 
     async fn answer(&self, request: http::Result<BollardRequest>) -> Result<Bytes, ClientError> {

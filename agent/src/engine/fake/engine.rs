@@ -17,7 +17,7 @@ use crate::engine::identity::Ours;
 use crate::engine::pull::{Pull, PullUpdate};
 use crate::engine::{
     Engine, EngineEvent, EngineInfo, Events, ExecOutcome, ImageFacts, MAX_QUEUED_EVENTS, Network,
-    NetworkSpec, Program, Signal, Source, Survey, Written, Wrote,
+    NetworkSpec, Program, Signal, Source, Survey, Typed, Typing, Written, Wrote,
 };
 use crate::network::Ipv4Net;
 use protocol::registries::RegistryLogin;
@@ -208,7 +208,7 @@ impl Engine for FakeEngine {
         })
     }
 
-    fn read(&self, id: &str, source: Source) -> Written {
+    fn read(&self, id: &str, source: Source, typing: Option<Typing>) -> Written {
         let (engine, id) = (self.clone(), id.to_owned());
         Written::spawn(move |pieces| async move {
             let found = engine.with(|docker| {
@@ -223,9 +223,12 @@ impl Engine for FakeEngine {
                 Err(error) => return Wrote::Failed(error.to_string()),
             };
             match source {
-                Source::Exec { command } => {
+                Source::Exec { command, .. } => {
                     let said = command.join(" ").into_bytes();
                     let _ = pieces.send(Wrote::Bytes(Channel::Stdout, said)).await;
+                    if let Some(typing) = typing {
+                        echo(typing, &pieces).await;
+                    }
                     Wrote::Ended(Some(code))
                 }
                 Source::Logs { lines, follow, .. } => {
@@ -250,6 +253,20 @@ impl Engine for FakeEngine {
         let _ = sender.try_send(EngineEvent::Restored);
         self.listeners.borrow_mut().push(sender);
         Events { receiver, _task: None }
+    }
+}
+
+/// What every command does that takes input.
+async fn echo(mut typing: Typing, pieces: &mpsc::Sender<Wrote>) {
+    while let Some(typed) = typing.recv().await {
+        let is_last = typed == Typed::Last;
+        let _ = pieces.send(Wrote::Took).await;
+        if let Typed::Bytes(bytes) = typed {
+            let _ = pieces.send(Wrote::Bytes(Channel::Stdout, bytes)).await;
+        }
+        if is_last {
+            return;
+        }
     }
 }
 

@@ -2,20 +2,25 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
-use protocol::command::{DOCTOR, End, Refused};
-use protocol::id::{CommandId, ServiceName};
+use protocol::command::{DOCTOR, End, INPUT_WINDOW, Refused};
+use protocol::id::CommandId;
 use tokio::sync::{mpsc, watch};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{Outside, Told, tell};
 use crate::commands::{MAX_INSTANCES, Reading};
-use crate::engine::Engine;
 use crate::engine::pull::AbortOnDrop;
+use crate::engine::{Engine, Typed};
 use crate::event_loop::Event;
 use crate::event_loop::commanding::{Stream, Streamed};
 use crate::execute::Executor;
+use crate::streaming::Readings;
 use crate::{doctor, streaming};
+
+/// What was typed and is not passed on yet: the window of inputs, and sizes of the terminal between them.
+const MAX_TYPED: usize = INPUT_WINDOW as usize + 4;
 
 /// A stream under way; dropping it ends it.
 #[derive(Debug)]
@@ -23,38 +28,62 @@ pub(super) struct Telling {
     allowed: watch::Sender<u64>,
     /// What a stream that follows goes on with.
     more: Option<mpsc::Sender<Reading>>,
+    /// Of a stream that takes input.
+    typed: Option<mpsc::Sender<Typed>>,
     _task: AbortOnDrop,
+}
+
+/// How a stream is told.
+struct Way {
+    may: watch::Receiver<u64>,
+    coming: Option<mpsc::Receiver<Reading>>,
+    /// See [`streaming::gathered_within`].
+    within: Duration,
 }
 
 impl<E: Engine> Outside<E> {
     pub(super) fn stream(&mut self, id: CommandId, stream: Stream) {
         match stream {
-            Stream::Begin { sources, follows, exec_in, window } => {
+            Stream::Begin { sources, follows, exec_in, is_typed, window } => {
                 let (allowed, may) = watch::channel(window);
                 let (more, coming) = match follows {
                     true => Some(mpsc::channel(MAX_INSTANCES)).unzip(),
                     false => (None, None),
                 };
-                let (told, executor) = (self.told.clone(), Rc::clone(&self.executor));
-                let of = id.clone();
-                let task = tokio::task::spawn_local(async move {
-                    let say = async |streamed| {
-                        tell(&told, Told::Event(Event::Stream(of.clone(), streamed))).await;
-                    };
-                    let end = match exec_in.and_then(|service| forbidden(&executor, service)) {
-                        Some(refused) => refused,
-                        None => streaming::run(&executor.engine, sources, (may, coming), say).await,
-                    };
-                    tell(&told, Told::Event(Event::Stream(of.clone(), Streamed::Ended(end)))).await;
+                let (typed, typing) = match is_typed {
+                    true => Some(mpsc::channel(MAX_TYPED)).unzip(),
+                    false => (None, None),
+                };
+                let way = Way { may, coming, within: streaming::gathered_within(is_typed) };
+                let forbids = exec_in.map(|service| Refused::ExecNotAllowed { service });
+                let _task = self.tell_all(id.clone(), forbids, way, move |engine| {
+                    streaming::written(engine, sources, typing)
                 });
-                let _task = AbortOnDrop(task.abort_handle());
-                self.streams.insert(id, Telling { allowed, more, _task });
+                self.streams.insert(id, Telling { allowed, more, typed, _task });
+            }
+            Stream::Connect { instance, address, of: service, window } => {
+                let (allowed, may) = watch::channel(window);
+                let (typed, typing) = mpsc::channel(MAX_TYPED);
+                let way = Way { may, coming: None, within: streaming::gathered_within(true) };
+                let forbids = Some(Refused::ForwardNotAllowed { service });
+                let _task = self.tell_all(id.clone(), forbids, way, move |_| {
+                    streaming::connected(&instance, address, typing)
+                });
+                let (more, typed) = (None, Some(typed));
+                self.streams.insert(id, Telling { allowed, more, typed, _task });
+            }
+            Stream::Type(typed) => {
+                let to = self.streams.get(&id).and_then(|telling| telling.typed.as_ref());
+                if let Some(Err(error)) = to.map(|to| to.try_send(typed)) {
+                    // It has ended and its end is told, or sizes come faster than they can be set.
+                    debug!(%error, stream = %id, "what is typed is not passed on");
+                }
             }
             Stream::Examine { window } => {
                 let (allowed, may) = watch::channel(window);
                 let task = tokio::task::spawn_local(self.examination(id.clone(), may));
                 let _task = AbortOnDrop(task.abort_handle());
-                self.streams.insert(id, Telling { allowed, more: None, _task });
+                self.streams.insert(id, Telling { allowed, more: None, typed: None, _task });
             }
             Stream::Allow(allowed) => {
                 if let Some(telling) = self.streams.get(&id) {
@@ -80,6 +109,31 @@ impl<E: Engine> Outside<E> {
 }
 
 impl<E: Engine> Outside<E> {
+    /// Tells what is read to its end, unless the node's policy does not allow it at this very moment.
+    fn tell_all(
+        &self,
+        id: CommandId,
+        forbids: Option<Refused>,
+        Way { may, coming, within }: Way,
+        read: impl FnOnce(&E) -> Readings + 'static,
+    ) -> AbortOnDrop {
+        let (told, executor) = (self.told.clone(), Rc::clone(&self.executor));
+        let task = tokio::task::spawn_local(async move {
+            let say = async |streamed| {
+                tell(&told, Told::Event(Event::Stream(id.clone(), streamed))).await;
+            };
+            let end = match forbids.and_then(|refused| forbidden(&executor, refused)) {
+                Some(refused) => refused,
+                None => {
+                    let read = read(&executor.engine);
+                    streaming::run(&executor.engine, (read, within), (may, coming), say).await
+                }
+            };
+            tell(&told, Told::Event(Event::Stream(id.clone(), Streamed::Ended(end)))).await;
+        });
+        AbortOnDrop(task.abort_handle())
+    }
+
     /// Looks at the board as the agent's user, and tells what is found.
     fn examination(
         &self,
@@ -103,11 +157,10 @@ impl<E: Engine> Outside<E> {
     }
 }
 
-/// What the policy's file says at this very moment.
-fn forbidden<E: Engine>(executor: &Executor<E>, service: ServiceName) -> Option<End> {
+/// What the policy's file says at this very moment; `refused` is of the service that is to be let into.
+fn forbidden<E: Engine>(executor: &Executor<E>, refused: Refused) -> Option<End> {
+    let service = refused.forbidden_in()?;
     let policy = executor.policy.look(None).state.policy;
-    (!policy.allows_exec(&service)).then(|| {
-        let refused = Refused::ExecNotAllowed { service };
-        End::Refused { code: refused.code().to_owned(), message: refused.to_string() }
-    })
+    (!policy.allows_exec(service))
+        .then(|| End::Refused { code: refused.code().to_owned(), message: refused.to_string() })
 }

@@ -10,7 +10,8 @@ use protocol::reason::Reason;
 
 fn exec() -> Asked {
     let command = vec!["/bin/true".to_owned()];
-    Asked::Exec(Exec { service: "web".parse().unwrap(), instance: None, command })
+    let (instance, input, terminal) = (None, false, None);
+    Asked::Exec(Exec { service: "web".parse().unwrap(), instance, command, input, terminal })
 }
 
 fn command(line: &Line, byte: u8, act: Asked) -> Command {

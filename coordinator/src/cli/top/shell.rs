@@ -11,13 +11,13 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::{cursor, execute, terminal};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::gather::{Answer, EVERY, ask, now_here_ms};
 use super::model::{Key, Model, Then};
 use super::view::{self, Paint};
+use crate::cli::signals::{HUNG_UP, Signals};
 use crate::cli::sources::is_away;
 use crate::cli::{CliError, Exit};
 use crate::client::{Client, ClientError};
@@ -30,9 +30,6 @@ const REST: Duration = Duration::from_millis(200);
 const RESTS: u32 = 4;
 /// How long it takes at most until the reader of keys sees that nobody wants any.
 const KEY_WAIT: Duration = Duration::from_millis(100);
-/// As a shell reports a program that SIGTERM, or SIGHUP, has ended.
-const TERMINATED: u8 = 128 + 15;
-const HUNG_UP: u8 = 128 + 1;
 
 /// Runs until somebody has seen enough.
 ///
@@ -72,7 +69,7 @@ pub(super) async fn run(
                 Some(Err(error)) => break Err(error.into()),
                 None => break Err(CliError::failed("nobody asks the coordinator any more")),
             },
-            exit = signals.any() => break Ok(exit),
+            exit = signals.any() => break Ok(if exit == Exit::Interrupted { Exit::Done } else { exit }),
             _ = second.tick() => {}
         }
     };
@@ -111,31 +108,6 @@ async fn news(client: &Client, environment: Option<&EnvironmentName>, known: Opt
     if !newer {
         // A coordinator that is away is not asked in a rush.
         std::future::pending().await
-    }
-}
-
-/// What ends a program from outside.
-struct Signals {
-    terminate: Signal,
-    hang_up: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn any(&mut self) -> Exit {
-        tokio::select! {
-            _ = self.terminate.recv() => Exit::Of(TERMINATED),
-            _ = self.hang_up.recv() => Exit::Of(HUNG_UP),
-            _ = self.interrupt.recv() => Exit::Done,
-        }
     }
 }
 

@@ -119,15 +119,19 @@ fn only_the_node_that_was_asked_answers_and_only_until_it_is_over() {
     assert_eq!(hears(&mut world, "node-1", begin()), Err(NotTaken::UnknownStream));
 }
 
+fn taken(parts: u64) -> Act {
+    Act::Keep { stream: stream(), taken: parts }
+}
+
 #[test]
 fn a_stream_is_kept_and_ended_while_it_is_there() {
     let (mut world, node) = begun();
     let (at, keep) = (world.at, CommandId::from_random([7; 16]));
     world.state.command(&node, &stream(), logs(), at);
     let _ = said(&mut world, &node);
-    world.state.keep_stream(&stream(), 3, &keep, at);
+    world.state.feed_stream(&stream(), taken(3), &keep, at);
     world.state.end_stream(&stream(), &keep, at);
-    world.state.keep_stream(&stream(), 4, &keep, at);
+    world.state.feed_stream(&stream(), taken(4), &keep, at);
     let acts: Vec<Act> = said(&mut world, &node).into_iter().map(|command| command.act).collect();
     let stream = stream();
     assert_eq!(acts, [Act::Keep { stream: stream.clone(), taken: 3 }, Act::End { stream }]);
