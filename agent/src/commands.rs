@@ -18,8 +18,11 @@ use protocol::id::{CommandId, ServiceName};
 
 use crate::engine::{Container, ContainerState, Source};
 
-/// Commands that are within their life and remembered as done.
+/// Commands that are within their life and remembered as done, and as many connections beside them.
 const MAX_DONE: usize = 1_024;
+/// Streams that ended lately: what keeps them may have been on its way.
+const MAX_ENDED: usize = 32;
+const ENDED_LATELY_MS: u64 = 5_000;
 /// Instances that one command reads at once.
 pub const MAX_INSTANCES: usize = 32;
 
@@ -36,7 +39,10 @@ pub struct Commands {
     hellos: VecDeque<(String, Now)>,
     /// What was done, until nobody would take it any more.
     done: BTreeMap<CommandId, Now>,
+    /// The same of connections, which come by the dozen: they are in no other command's way.
+    forwarded: BTreeMap<CommandId, Now>,
     streams: BTreeMap<CommandId, Stream>,
+    ended: VecDeque<(CommandId, Now)>,
 }
 
 /// An answer under way.
@@ -46,8 +52,7 @@ struct Stream {
     number: u64,
     /// When it ends unless it is kept.
     until: Now,
-    /// It has a connection, and so a place among those.
-    is_forward: bool,
+    kind: Kind,
     follows: Option<Follows>,
     /// None: it takes no input.
     inputs: Option<Inputs>,
@@ -62,14 +67,46 @@ struct Inputs {
 }
 
 /// What a stream is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// Something is told.
     Told,
-    /// A command that takes input.
-    Typed,
-    /// A connection.
-    Forward,
+    /// A command runs in a container of this service.
+    Run {
+        /// Which.
+        inside: ServiceName,
+        /// It takes input.
+        is_typed: bool,
+    },
+    /// A connection to a port in one.
+    Forward {
+        /// Of which.
+        inside: ServiceName,
+    },
+}
+
+impl Kind {
+    const fn is_forward(&self) -> bool {
+        match self {
+            Self::Forward { .. } => true,
+            Self::Told | Self::Run { .. } => false,
+        }
+    }
+
+    const fn is_typed(&self) -> bool {
+        match self {
+            Self::Forward { .. } => true,
+            Self::Told => false,
+            Self::Run { is_typed, .. } => *is_typed,
+        }
+    }
+
+    const fn inside(&self) -> Option<&ServiceName> {
+        match self {
+            Self::Forward { inside } | Self::Run { inside, .. } => Some(inside),
+            Self::Told => None,
+        }
+    }
 }
 
 /// What becomes of an input.
@@ -130,22 +167,23 @@ impl Commands {
         if life_s > MAX_LIFE_S {
             return Err(Refused::LivesTooLong { life_s });
         }
-        match command.act {
-            Act::Logs(_) | Act::Exec(_) | Act::Forward(_) | Act::Doctor | Act::Watch { .. } => {}
+        let done = match command.act {
+            Act::Logs(_) | Act::Exec(_) | Act::Doctor | Act::Watch { .. } => &mut self.done,
+            Act::Forward(_) => &mut self.forwarded,
             Act::Input(_) | Act::Resize { .. } | Act::Keep { .. } | Act::End { .. } => {
                 return Ok(());
             }
-        }
+        };
         // The second that is counted as not over yet is over after it.
         let until = now.plus((life_s + 2) * 1_000);
-        self.done.retain(|_, until| *until > now);
-        if self.done.contains_key(&command.id) {
+        done.retain(|_, until| *until > now);
+        if done.contains_key(&command.id) {
             return Err(Refused::Replayed);
         }
-        if self.done.len() >= MAX_DONE {
+        if done.len() >= MAX_DONE {
             return Err(Refused::TooMany);
         }
-        self.done.insert(command.id.clone(), until);
+        done.insert(command.id.clone(), until);
         Ok(())
     }
 
@@ -154,13 +192,13 @@ impl Commands {
     /// # Errors
     /// Where all places are taken.
     pub fn begin(&mut self, stream: CommandId, kind: Kind, now: Now) -> Result<(), Refused> {
-        let is_forward = kind == Kind::Forward;
-        let alike = self.streams.values().filter(|other| other.is_forward == is_forward).count();
+        let is_forward = kind.is_forward();
+        let alike = self.streams.values().filter(|one| one.kind.is_forward() == is_forward).count();
         if alike >= if is_forward { MAX_FORWARDS } else { MAX_STREAMS } {
             return Err(Refused::Busy);
         }
-        let inputs = (kind != Kind::Told).then(Inputs::default);
-        let begun = Stream { number: 0, until: leased(now), is_forward, follows: None, inputs };
+        let inputs = kind.is_typed().then(Inputs::default);
+        let begun = Stream { number: 0, until: leased(now), kind, follows: None, inputs };
         self.streams.insert(stream, begun);
         Ok(())
     }
@@ -241,8 +279,28 @@ impl Commands {
     }
 
     /// A stream is over; the number of its last part, if it was not over before.
-    pub fn end(&mut self, stream: &CommandId) -> Option<u64> {
-        self.streams.remove(stream).map(|stream| stream.number)
+    pub fn end(&mut self, stream: &CommandId, now: Now) -> Option<u64> {
+        let ended = self.streams.remove(stream)?;
+        if self.ended.len() == MAX_ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((stream.clone(), now));
+        Some(ended.number)
+    }
+
+    /// Whether whoever keeps a stream waits in vain: it is not there, and did not end just now.
+    #[must_use]
+    pub fn has_forgotten(&self, stream: &CommandId, now: Now) -> bool {
+        let is_it = |(id, at): &(CommandId, Now)| id == stream && now.since(*at) < ENDED_LATELY_MS;
+        !self.streams.contains_key(stream) && !self.ended.iter().any(is_it)
+    }
+
+    /// Streams that are inside services where nobody is let in.
+    #[must_use]
+    pub fn not_let_in(&self, lets_in: impl Fn(&ServiceName) -> bool) -> Vec<CommandId> {
+        let is_in = |stream: &Stream| stream.kind.inside().is_some_and(|service| !lets_in(service));
+        let inside = self.streams.iter().filter(|(_, stream)| is_in(stream));
+        inside.map(|(id, _)| id.clone()).collect()
     }
 
     /// Streams that nobody keeps any more.

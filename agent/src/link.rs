@@ -11,6 +11,7 @@ use mqtt::{
     Refusal, Tls, VerifyAt,
 };
 use protocol::acceptance::NodeIdentity;
+use protocol::command::{MAX_FORWARDS, MAX_SAID_BYTES, MAX_STREAMS, WINDOW};
 use protocol::hello::Presence;
 use protocol::id::NodeId;
 use protocol::topic::{Down, Subject, Topic, Up};
@@ -25,6 +26,8 @@ use crate::tls::{Joined, JoinedError};
 pub const MAX_OUTGOING: usize = 64;
 /// What may still be sent at the end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+/// All that streams say beyond what was taken, and the first part of each.
+const STREAMED_BYTES: usize = (MAX_STREAMS + MAX_FORWARDS) * (WINDOW as usize + 1) * MAX_SAID_BYTES;
 /// Between signs of life where the link is paid by the byte: within what networks of phones keep connections for.
 pub const METERED_KEEPALIVE: Duration = Duration::from_secs(240);
 /// The longest wait between two tries, in units of the configured first one.
@@ -182,6 +185,8 @@ pub fn session(reached: Reached, node: &NodeIdentity, boot: &Boot) -> Session {
     let first = addresses.remove(0);
     let mut session = Session::new(first, id.clone(), subscriptions);
     session.fallbacks = addresses;
+    // Streams say no more than their windows allow; none of it may push a hello out.
+    session.outbox.event_bytes += STREAMED_BYTES;
     session.resolver = Some(mqtt::Resolver(Arc::new(Names::default())));
     match way {
         Way::Secure(tls) => session.tls = Some(tls),

@@ -38,12 +38,12 @@ pub async fn run<E: Engine>(
     (allowed, mut more): (watch::Receiver<u64>, Option<mpsc::Receiver<Reading>>),
     mut tell: impl AsyncFnMut(Streamed),
 ) -> End {
-    let mut parts = Parts { allowed, told: 0, next_at: Instant::now(), waiting: BTreeMap::new() };
+    let mut parts = Parts::new(allowed, within);
     let (mut end, mut unread, mut has_read) = (End::Finished, written.len(), false);
     loop {
         // Both arms are cancel-safe: nothing is taken before it is there.
         let next = tokio::select! {
-            next = next_of(&mut written, (!parts.waiting.is_empty(), within), more.is_some()) => next,
+            next = next_of(&mut written, parts.flush_at, more.is_some()) => next,
             Some(reading) = coming(&mut more) => {
                 written.push(begin(engine, reading, None));
                 unread += 1;
@@ -86,14 +86,14 @@ pub async fn tell_whole(
     allowed: watch::Receiver<u64>,
     mut tell: impl AsyncFnMut(Streamed),
 ) {
-    let mut parts = Parts { allowed, told: 0, next_at: Instant::now(), waiting: BTreeMap::new() };
+    let mut parts = Parts::new(allowed, GATHERED_WITHIN);
     parts.tell(&(by.to_owned(), Channel::Stdout), bytes, &mut tell).await;
 }
 
 /// None: all is read, and nothing may come. An error: what waits is to be told.
 async fn next_of(
     written: &mut Readings,
-    (has_waiting, within): (bool, Duration),
+    flush_at: Option<Instant>,
     may_come: bool,
 ) -> Result<Option<((String, String), Wrote)>, Elapsed> {
     let next = async {
@@ -102,9 +102,9 @@ async fn next_of(
             next => next,
         }
     };
-    match has_waiting {
-        true => tokio::time::timeout(within, next).await,
-        false => Ok(next.await),
+    match flush_at {
+        Some(at) => tokio::time::timeout_at(at, next).await,
+        None => Ok(next.await),
     }
 }
 
@@ -157,27 +157,41 @@ struct Parts {
     allowed: watch::Receiver<u64>,
     told: u64,
     next_at: Instant,
+    within: Duration,
+    /// So long after the first of what waits came; none: nothing does.
+    flush_at: Option<Instant>,
     waiting: BTreeMap<(String, Channel), Vec<u8>>,
 }
 
 impl Parts {
+    fn new(allowed: watch::Receiver<u64>, within: Duration) -> Self {
+        let (next_at, flush_at) = (Instant::now(), None);
+        Self { allowed, told: 0, next_at, within, flush_at, waiting: BTreeMap::new() }
+    }
+
     async fn add(
         &mut self,
         of: (String, Channel),
         bytes: Vec<u8>,
         tell: &mut impl AsyncFnMut(Streamed),
     ) {
+        let within = self.within;
+        self.flush_at.get_or_insert_with(|| Instant::now() + within);
         let waiting = self.waiting.entry(of.clone()).or_default();
         waiting.extend(bytes);
         if waiting.len() >= MAX_PART_BYTES {
             let whole = self.waiting.remove(&of).unwrap_or_default();
             self.tell(&of, &whole, tell).await;
+            if self.waiting.is_empty() {
+                self.flush_at = None;
+            }
         } else if self.waiting.values().map(Vec::len).sum::<usize>() >= MAX_PART_BYTES {
             self.flush(tell).await;
         }
     }
 
     async fn flush(&mut self, tell: &mut impl AsyncFnMut(Streamed)) {
+        self.flush_at = None;
         for (of, bytes) in std::mem::take(&mut self.waiting) {
             self.tell(&of, &bytes, tell).await;
         }

@@ -41,12 +41,20 @@ pub(crate) async fn pass_on(
     pieces: WeakSender<Wrote>,
     mut resize: impl AsyncFnMut(Terminal),
 ) {
-    while let Some(typed) = typing.recv().await {
-        let written = match (typed, other) {
-            (Typed::Size(terminal), _) => {
-                resize(terminal).await;
+    loop {
+        // Cancel-safe: what is typed is taken whole, and of sizes the newest counts.
+        let typed = tokio::select! {
+            typed = typing.typed.recv() => typed,
+            Ok(()) = typing.sizes.changed() => {
+                let size = *typing.sizes.borrow_and_update();
+                if let Some(terminal) = size {
+                    resize(terminal).await;
+                }
                 continue;
             }
+        };
+        let Some(typed) = typed else { break };
+        let written = match (typed, other) {
             (Typed::Bytes(bytes), _) => write(&mut to, &bytes, &pieces).await,
             (Typed::Last, Other::Terminal) => write(&mut to, END_OF_INPUT, &pieces).await,
             (Typed::Last, Other::Pipe) => to.shutdown().await,

@@ -144,7 +144,7 @@ enum Verb {
     /// Reach ports of an instance from this machine, published or not, where the node's policy allows it (`exec = true`).
     ///
     /// Listens here until Ctrl-C, and opens a connection inside the instance for each that comes: through the coordinator, without a way
-    /// of its own to the board. After a rollout the next connection is to the new instance. TCP, 16 connections at once to a node and
+    /// of its own to the board. After a rollout the next connection is to the new instance. TCP, eight connections at once to a node and
     /// some 1.6 MB a second each: for looking at something, not for serving it.
     PortForward(PortForwardArgs),
     /// Look at nodes, let them in and out.

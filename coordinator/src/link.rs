@@ -1,5 +1,6 @@
 //! The coordinator's one MQTT session: embedded broker or external one, there is no difference from here on.
 
+use protocol::command::MAX_SAID_BYTES;
 use protocol::id::{FleetId, NodeId};
 use protocol::topic::{Down, Subject, Topic, Up};
 
@@ -18,6 +19,9 @@ pub struct LinkConfig {
     pub tls: Option<mqtt::Tls>,
 }
 
+/// Commands that wait for a broker which takes them slowly: the windows of 256 streams.
+const MAX_WAITING: usize = 1_024;
+
 /// The session's settings for this fleet.
 #[must_use]
 pub fn session_config(link: &LinkConfig, fleet: &FleetId) -> mqtt::Config {
@@ -29,6 +33,9 @@ pub fn session_config(link: &LinkConfig, fleet: &FleetId) -> mqtt::Config {
         .as_ref()
         .map(|(user, secret)| mqtt::Credentials { user: user.clone(), secret: secret.clone() });
     config.tls = link.tls.clone();
+    // What is typed goes to many nodes at once, and must push out nothing that is said once.
+    config.outbox.events = MAX_WAITING;
+    config.outbox.event_bytes = MAX_WAITING * MAX_SAID_BYTES / 2;
     config
 }
 

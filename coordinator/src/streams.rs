@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use protocol::command::{Part, WINDOW};
+use protocol::command::{INPUT_WINDOW, Part, WINDOW};
 use protocol::id::CommandId;
 use tokio::sync::mpsc;
 
-/// Parts of one stream that were not taken: the window, the first and the last, and room.
-const MAX_PARTS: usize = 2 * WINDOW as usize + 4;
+/// Parts of one stream that were not taken: both windows, what is said again of one, the first and the last, and room.
+const MAX_PARTS: usize = 2 * WINDOW as usize + 2 * INPUT_WINDOW as usize + 4;
 
 /// All that are waited for.
 #[derive(Debug, Clone, Default)]

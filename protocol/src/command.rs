@@ -34,7 +34,9 @@ pub const WINDOW: u64 = 4;
 /// Streams at once on a node, [`Act::Forward`] aside.
 pub const MAX_STREAMS: usize = 4;
 /// Connections of [`Act::Forward`] at once on a node: a browser opens six to each host.
-pub const MAX_FORWARDS: usize = 16;
+pub const MAX_FORWARDS: usize = 8;
+/// Bytes of a part, or of a command, that carries as much as it may, as they travel: base64 twice, and what stands around it.
+pub const MAX_SAID_BYTES: usize = 2 * MAX_PART_BYTES;
 /// Inputs that are said beyond those that the node has passed on.
 pub const INPUT_WINDOW: u64 = 4;
 /// A stream that nobody keeps ends after this.
@@ -264,6 +266,8 @@ pub enum End {
     },
     /// Nobody listened any more.
     Unheard,
+    /// It was kept, and the node does not know it: its end was lost on its way. Counts whatever the number of its part.
+    Forgotten,
     /// It could not go on.
     Failed {
         /// One sentence for a person.

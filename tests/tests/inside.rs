@@ -53,6 +53,10 @@ fn allow(fleet: &Fleet) {
     until_true("the coordinator knows the policy", LOOKED_AT, || told() != before);
 }
 
+fn forbid(fleet: &Fleet) {
+    std::fs::write(fleet.data().join("nodes/node-1/policy.toml"), "").unwrap();
+}
+
 fn runs_a_shell(instance: &str) -> bool {
     docker(&["top", instance]).contains("demo-app shell")
 }
@@ -80,6 +84,10 @@ fn a_terminal_is_as_one_beside_the_board() {
     let resized = resize.arg("-F").arg(tty).args(["rows", "50", "cols", "132"]).status();
     assert!(resized.unwrap().success());
     has_size(&mut terminal, "132x50");
+    // Docker's own keys are none here.
+    terminal.press("\x10\x11after\r");
+    let _ = terminal.sees("said: ");
+    let _ = terminal.sees("after\r\n");
     terminal.press("exit 7\r");
     terminal.ends(7);
     assert!(!runs_a_shell(&instance));
@@ -154,7 +162,7 @@ fn standard_input_arrives_whole_and_its_end_too() {
     let mut idle = idle.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut stdin = idle.stdin.take().unwrap();
     // It may be gone before all of it is written.
-    let _ = stdin.write_all(&seed[..200_000]);
+    let _ = stdin.write_all(&seed);
     drop(stdin);
     assert!(idle.wait().unwrap().success());
 
@@ -203,9 +211,9 @@ impl Forward {
         address.parse().unwrap()
     }
 
-    fn end(mut self) -> i32 {
+    fn end(mut self) -> Option<i32> {
         kill("-INT", self.child.id().try_into().unwrap());
-        self.child.wait().unwrap().code().unwrap()
+        self.child.wait().unwrap().code()
     }
 }
 
@@ -250,8 +258,15 @@ fn a_port_of_an_instance_is_reached_from_here_where_the_policy_allows_it() {
     assert!(unknown.stderr.contains("there is no service default/nobody"), "{unknown:?}");
     let bad = fleet.pith(&["port-forward", "web", "http"]).expect_code(2);
     assert!(bad.stderr.contains("is no port; write 8080, 18080:8080 or :8080"), "{bad:?}");
-    assert_eq!(forward.end(), 0);
+    // What the board's owner does not allow any more ends, and what is asked for next is refused.
+    let mut open = TcpStream::connect(address).unwrap();
+    open.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    forbid(&fleet);
+    assert!(open.read_to_end(&mut Vec::new()).is_err(), "it is reset");
+    let said = forward.errors.next().unwrap().unwrap();
+    assert!(said.contains("does not allow it any more"), "{said}");
     let audit = fleet.pith(&["audit"]).expect_code(0).stdout;
-    assert!(audit.contains("port-forward"), "{audit}");
+    assert!(audit.contains("default/web to port 8080"), "{audit}");
+    assert_eq!(forward.end(), Some(0));
     assert_eq!(fleet.stop(), 0);
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::Identity;
 use crate::testing;
-use protocol::command::LIFE_S;
+use protocol::command::{Forward, LIFE_S};
 use protocol::id::ReleaseId;
 
 const BEGIN: Now = Now(1_000_000);
@@ -16,6 +16,14 @@ fn id(byte: u8) -> CommandId {
 fn exec(instance: Option<String>, command: Vec<String>) -> Exec {
     let service = "web".parse().unwrap();
     Exec { service, instance, command, input: false, terminal: None }
+}
+
+fn typed() -> Kind {
+    Kind::Run { inside: "web".parse().unwrap(), is_typed: true }
+}
+
+fn forward() -> Kind {
+    Kind::Forward { inside: "web".parse().unwrap() }
 }
 
 fn command(byte: u8, nonce: &str, valid_s: u64) -> Command {
@@ -135,12 +143,12 @@ fn streams_have_few_places_numbers_without_a_gap_and_end_where_nobody_keeps_them
     for byte in 0..4 {
         assert_eq!(commands.begin(id(byte), Kind::Told, BEGIN), Ok(()));
     }
-    assert_eq!(commands.begin(id(9), Kind::Typed, BEGIN), Err(Refused::Busy));
+    assert_eq!(commands.begin(id(9), typed(), BEGIN), Err(Refused::Busy));
     assert_eq!([0, 1].map(|_| commands.next_number(&id(0))), [Some(0), Some(1)]);
     assert_eq!(commands.wake_at(), Some(after(LEASE_S)));
     assert!(commands.keep(&id(0), after(LEASE_S - 1)) && !commands.keep(&id(9), BEGIN));
     assert_eq!(commands.unheard(after(LEASE_S)), [id(1), id(2), id(3)]);
-    assert_eq!((commands.end(&id(0)), commands.end(&id(0))), (Some(2), None));
+    assert_eq!((commands.end(&id(0), BEGIN), commands.end(&id(0), BEGIN)), (Some(2), None));
     assert_eq!(commands.next_number(&id(0)), None);
 }
 
@@ -229,7 +237,7 @@ fn a_stream_that_follows_reads_all_of_a_new_instance_and_of_one_that_runs_again_
     let again = [web('a', running(1)), web('b', ended(20)), web('c', running(9))];
     assert!(joined(&mut commands, &again, 6, after(10)).is_empty());
     assert_eq!(joined(&mut commands, &again, 7, after(12)), ["web-a-0 Some(3)"]);
-    commands.end(&id(1));
+    let _ = commands.end(&id(1), BEGIN);
     assert!(joined(&mut commands, &[web('f', running(1))], 8, after(13)).is_empty());
 }
 
@@ -264,7 +272,7 @@ fn what_is_typed_is_passed_on_once_in_its_turn_and_not_further_ahead_than_the_wi
     assert_eq!(commands.fed(&id(1), 0), Fed::Not, "there is no such stream");
     commands.begin(id(1), Kind::Told, BEGIN).unwrap();
     assert_eq!(commands.fed(&id(1), 0), Fed::Not, "it takes none");
-    commands.begin(id(2), Kind::Typed, BEGIN).unwrap();
+    commands.begin(id(2), typed(), BEGIN).unwrap();
     assert_eq!(commands.fed(&id(2), 1), Fed::Not, "one before it is missing");
     for number in 0..INPUT_WINDOW {
         assert_eq!(commands.fed(&id(2), number), Fed::Next);
@@ -281,14 +289,55 @@ fn what_is_typed_is_passed_on_once_in_its_turn_and_not_further_ahead_than_the_wi
 fn connections_have_places_of_their_own() {
     let mut commands = Commands::default();
     let ids = |from: u8, count: usize| (from..).take(count).map(id);
-    for forward in ids(1, MAX_FORWARDS) {
-        commands.begin(forward, Kind::Forward, BEGIN).unwrap();
+    for one in ids(1, MAX_FORWARDS) {
+        commands.begin(one, forward(), BEGIN).unwrap();
     }
-    assert_eq!(commands.begin(id(100), Kind::Forward, BEGIN), Err(Refused::Busy));
+    assert_eq!(commands.begin(id(100), forward(), BEGIN), Err(Refused::Busy));
     for other in ids(101, MAX_STREAMS) {
-        commands.begin(other, Kind::Typed, BEGIN).unwrap();
+        commands.begin(other, typed(), BEGIN).unwrap();
     }
     assert_eq!(commands.begin(id(200), Kind::Told, BEGIN), Err(Refused::Busy));
-    commands.end(&id(1));
-    assert_eq!(commands.begin(id(100), Kind::Forward, BEGIN), Ok(()));
+    let _ = commands.end(&id(1), BEGIN);
+    assert_eq!(commands.begin(id(100), forward(), BEGIN), Ok(()));
+}
+
+#[test]
+fn connections_that_come_by_the_dozen_are_in_no_other_commands_way() {
+    let mut commands = greeted();
+    let forward =
+        Forward { service: "web".parse().unwrap(), instance: None, port: 80.try_into().unwrap() };
+    let one = |number: u16, act: Act| {
+        let mut random = [0; 16];
+        random[..2].copy_from_slice(&number.to_be_bytes());
+        Command { id: CommandId::from_random(random), act, ..command(0, NONCE, LIFE_S) }
+    };
+    for number in 0..1_024 {
+        let forward = one(number, Act::Forward(forward.clone()));
+        assert_eq!(code(commands.take(&forward, BEGIN)), "taken");
+    }
+    let last = one(1_024, Act::Forward(forward));
+    assert_eq!(code(commands.take(&last, BEGIN)), "command_too_many");
+    assert_eq!(code(commands.take(&one(1_025, Act::Doctor), BEGIN)), "taken");
+    assert_eq!(code(commands.take(&last, after(LIFE_S + 2))), "command_expired");
+}
+
+#[test]
+fn a_stream_that_is_kept_and_is_not_there_was_forgotten_unless_it_has_just_ended() {
+    let mut commands = Commands::default();
+    commands.begin(id(1), Kind::Told, BEGIN).unwrap();
+    assert!(!commands.has_forgotten(&id(1), BEGIN));
+    let _ = commands.end(&id(1), after(1));
+    assert!(!commands.has_forgotten(&id(1), after(5)), "its end is on its way");
+    assert!(commands.has_forgotten(&id(1), after(6)));
+    assert!(commands.has_forgotten(&id(2), BEGIN), "an agent that has started anew");
+}
+
+#[test]
+fn whoever_is_inside_is_known_by_the_service() {
+    let mut commands = Commands::default();
+    commands.begin(id(1), typed(), BEGIN).unwrap();
+    commands.begin(id(2), forward(), BEGIN).unwrap();
+    commands.begin(id(3), Kind::Told, BEGIN).unwrap();
+    assert_eq!(commands.not_let_in(|service| service.as_str() == "web"), []);
+    assert_eq!(commands.not_let_in(|_| false), [id(1), id(2)]);
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use protocol::command::{Channel, Logs, MAX_LINES, Terminal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::pull::AbortOnDrop;
 
@@ -38,12 +38,16 @@ pub enum Typed {
     Bytes(Vec<u8>),
     /// Nothing more comes. Answered as bytes are.
     Last,
-    /// Its terminal has another size. Not answered.
-    Size(Terminal),
 }
 
-/// Where what is typed comes from; over without a [`Typed::Last`]: whoever typed is gone.
-pub type Typing = mpsc::Receiver<Typed>;
+/// Where what is typed comes from.
+#[derive(Debug)]
+pub struct Typing {
+    /// Over without a [`Typed::Last`]: whoever typed is gone.
+    pub typed: mpsc::Receiver<Typed>,
+    /// The newest size of the terminal, once it is another than at the start.
+    pub sizes: watch::Receiver<Option<Terminal>>,
+}
 
 impl Source {
     /// The log of one of the instances that are asked for.

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use planner::Now;
 use protocol::FORMAT;
 use protocol::command::{
-    Act as Asked, Command, End, Exec, Forward, Input, Logs, Output, Part, Refused, WINDOW, What,
+    Act as Asked, Command, End, Exec, Forward, Input, Logs, Output, Part, Refused, Terminal,
+    WINDOW, What,
 };
 use protocol::envelope::Envelope;
 use protocol::id::{CommandId, ServiceName};
@@ -24,7 +25,7 @@ use crate::link::Outgoing;
 use crate::observe::gather::Scope;
 
 /// Commands that wait for a trust root or a manifest to be written.
-pub(super) const MAX_COMMANDS: usize = 32;
+pub(super) const MAX_COMMANDS: usize = 64;
 
 /// What is to be done about a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +54,10 @@ pub enum Stream {
         /// So many outputs may be told before any is taken.
         window: u64,
     },
-    /// Pass this on: [`Streamed::Took`] for each but a size.
+    /// Pass this on, and say [`Streamed::Took`] once it is.
     Type(Typed),
+    /// Its terminal has another size.
+    Resize(Terminal),
     /// Examine the board, and say what is found.
     Examine {
         /// So many outputs may be told before any is taken.
@@ -98,7 +101,7 @@ impl Agent {
             }
         }
         for stream in self.commands.unheard(now) {
-            self.end_stream(&stream, End::Unheard);
+            self.end_stream(&stream, End::Unheard, now);
         }
     }
 
@@ -131,8 +134,7 @@ impl Agent {
                 Ok(())
             }
             Asked::Resize { stream, terminal } => {
-                let size = Stream::Type(Typed::Size(*terminal));
-                self.acts.push(Act::Stream(stream.clone(), size));
+                self.acts.push(Act::Stream(stream.clone(), Stream::Resize(*terminal)));
                 Ok(())
             }
             Asked::Doctor => self.begin_examination(&command.id, now),
@@ -144,11 +146,13 @@ impl Agent {
                 if self.commands.keep(stream, now) {
                     let allowed = taken.saturating_add(WINDOW);
                     self.acts.push(Act::Stream(stream.clone(), Stream::Allow(allowed)));
+                } else if self.commands.has_forgotten(stream, now) {
+                    self.say_part(stream, 0, What::End(End::Forgotten));
                 }
                 Ok(())
             }
             Asked::End { stream } => {
-                self.end_stream(stream, End::Unheard);
+                self.end_stream(stream, End::Unheard, now);
                 Ok(())
             }
         }
@@ -185,7 +189,7 @@ impl Agent {
         info!(service = %exec.service, instance = container.name, stream = %id, "a command is run");
         // A terminal has sizes to hear of, also where nobody types.
         let is_typed = exec.input || terminal.is_some();
-        let kind = if is_typed { Kind::Typed } else { Kind::Told };
+        let kind = Kind::Run { inside: exec.service.clone(), is_typed };
         self.commands.begin(id.clone(), kind, now)?;
         let (exec_in, follows) = (Some(exec.service.clone()), false);
         let begin = Stream::Begin { sources, follows, exec_in, is_typed, window: WINDOW };
@@ -210,8 +214,8 @@ impl Agent {
         })?;
         let address = SocketAddr::from((address, port.get()));
         info!(%service, instance, port, stream = %id, "a connection is forwarded");
-        self.commands.begin(id.clone(), Kind::Forward, now)?;
         let of = service.clone();
+        self.commands.begin(id.clone(), Kind::Forward { inside: of.clone() }, now)?;
         self.begin_stream(id, Stream::Connect { instance, address, of, window: WINDOW });
         Ok(())
     }
@@ -259,6 +263,7 @@ impl Agent {
             Stream::Connect { instance, .. } => vec![instance.clone()],
             Stream::Examine { .. }
             | Stream::Type(_)
+            | Stream::Resize(_)
             | Stream::Allow(_)
             | Stream::Join(_)
             | Stream::End => Vec::new(),
@@ -291,15 +296,25 @@ impl Agent {
                 }
             }
             Streamed::Ended(end) => {
-                if let Some(number) = self.commands.end(id) {
+                if let Some(number) = self.commands.end(id, now) {
                     self.say_part(id, number, What::End(end));
                 }
             }
         }
     }
 
-    fn end_stream(&mut self, id: &CommandId, end: End) {
-        let Some(number) = self.commands.end(id) else { return };
+    /// Whoever is inside a service that the policy lets nobody into any more is not, from now on.
+    pub(super) fn show_out(&mut self, now: Now) {
+        let policy = self.policy.as_ref().map(|looked| &looked.state.policy);
+        let lets_in = |service: &ServiceName| policy.is_some_and(|one| one.allows_exec(service));
+        for stream in self.commands.not_let_in(lets_in) {
+            let message = "the node's policy does not allow it any more".to_owned();
+            self.end_stream(&stream, End::Failed { message }, now);
+        }
+    }
+
+    fn end_stream(&mut self, id: &CommandId, end: End, now: Now) {
+        let Some(number) = self.commands.end(id, now) else { return };
         self.acts.push(Act::Stream(id.clone(), Stream::End));
         self.say_part(id, number, What::End(end));
     }

@@ -9,7 +9,7 @@ use super::agent::Agent;
 use crate::policy::Looked;
 
 impl Agent {
-    /// What runs goes on; what is to be started is decided anew, and the coordinator hears of it.
+    /// What runs goes on, but for people inside; what is to be started is decided anew, and the coordinator hears of it.
     pub(super) fn policy_changed(&mut self, looked: Looked, now: Now) {
         let before = self.policy.as_ref().map(|before| before.state.clone()).unwrap_or_default();
         let state = looked.state.clone();
@@ -19,6 +19,7 @@ impl Agent {
         if state == before {
             return;
         }
+        self.show_out(now);
         self.voice.hello_is_due_at(now);
         if let Some(trouble) = &state.trouble {
             warn!(trouble, "the policy file counts as absent: nothing of the node is allowed");

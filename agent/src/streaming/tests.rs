@@ -39,8 +39,7 @@ fn parts(written: &[(&str, usize)], allowed: u64) -> Vec<(String, usize)> {
     let (_keeper, may) = watch::channel(allowed);
     let mut sizes = Vec::new();
     runtime.block_on(async {
-        let mut parts =
-            Parts { allowed: may, told: 0, next_at: Instant::now(), waiting: BTreeMap::new() };
+        let mut parts = Parts::new(may, GATHERED_WITHIN);
         let work = async {
             let mut tell = async |streamed: Streamed| {
                 let Streamed::Output(output) = streamed else { return };
@@ -93,4 +92,31 @@ fn a_stream_that_follows_ends_where_nothing_of_it_can_be_read() {
     });
     let Ok(End::Failed { message }) = end else { panic!("{end:?}") };
     assert!(message.starts_with("web-0: "), "{message}");
+}
+
+/// Small pieces without a pause are told in time all the same.
+#[test]
+fn what_is_written_all_the_time_does_not_wait_for_a_pause() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (_keeper, may) = watch::channel(9);
+    let (tell, mut told) = mpsc::channel(9);
+    LocalSet::new().block_on(&runtime, async {
+        let written = Written::spawn(|pieces| async move {
+            loop {
+                let piece = Wrote::Bytes(Channel::Stdout, b"a".to_vec());
+                let _ = pieces.send(piece).await;
+                tokio::time::sleep(GATHERED_WITHIN / 10).await;
+            }
+        });
+        let of = ("web-0".to_owned(), "web-0".to_owned());
+        let read = (std::iter::once(pieces(of, written)).collect(), GATHERED_WITHIN);
+        let engine = FakeEngine::default();
+        let say = async |streamed| drop(tell.send(streamed).await);
+        let running = run(&engine, read, (may, None), say);
+        tokio::select! {
+            end = running => panic!("{end:?}"),
+            streamed = told.recv() => assert!(matches!(streamed, Some(Streamed::Output(_)))),
+            () = tokio::time::sleep(Duration::from_secs(10)) => panic!("it waits for a pause"),
+        }
+    });
 }

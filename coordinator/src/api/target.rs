@@ -47,13 +47,8 @@ pub(super) fn of(path: &str, body: &[u8]) -> String {
             let what = match verb {
                 ["steer"] => text(&body["verb"]),
                 ["restart"] if body["node"].is_string() => format!("on {}", text(&body["node"])),
-                ["exec"] => match body["instance"].as_str() {
-                    Some(instance) => {
-                        format!("in {}", instance.chars().take(80).collect::<String>())
-                    }
-                    None => String::new(),
-                },
-                ["forward"] => format!("to port {}", text(&body["port"])),
+                ["exec"] => within(&body),
+                ["forward"] => format!("to port {} {}", text(&body["port"]), within(&body)),
                 ["scale"] => format!("to {}", text(&body["count"])),
                 ["undo"] if body["to_revision"].is_u64() => {
                     format!("to revision {}", text(&body["to_revision"]))
@@ -77,6 +72,13 @@ fn document(envelope: &Value) -> Value {
 }
 
 /// A name or a number; anything else is not said.
+/// The instance that is named, if one is.
+fn within(body: &Value) -> String {
+    let instance = body["instance"].as_str();
+    let name = instance.map(|instance| instance.chars().take(80).collect::<String>());
+    name.map_or_else(String::new, |name| format!("in {name}"))
+}
+
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.chars().take(64).collect(),
@@ -109,6 +111,16 @@ mod tests {
             "/v1/rollouts/default/web/steer",
             &serde_json::json!({ "verb": "abort" }),
             "default/web abort",
+        );
+        check(
+            "/v1/services/default/web/forward",
+            &serde_json::json!({ "port": 8080, "instance": "web-0" }),
+            "default/web to port 8080 in web-0",
+        );
+        check(
+            "/v1/services/default/web/forward",
+            &serde_json::json!({ "port": 8080 }),
+            "default/web to port 8080",
         );
         check("/v1/services/default/web", &Value::Null, "default/web");
         check("/v1/secrets/default/secret/db", &Value::Null, "default/db");

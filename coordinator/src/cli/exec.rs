@@ -65,7 +65,7 @@ async fn interrupted_by_ctrl_c(
 
 /// To the command's end; a terminal that passes on what is typed is as it was before anything is said about that.
 async fn follow(mut lines: Lines, mut onto: Onto, mut raw: Option<Raw>) -> Result<Exit, CliError> {
-    let mut exit = None;
+    let mut has_lost = false;
     while let Some(next) = lines.next().await? {
         match next {
             StreamShown::Output { node, instance, channel, bytes } => {
@@ -82,7 +82,11 @@ async fn follow(mut lines: Lines, mut onto: Onto, mut raw: Option<Raw>) -> Resul
                 if let Onto::Json = onto {
                     println!("{}", harmless_json(&json!({ "node": node, "end": end }).to_string()));
                 }
-                exit = Some(logs::ended(&node, &end));
+                // What is not whole must not look so.
+                return Ok(match logs::ended(&node, &end) {
+                    Exit::Done | Exit::Of(0) if has_lost => Exit::Failed,
+                    exit => exit,
+                });
             }
             StreamShown::Away { node, why } => {
                 return Err(CliError::failed(format_args!(
@@ -90,6 +94,7 @@ async fn follow(mut lines: Lines, mut onto: Onto, mut raw: Option<Raw>) -> Resul
                 )));
             }
             StreamShown::Lost { node, parts } => {
+                has_lost = true;
                 let end_of_line = if raw.is_some() { "\r" } else { "" };
                 eprintln!(
                     "{node}: {parts} parts of its answer were lost on their way{end_of_line}"
@@ -98,9 +103,7 @@ async fn follow(mut lines: Lines, mut onto: Onto, mut raw: Option<Raw>) -> Resul
             StreamShown::Alive => {}
         }
     }
-    exit.ok_or_else(|| {
-        CliError::failed("the answer broke off; whether the command goes on is unknown")
-    })
+    Err(CliError::failed("the answer broke off; whether the command goes on is unknown"))
 }
 
 /// Where it is written to.

@@ -186,6 +186,10 @@ pub(super) fn ended(node: &NodeName, end: &End) -> Exit {
             eprintln!("{node}: nobody kept the stream for a while, and it ended");
             Exit::Failed
         }
+        End::Forgotten => {
+            eprintln!("{node}: its last words were lost on their way");
+            Exit::Failed
+        }
         End::Failed { message } => {
             eprintln!("{node}: {}", printable(message));
             Exit::Failed

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -22,6 +23,8 @@ use crate::api::ForwardWanted;
 use crate::client::{Client, Keys, Lines};
 use crate::render::figures::plain;
 use crate::state::shown::StreamShown;
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A port here, and the one inside an instance that it stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,15 +129,18 @@ async fn accept(
     tell: mpsc::Sender<Trouble>,
 ) {
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                let _ =
-                    tell.send(Trouble::Once(format!("a connection was not taken: {error}"))).await;
+                let message = format!("a connection was not taken: {error}");
+                let _ = tell.send(Trouble::Once(message)).await;
+                // Most often for want of descriptors.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        // One waits here, the others where they were about to be taken.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let (forwards, tell) = (forwards.clone(), tell.clone());
         tokio::spawn(async move {
             let _place = place;
@@ -151,7 +157,13 @@ async fn carry(stream: TcpStream, forwards: &Forwards) -> Result<(), Trouble> {
     let Forwards { client, service, wanted } = forwards;
     let _ = stream.set_nodelay(true);
     let opened = client.forward(service, wanted).await;
-    let (mut lines, keys) = opened.map_err(|error| Trouble::Always(error.into()))?;
+    let (mut lines, keys) = opened.map_err(|error| {
+        let error = CliError::from(error);
+        match error.exit {
+            Exit::Refused | Exit::Usage => Trouble::Always(error),
+            _ => Trouble::Once(error.to_string()),
+        }
+    })?;
     let (from, mut to) = stream.into_split();
     let ended = tokio::select! {
         ended = down(&mut lines, &mut to) => ended,
@@ -216,6 +228,9 @@ fn ended(node: &NodeName, end: &End) -> Result<(), Trouble> {
     let message = match end {
         End::Finished | End::Exited { .. } => return Ok(()),
         End::Unheard => format!("{node}: nobody kept a connection for a while, and it ended"),
+        End::Forgotten => {
+            format!("{node}: the end of a connection was lost on its way; it is reset")
+        }
         End::Failed { message } => format!("{node}: {}", plain(message)),
         End::Refused { code, message } => {
             let message = format!("{node}: refused ({}): {}", plain(code), plain(message));

@@ -99,10 +99,11 @@ fn every_part_of_a_stream_is_written_and_read_as_ever() {
     let whats = [
         ("stream-begun", What::Begun { instances: vec![instance] }),
         ("stream-output", What::Output(output)),
-        ("stream-taken", What::Taken { inputs: 8 }),
         ("stream-finished", What::End(End::Finished)),
         ("stream-exited", What::End(End::Exited { code: 3 })),
         ("stream-refused", What::End(End::Refused { code, message })),
+        ("stream-taken", What::Taken { inputs: 8 }),
+        ("stream-forgotten", What::End(End::Forgotten)),
     ];
     let key = fixture::node_key();
     for ((name, what), number) in whats.into_iter().zip(0..) {

@@ -18,6 +18,9 @@ use crate::engine::{ExecOutcome, MAX_EXEC_OUTPUT_BYTES};
 
 /// What of a log's tail is looked at.
 const MAX_TAIL_BYTES: usize = 64 * 1024;
+/// See [`exit_code`].
+const CODE_TRIES: u32 = 40;
+const CODE_AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) async fn tail(
     client: &Client,
@@ -69,16 +72,23 @@ pub(super) async fn exec(
             StartExecResults::Attached { output, .. } => beginning(output).await.map_err(failed)?,
             StartExecResults::Detached => String::new(),
         };
-        Ok(ExecOutcome::Exited { code: code(docker, &exec).await?, output })
+        Ok(ExecOutcome::Exited { code: exit_code(docker, &exec).await?.unwrap_or(-1), output })
     };
     let run = tokio::time::timeout(Duration::from_millis(deadline_ms), run);
     run.await.unwrap_or(Ok(ExecOutcome::TimedOut))
 }
 
-/// What a command that ran ended with.
-pub(super) async fn code(docker: &Docker, exec: &str) -> Result<i64, EngineError> {
-    let seen: ExecSeen = docker.get(&format!("/exec/{}/json", encoded(exec))).await?;
-    Ok(seen.exit_code.unwrap_or(-1))
+/// What a command ended with, of which nothing more is to be read; Docker may know it a moment later. None: it runs on, and has closed what
+/// it writes to.
+pub(super) async fn exit_code(docker: &Docker, exec: &str) -> Result<Option<i64>, EngineError> {
+    for _ in 0..CODE_TRIES {
+        let seen: ExecSeen = docker.get(&format!("/exec/{}/json", encoded(exec))).await?;
+        if seen.exit_code.is_some() {
+            return Ok(seen.exit_code);
+        }
+        tokio::time::sleep(CODE_AGAIN).await;
+    }
+    Ok(None)
 }
 
 /// Reads to the end and keeps the beginning.

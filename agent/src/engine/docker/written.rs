@@ -22,6 +22,9 @@ use crate::typing::{self, Other};
 /// A command has a terminal only once it runs, a moment after Docker has said that it starts it.
 const RESIZE_TRIES: u32 = 20;
 const RESIZE_AGAIN: Duration = Duration::from_millis(50);
+/// By Ctrl-P and Ctrl-Q, where nothing is said, Docker leaves a terminal's command alone and holds each Ctrl-P back. It wants some keys; nobody
+/// types these in a row, and only Ctrl-^ waits for the key after it.
+const NO_DETACHING: &str = "ctrl-^,ctrl-],ctrl-^,ctrl-],ctrl-^,ctrl-]";
 
 /// Reads to the end; what it returns says how that was.
 pub(super) async fn read(
@@ -103,6 +106,7 @@ async fn exec(
         attach_stderr: Some(true),
         tty: Some(terminal.is_some()),
         console_size: terminal.map(size),
+        detach_keys: Some(NO_DETACHING.to_owned()),
         cmd: Some(command),
         ..Default::default()
     };
@@ -111,7 +115,7 @@ async fn exec(
     let typing = match (terminal, typing) {
         (Some(terminal), Some(typing)) => {
             on_terminal(docker, &exec, (terminal, typing), pieces).await?;
-            return logs::code(docker, &exec).await;
+            return code(docker, &exec).await;
         }
         (Some(_) | None, typing) => typing,
     };
@@ -127,7 +131,12 @@ async fn exec(
         }
         StartExecResults::Detached => {}
     }
-    logs::code(docker, &exec).await
+    code(docker, &exec).await
+}
+
+async fn code(docker: &Docker, exec: &str) -> Result<i64, EngineError> {
+    let runs_on = || EngineError::Other("the command runs on, and writes no more".to_owned());
+    logs::exit_code(docker, exec).await?.ok_or_else(runs_on)
 }
 
 /// What is written on a terminal is in no frames; the client library takes its first bytes for the head of one, where they look like it.

@@ -258,7 +258,7 @@ impl Engine for FakeEngine {
 
 /// What every command does that takes input.
 async fn echo(mut typing: Typing, pieces: &mpsc::Sender<Wrote>) {
-    while let Some(typed) = typing.recv().await {
+    while let Some(typed) = typing.typed.recv().await {
         let is_last = typed == Typed::Last;
         let _ = pieces.send(Wrote::Took).await;
         if let Typed::Bytes(bytes) = typed {

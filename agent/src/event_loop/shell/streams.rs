@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use protocol::command::{DOCTOR, End, INPUT_WINDOW, Refused};
+use protocol::command::{DOCTOR, End, INPUT_WINDOW, Refused, Terminal};
 use protocol::id::CommandId;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
@@ -12,15 +12,15 @@ use tracing::{debug, warn};
 use super::{Outside, Told, tell};
 use crate::commands::{MAX_INSTANCES, Reading};
 use crate::engine::pull::AbortOnDrop;
-use crate::engine::{Engine, Typed};
+use crate::engine::{Engine, Typed, Typing};
 use crate::event_loop::Event;
 use crate::event_loop::commanding::{Stream, Streamed};
 use crate::execute::Executor;
 use crate::streaming::Readings;
 use crate::{doctor, streaming};
 
-/// What was typed and is not passed on yet: the window of inputs, and sizes of the terminal between them.
-const MAX_TYPED: usize = INPUT_WINDOW as usize + 4;
+/// What was typed and is not passed on yet: no more than the window of inputs is let in.
+const MAX_TYPED: usize = INPUT_WINDOW as usize;
 
 /// A stream under way; dropping it ends it.
 #[derive(Debug)]
@@ -29,8 +29,23 @@ pub(super) struct Telling {
     /// What a stream that follows goes on with.
     more: Option<mpsc::Sender<Reading>>,
     /// Of a stream that takes input.
-    typed: Option<mpsc::Sender<Typed>>,
+    keyboard: Option<Keyboard>,
     _task: AbortOnDrop,
+}
+
+/// What is typed, on this side.
+#[derive(Debug)]
+struct Keyboard {
+    typed: mpsc::Sender<Typed>,
+    size: watch::Sender<Option<Terminal>>,
+}
+
+impl Keyboard {
+    fn new() -> (Self, Typing) {
+        let (typed, coming) = mpsc::channel(MAX_TYPED);
+        let (size, sizes) = watch::channel(None);
+        (Self { typed, size }, Typing { typed: coming, sizes })
+    }
 }
 
 /// How a stream is told.
@@ -50,40 +65,41 @@ impl<E: Engine> Outside<E> {
                     true => Some(mpsc::channel(MAX_INSTANCES)).unzip(),
                     false => (None, None),
                 };
-                let (typed, typing) = match is_typed {
-                    true => Some(mpsc::channel(MAX_TYPED)).unzip(),
-                    false => (None, None),
-                };
+                let (keyboard, typing) = is_typed.then(Keyboard::new).unzip();
                 let way = Way { may, coming, within: streaming::gathered_within(is_typed) };
                 let forbids = exec_in.map(|service| Refused::ExecNotAllowed { service });
                 let _task = self.tell_all(id.clone(), forbids, way, move |engine| {
                     streaming::written(engine, sources, typing)
                 });
-                self.streams.insert(id, Telling { allowed, more, typed, _task });
+                self.streams.insert(id, Telling { allowed, more, keyboard, _task });
             }
             Stream::Connect { instance, address, of: service, window } => {
                 let (allowed, may) = watch::channel(window);
-                let (typed, typing) = mpsc::channel(MAX_TYPED);
+                let (keyboard, typing) = Keyboard::new();
                 let way = Way { may, coming: None, within: streaming::gathered_within(true) };
                 let forbids = Some(Refused::ForwardNotAllowed { service });
                 let _task = self.tell_all(id.clone(), forbids, way, move |_| {
                     streaming::connected(&instance, address, typing)
                 });
-                let (more, typed) = (None, Some(typed));
-                self.streams.insert(id, Telling { allowed, more, typed, _task });
+                let (more, keyboard) = (None, Some(keyboard));
+                self.streams.insert(id, Telling { allowed, more, keyboard, _task });
             }
             Stream::Type(typed) => {
-                let to = self.streams.get(&id).and_then(|telling| telling.typed.as_ref());
-                if let Some(Err(error)) = to.map(|to| to.try_send(typed)) {
-                    // It has ended and its end is told, or sizes come faster than they can be set.
+                if let Some(Err(error)) = self.keyboard(&id).map(|to| to.typed.try_send(typed)) {
+                    // It has ended, and its end is told.
                     debug!(%error, stream = %id, "what is typed is not passed on");
+                }
+            }
+            Stream::Resize(terminal) => {
+                if let Some(keyboard) = self.keyboard(&id) {
+                    keyboard.size.send_replace(Some(terminal));
                 }
             }
             Stream::Examine { window } => {
                 let (allowed, may) = watch::channel(window);
                 let task = tokio::task::spawn_local(self.examination(id.clone(), may));
                 let _task = AbortOnDrop(task.abort_handle());
-                self.streams.insert(id, Telling { allowed, more: None, typed: None, _task });
+                self.streams.insert(id, Telling { allowed, more: None, keyboard: None, _task });
             }
             Stream::Allow(allowed) => {
                 if let Some(telling) = self.streams.get(&id) {
@@ -109,6 +125,10 @@ impl<E: Engine> Outside<E> {
 }
 
 impl<E: Engine> Outside<E> {
+    fn keyboard(&self, id: &CommandId) -> Option<&Keyboard> {
+        self.streams.get(id)?.keyboard.as_ref()
+    }
+
     /// Tells what is read to its end, unless the node's policy does not allow it at this very moment.
     fn tell_all(
         &self,

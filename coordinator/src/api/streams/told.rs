@@ -206,7 +206,7 @@ impl Told {
                     if let Some(why) = watched.look(self.who_speaks(node).await?) {
                         return Ok(Passed::Broken { why, heard });
                     }
-                    for act in typing.not_taken(Instant::now()) {
+                    if let Some(act) = typing.again(Instant::now()) {
                         self.feed(stream, act).await?;
                     }
                 }
@@ -214,6 +214,10 @@ impl Told {
                 Next::Typed(Some(typed)) => {
                     let act = typing.act(stream, typed, Instant::now());
                     self.feed(stream, act).await?;
+                }
+                Next::Part(Some(Part { what: what @ What::End(End::Forgotten), .. })) => {
+                    let _ = self.shown(what, stream, passed.taken).await?;
+                    return Ok(Passed::Ended);
                 }
                 // Played again, or sent twice on its way.
                 Next::Part(Some(part)) if part.number < passed.next => {}

@@ -22,7 +22,7 @@ use protocol::command::{Act, INPUT_WINDOW, Input, MAX_PART_BYTES, Terminal};
 use protocol::id::CommandId;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::told::Told;
@@ -34,8 +34,12 @@ use crate::state::commands::Target;
 pub const UPGRADE_TO: &str = "pith-stream";
 /// One document, with room.
 const MAX_LINE_BYTES: usize = 2 * MAX_PART_BYTES;
-/// An input that is not taken by then is said again: it or its answer was lost, or it was signed for a hello that is too old.
+/// The first input that is not taken by then is said again: it or its answer was lost, or it was signed for a hello that is too old. Or it is
+/// not read, which nobody knows here: each time it waits twice as long.
 const SAID_AGAIN_AFTER: Duration = Duration::from_millis(1_500);
+const MAX_SAID_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// A client that still writes when all is over gets this long to read how it ended.
+const DISCARD_FOR: Duration = Duration::from_secs(2);
 
 /// What a client says on such a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,33 +64,70 @@ pub(super) enum Typed {
     Size(Terminal),
 }
 
+/// What a client types: in its turn, but for sizes, of which the newest counts.
+#[derive(Debug)]
+struct Coming {
+    inputs: mpsc::Receiver<Typed>,
+    sizes: watch::Receiver<Option<Terminal>>,
+}
+
+/// The client's side of it.
+#[derive(Debug)]
+struct Client {
+    inputs: mpsc::Sender<Typed>,
+    sizes: watch::Sender<Option<Terminal>>,
+}
+
+fn client() -> (Client, Coming) {
+    let (inputs, coming) = mpsc::channel(1);
+    let (sizes, newest) = watch::channel(None);
+    (Client { inputs, sizes }, Coming { inputs: coming, sizes: newest })
+}
+
 /// What is typed into one stream, and what of it the node has not passed on.
 #[derive(Debug)]
 pub(super) struct Typing {
     /// None: nobody types.
-    coming: Option<mpsc::Receiver<Typed>>,
+    coming: Option<Coming>,
     number: u64,
     not_taken: VecDeque<Input>,
-    /// When one of them was said last, or one was taken.
+    /// When the first of them was said last, or one was taken.
     said: Option<Instant>,
+    /// See [`SAID_AGAIN_AFTER`].
+    again_after: Duration,
 }
 
 impl Typing {
     /// Of a stream that takes no input.
     pub(super) const fn nobody() -> Self {
-        Self { coming: None, number: 0, not_taken: VecDeque::new(), said: None }
+        Self {
+            coming: None,
+            number: 0,
+            not_taken: VecDeque::new(),
+            said: None,
+            again_after: SAID_AGAIN_AFTER,
+        }
     }
 
-    fn of(coming: mpsc::Receiver<Typed>) -> Self {
+    fn of(coming: Coming) -> Self {
         Self { coming: Some(coming), ..Self::nobody() }
     }
 
-    /// What is typed next, once there is room for it; none: whoever typed is gone. Cancel-safe.
+    /// What is typed next, bytes once there is room for them; none: whoever typed is gone. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<Typed> {
         let has_room = (self.not_taken.len() as u64) < INPUT_WINDOW;
-        match &mut self.coming {
-            Some(coming) if has_room => coming.recv().await,
-            Some(_) | None => std::future::pending().await,
+        let Some(Coming { inputs, sizes }) = &mut self.coming else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            // What was typed before its writer went comes first.
+            biased;
+            typed = inputs.recv(), if has_room => typed,
+            changed = sizes.changed() => match changed {
+                Ok(()) => (*sizes.borrow_and_update()).map(Typed::Size),
+                Err(_) if has_room => inputs.recv().await,
+                Err(_) => None,
+            },
         }
     }
 
@@ -99,7 +140,9 @@ impl Typing {
         };
         let input = Input::new(stream.clone(), self.number, &bytes, last);
         self.number += 1;
-        self.said = Some(now);
+        if self.not_taken.is_empty() {
+            self.said = Some(now);
+        }
         self.not_taken.push_back(input.clone());
         Act::Input(input)
     }
@@ -109,17 +152,20 @@ impl Typing {
         while self.not_taken.front().is_some_and(|input| input.number < inputs) {
             self.not_taken.pop_front();
             self.said = Some(now);
+            self.again_after = SAID_AGAIN_AFTER;
         }
     }
 
     /// What is to be said again.
-    pub(super) fn not_taken(&mut self, now: Instant) -> Vec<Act> {
-        let is_due = |said: Instant| now.duration_since(said) >= SAID_AGAIN_AFTER;
+    pub(super) fn again(&mut self, now: Instant) -> Option<Act> {
+        let first = self.not_taken.front()?;
+        let is_due = |said: Instant| now.duration_since(said) >= self.again_after;
         if !self.said.is_some_and(is_due) {
-            return Vec::new();
+            return None;
         }
         self.said = Some(now);
-        self.not_taken.iter().cloned().map(Act::Input).collect()
+        self.again_after = (self.again_after * 2).min(MAX_SAID_AGAIN_AFTER);
+        Some(Act::Input(first.clone()))
     }
 }
 
@@ -142,14 +188,16 @@ pub(super) fn answer(
         let Ok(connection) = upgrade.await else { return };
         let (from, to) = tokio::io::split(TokioIo::new(connection));
         let (out, lines) = mpsc::channel::<Bytes>(MAX_LINES_WAITING);
-        let (typed, coming) = mpsc::channel(1);
-        let reading = tokio::spawn(read(from, typed));
+        let (client, coming) = client();
+        let mut reading = tokio::spawn(read(from, client));
         let told = Told { listening, node: target.name.clone(), out };
         let telling = async move {
             // A client that goes away wants no more lines, and a coordinator that stops says none.
             let _ = told.tell(&target, act, Typing::of(coming)).await;
         };
         tokio::join!(telling, write(to, lines));
+        // Closed with something unread, the connection would be reset, and the client might not read how it ended.
+        let _ = tokio::time::timeout(DISCARD_FOR, &mut reading).await;
         reading.abort();
     });
     let head = [(CONNECTION, "upgrade"), (UPGRADE, UPGRADE_TO)];
@@ -170,27 +218,39 @@ async fn write(mut to: impl AsyncWrite + Unpin, mut lines: mpsc::Receiver<Bytes>
     let _ = to.shutdown().await;
 }
 
-/// Until the client is gone, or says what is none of its words.
-async fn read(from: impl AsyncRead + Unpin, typed: mpsc::Sender<Typed>) {
-    if let Err(error) = read_all(from, typed).await {
+/// Until the client is gone, whoever still wants what it says; or until it says what is none of its words.
+async fn read(mut from: impl AsyncRead + Unpin, client: Client) {
+    if let Err(error) = read_all(&mut from, client).await {
         tracing::debug!(%error, "what is typed cannot be read");
+        return;
     }
+    let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
 }
 
-async fn read_all(mut from: impl AsyncRead + Unpin, typed: mpsc::Sender<Typed>) -> io::Result<()> {
+/// Until there is nothing more, or nobody wants it.
+async fn read_all(from: &mut (impl AsyncRead + Unpin), client: Client) -> io::Result<()> {
     let mut bytes = Vec::new();
     loop {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = bytes.drain(..=end).collect();
-            let one = parse(&line).ok_or(io::ErrorKind::InvalidData)?;
-            if typed.send(one).await.is_err() {
-                return Ok(());
+            match parse(&line).ok_or(io::ErrorKind::InvalidData)? {
+                Typed::Size(terminal) => drop(client.sizes.send_replace(Some(terminal))),
+                input @ (Typed::Bytes(_) | Typed::Last) => {
+                    if client.inputs.send(input).await.is_err() {
+                        return Ok(());
+                    }
+                }
             }
         }
         if bytes.len() > MAX_LINE_BYTES {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        if from.read_buf(&mut bytes).await? == 0 {
+        // Cancel-safe: nothing is read before it is there.
+        let read = tokio::select! {
+            read = from.read_buf(&mut bytes) => read?,
+            () = client.inputs.closed() => return Ok(()),
+        };
+        if read == 0 {
             return Ok(());
         }
     }
@@ -215,68 +275,99 @@ mod tests {
         CommandId::from_random([1; 16])
     }
 
-    fn numbers(acts: &[Act]) -> Vec<u64> {
-        let number = |act: &Act| {
-            let Act::Input(input) = act else { panic!("{act:?}") };
-            input.number
-        };
-        acts.iter().map(number).collect()
+    fn number(act: Option<Act>) -> Option<u64> {
+        match act? {
+            Act::Input(input) => Some(input.number),
+            other => panic!("{other:?}"),
+        }
     }
 
-    /// What is not taken is said again, all of it and in its turn; what is taken never.
+    async fn has_more(typing: &mut Typing) -> bool {
+        tokio::time::timeout(Duration::from_millis(20), typing.next()).await.is_ok()
+    }
+
+    /// What is not taken is said again, the first of it and ever more rarely: it may be that nobody reads it there.
     #[tokio::test]
     async fn what_a_node_did_not_take_is_said_again_until_it_has_and_no_more_than_fits_is_ahead() {
-        let (typed, coming) = mpsc::channel(8);
+        let (client, coming) = client();
         let (mut typing, began) = (Typing::of(coming), Instant::now());
-        for _ in 0..=INPUT_WINDOW {
-            typed.send(Typed::Bytes(b"a".to_vec())).await.unwrap();
-        }
         for _ in 0..INPUT_WINDOW {
+            client.inputs.send(Typed::Bytes(b"a".to_vec())).await.unwrap();
             let one = typing.next().await.unwrap();
             let _ = typing.act(&stream(), one, began);
         }
-        let has_more = async |typing: &mut Typing| {
-            let next = typing.next();
-            tokio::time::timeout(Duration::from_millis(20), next).await.is_ok()
-        };
+        client.inputs.send(Typed::Bytes(b"b".to_vec())).await.unwrap();
         assert!(!has_more(&mut typing).await, "the window is full");
-        assert!(typing.not_taken(began).is_empty(), "it was said just now");
-        let later = began + SAID_AGAIN_AFTER;
-        assert_eq!(numbers(&typing.not_taken(later)), [0, 1, 2, 3]);
-        assert!(typing.not_taken(later).is_empty());
-        typing.taken(3, later);
-        assert_eq!(numbers(&typing.not_taken(later + SAID_AGAIN_AFTER)), [3]);
+        assert_eq!(number(typing.again(began)), None, "it was said just now");
+        let at = |ms: u64| began + Duration::from_millis(ms);
+        let said = |typing: &mut Typing, from: u64, until: u64| {
+            (from..until).filter(|ms| number(typing.again(at(*ms))) == Some(0)).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&mut typing, 0, 100_000), [1_500, 4_500, 10_500, 22_500, 46_500, 76_500]);
+        typing.taken(3, at(100_000));
+        assert_eq!(number(typing.again(at(101_499))), None);
+        assert_eq!(number(typing.again(at(101_500))), Some(3));
         assert!(has_more(&mut typing).await);
-        typing.taken(4, later);
-        assert!(typing.not_taken(later + 3 * SAID_AGAIN_AFTER).is_empty());
-        drop(typed);
-        assert_eq!(typing.next().await, None, "whoever typed is gone");
+        typing.taken(4, at(102_000));
+        assert_eq!(number(typing.again(at(999_999))), None);
     }
 
     #[tokio::test]
-    async fn a_size_needs_no_place_and_is_not_said_again() {
-        let (mut typing, now) = (Typing::nobody(), Instant::now());
+    async fn a_client_that_is_gone_is_seen_once_what_it_typed_is_passed_on_or_nothing_can_be() {
+        for full in [false, true] {
+            let (client, coming) = client();
+            let mut typing = Typing::of(coming);
+            for _ in 0..if full { INPUT_WINDOW } else { 1 } {
+                client.inputs.send(Typed::Last).await.unwrap();
+                let one = typing.next().await.unwrap();
+                let _ = typing.act(&stream(), one, Instant::now());
+            }
+            client.inputs.send(Typed::Last).await.unwrap();
+            drop(client);
+            if !full {
+                assert_eq!(typing.next().await, Some(Typed::Last));
+            }
+            assert_eq!(typing.next().await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn of_sizes_the_newest_counts_and_it_waits_for_nothing() {
+        let (client, coming) = client();
+        let (mut typing, now) = (Typing::of(coming), Instant::now());
+        for _ in 0..INPUT_WINDOW {
+            let _ = typing.act(&stream(), Typed::Bytes(b"a".to_vec()), now);
+        }
+        client.sizes.send_replace(Some(Terminal { rows: 1, columns: 1 }));
         let terminal = Terminal { rows: 24, columns: 80 };
+        client.sizes.send_replace(Some(terminal));
+        assert_eq!(typing.next().await, Some(Typed::Size(terminal)));
         let act = typing.act(&stream(), Typed::Size(terminal), now);
         assert_eq!(act, Act::Resize { stream: stream(), terminal });
-        assert!(typing.not_taken(now + SAID_AGAIN_AFTER).is_empty());
+        assert!(!has_more(&mut typing).await);
     }
 
     /// What a client says, what comes of it, and whether it may go on.
     #[tokio::test]
     async fn lines_are_read_to_the_first_that_is_no_clients() {
-        async fn came(said: &[u8]) -> (Vec<Typed>, bool) {
-            let (typed, mut coming) = mpsc::channel(8);
-            let read = read_all(said, typed).await.is_ok();
+        async fn came(mut said: &[u8]) -> (Vec<Typed>, bool) {
+            let (client, coming) = client();
+            let mut typing = Typing::of(coming);
             let mut all = Vec::new();
-            while let Some(one) = coming.recv().await {
-                all.push(one);
-            }
+            let read = async { read_all(&mut said, client).await.is_ok() };
+            let gather = async {
+                while let Some(one) = typing.next().await {
+                    all.push(one);
+                }
+            };
+            let (read, ()) = tokio::join!(read, gather);
             (all, read)
         }
-        let all = b"{\"input\":{\"bytes\":\"bHM=\"}}\n\"last\"\n{\"resize\":{\"rows\":2,\"columns\":3}}\n";
-        let size = Typed::Size(Terminal { rows: 2, columns: 3 });
-        assert_eq!(came(all).await, (vec![Typed::Bytes(b"ls".to_vec()), Typed::Last, size], true));
+        let all = b"{\"input\":{\"bytes\":\"bHM=\"}}\n\"last\"\n";
+        assert_eq!(came(all).await, (vec![Typed::Bytes(b"ls".to_vec()), Typed::Last], true));
+        let size = b"{\"resize\":{\"rows\":2,\"columns\":3}}\n";
+        let terminal = Terminal { rows: 2, columns: 3 };
+        assert_eq!(parse(size), Some(Typed::Size(terminal)));
         assert_eq!(came(b"\"last\"").await, (Vec::new(), true), "it has no end");
         for bad in ["{}\n", "\"last\"x\n", "{\"input\":{\"bytes\":\"?\"}}\n", "\n"] {
             assert_eq!(came(bad.as_bytes()).await, (Vec::new(), false), "{bad}");
