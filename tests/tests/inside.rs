@@ -260,7 +260,8 @@ fn a_port_of_an_instance_is_reached_from_here_where_the_policy_allows_it() {
     assert!(bad.stderr.contains("is no port; write 8080, 18080:8080 or :8080"), "{bad:?}");
     // What the board's owner does not allow any more ends, and what is asked for next is refused.
     let mut open = TcpStream::connect(address).unwrap();
-    open.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    open.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").unwrap();
+    assert!(open.read(&mut [0; 1024]).unwrap() > 0);
     forbid(&fleet);
     assert!(open.read_to_end(&mut Vec::new()).is_err(), "it is reset");
     let said = forward.errors.next().unwrap().unwrap();
