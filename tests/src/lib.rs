@@ -19,6 +19,7 @@ pub mod http;
 pub mod inside;
 pub mod listening;
 pub mod mosquitto;
+pub mod policies;
 pub mod private_docker;
 pub mod receiver;
 pub mod registry;

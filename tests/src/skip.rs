@@ -1,5 +1,7 @@
 //! A missing engine is a reported skip on a person's machine and a failure in CI, never a silent pass.
 
+use std::os::unix::fs::MetadataExt as _;
+
 /// Whether CI runs this.
 #[must_use]
 pub fn in_ci() -> bool {
@@ -24,4 +26,18 @@ pub fn has(program: &str) -> bool {
         eprintln!("SKIPPED: {program} is not usable here; `make test` says how to get it");
     }
     works
+}
+
+/// Whether policies that are written here count: they are root's files.
+///
+/// # Panics
+/// In CI, which runs as root, when they do not.
+#[must_use]
+pub fn can_write_policies() -> bool {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    assert!(is_root || !in_ci(), "CI runs as root");
+    if !is_root {
+        eprintln!("SKIPPED: only root can write a policy that counts");
+    }
+    is_root
 }

@@ -4,8 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
-use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,12 +12,11 @@ use tests::by_hand::ByHand;
 use tests::docker::docker;
 use tests::fleet::{Fleet, Outcome};
 use tests::http::{free_port, get};
+use tests::policies::allow;
 use tests::services::Service;
 use tests::skip;
 use tests::wait::{holds, until_true};
 
-/// The agent looks at its policy every 15 seconds.
-const LOOKED_AT: Duration = Duration::from_secs(40);
 const SOON: Duration = Duration::from_secs(30);
 /// The application of the demo's image, run once more beside the one that serves.
 const PROBE: [&str; 3] = ["/demo-app", "probe", "/ready"];
@@ -38,21 +35,6 @@ fn instances(fleet: &Fleet) -> Vec<(String, String)> {
 
 fn exec(fleet: &Fleet, of: &str, more: &[&str], command: &[&str]) -> Outcome {
     fleet.pith(&[&["exec", of], more, &["--"], command].concat())
-}
-
-/// A policy is root's file: without root there is none to test.
-fn can_write_policies() -> bool {
-    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
-    assert!(is_root || !skip::in_ci(), "CI runs as root");
-    if !is_root {
-        eprintln!("SKIPPED: only root can write a policy that counts");
-    }
-    is_root
-}
-
-fn write_policy(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o644)).unwrap();
 }
 
 /// What is written later comes later, and what takes the place of an instance is read too, until the one who follows goes.
@@ -161,7 +143,7 @@ fn the_logs_of_all_nodes_are_one_answer_and_go_on_as_they_are_written() {
 
 #[test]
 fn a_command_runs_where_the_policy_allows_it_and_nowhere_else() {
-    if !skip::has("docker") || !can_write_policies() {
+    if !skip::has("docker") || !skip::can_write_policies() {
         return;
     }
     let fleet = Fleet::start(2);
@@ -169,10 +151,7 @@ fn a_command_runs_where_the_policy_allows_it_and_nowhere_else() {
     let refused = exec(&fleet, "web", &[], &PROBE).expect_code(5);
     assert!(refused.stderr.contains("exec = true"), "{refused:?}");
 
-    let told = || fleet.json(&["node", "ls"])["nodes"][0]["policy"].clone();
-    let before = told();
-    write_policy(&fleet.data().join("nodes/node-1/policy.toml"), "[services.web]\nexec = true\n");
-    until_true("the coordinator knows the policy", LOOKED_AT, || told() != before);
+    allow(&fleet, "[services.web]\nexec = true\n");
 
     let _ = exec(&fleet, "web", &["--node", "node-1"], &PROBE).expect_code(0);
     let ended = exec(&fleet, "web", &[], &USAGE).expect_code(2);
@@ -221,7 +200,7 @@ fn refused(fleet: &ByHand, node: &str) -> Value {
 #[test]
 fn a_recorded_command_is_done_no_second_time_nor_elsewhere_nor_later() {
     let tools = ["docker", "mosquitto_sub", "mosquitto_pub", "mosquitto_passwd"];
-    if !tools.into_iter().all(skip::has) || !can_write_policies() {
+    if !tools.into_iter().all(skip::has) || !skip::can_write_policies() {
         return;
     }
     let mut fleet = ByHand::start_allowing(2, "exec = true\n");

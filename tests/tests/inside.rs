@@ -5,7 +5,6 @@
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -14,43 +13,23 @@ use ring::digest::{SHA256, digest};
 use tests::docker::docker;
 use tests::fleet::Fleet;
 use tests::http::{free_port, get};
+use tests::policies::allow;
 use tests::services::Service;
 use tests::skip;
 use tests::terminal::OnTerminal;
 use tests::wait::until_true;
 
 const SOON: Duration = Duration::from_secs(30);
-/// The agent looks at its policy every 15 seconds.
-const LOOKED_AT: Duration = Duration::from_secs(40);
 const SHELL: &str = "exec -it web -- /demo-app shell";
-
-/// A policy is root's file: without root there is none to test.
-fn can_write_policies() -> bool {
-    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
-    assert!(is_root || !skip::in_ci(), "CI runs as root");
-    if !is_root {
-        eprintln!("SKIPPED: only root can write a policy that counts");
-    }
-    is_root
-}
 
 /// One node that lets people in, and `web` on it.
 fn open_fleet() -> (Fleet, u16, String) {
     let (fleet, port) = (Fleet::start(1), free_port());
     let _ = fleet.deploy(&Service::new("web", port)).expect_code(0);
-    allow(&fleet);
+    allow(&fleet, "exec = true\n");
     let services = fleet.json(&["ps"])["services"].clone();
     let instance = services[0]["nodes"][0]["instances"][0]["name"].as_str().unwrap().to_owned();
     (fleet, port, instance)
-}
-
-fn allow(fleet: &Fleet) {
-    let told = || fleet.json(&["node", "ls"])["nodes"][0]["policy"].clone();
-    let before = told();
-    let policy = fleet.data().join("nodes/node-1/policy.toml");
-    std::fs::write(&policy, "exec = true\n").unwrap();
-    std::fs::set_permissions(&policy, PermissionsExt::from_mode(0o644)).unwrap();
-    until_true("the coordinator knows the policy", LOOKED_AT, || told() != before);
 }
 
 fn forbid(fleet: &Fleet) {
@@ -63,7 +42,7 @@ fn runs_a_shell(instance: &str) -> bool {
 
 #[test]
 fn a_terminal_is_as_one_beside_the_board() {
-    if !["docker", "script"].into_iter().all(skip::has) || !can_write_policies() {
+    if !["docker", "script"].into_iter().all(skip::has) || !skip::can_write_policies() {
         return;
     }
     let (fleet, _, instance) = open_fleet();
@@ -132,7 +111,7 @@ fn kill(signal: &str, pid: i32) {
 
 #[test]
 fn standard_input_arrives_whole_and_its_end_too() {
-    if !skip::has("docker") || !can_write_policies() {
+    if !skip::has("docker") || !skip::can_write_policies() {
         return;
     }
     let (fleet, _, instance) = open_fleet();
@@ -219,7 +198,7 @@ impl Forward {
 
 #[test]
 fn a_port_of_an_instance_is_reached_from_here_where_the_policy_allows_it() {
-    if !skip::has("docker") || !can_write_policies() {
+    if !skip::has("docker") || !skip::can_write_policies() {
         return;
     }
     let (fleet, port) = (Fleet::start(1), free_port());
@@ -231,7 +210,7 @@ fn a_port_of_an_instance_is_reached_from_here_where_the_policy_allows_it() {
     assert!(said.contains("command_forward_not_allowed") && said.contains("exec = true"), "{said}");
     assert_eq!(forward.child.wait().unwrap().code(), Some(5));
 
-    allow(&fleet);
+    allow(&fleet, "exec = true\n");
     let mut forward = Forward::start(&fleet, &["web", ":8080", ":9"]);
     let (address, nobody) = (forward.address("web port 8080"), forward.address("web port 9"));
     let published = get(fleet.address(1, port), "/").unwrap();

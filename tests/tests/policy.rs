@@ -2,40 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tests::docker::{self, docker};
 use tests::fleet::Fleet;
 use tests::http::{free_port, get};
+use tests::policies::allow;
 use tests::services::Service;
 use tests::skip;
 use tests::wait::{holds, until_true};
 
-/// The agent looks at its policy every 15 seconds.
-const LOOKED_AT: Duration = Duration::from_secs(40);
 const SOON: Duration = Duration::from_secs(60);
-
-/// A policy is root's file: without root there is none to test.
-fn can_write_policies() -> bool {
-    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
-    assert!(is_root || !skip::in_ci(), "CI runs as root");
-    if !is_root {
-        eprintln!("SKIPPED: only root can write a policy that counts");
-    }
-    is_root && skip::has("docker")
-}
-
-/// Writes the policy of the first node and waits until the coordinator knows it.
-fn allow(fleet: &Fleet, text: &str) {
-    let path = fleet.data().join("nodes/node-1/policy.toml");
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
-    let told = || fleet.json(&["node", "ls"])["nodes"][0]["policy"].clone();
-    let before = told();
-    until_true("the coordinator knows the policy", LOOKED_AT, || told() != before);
-}
 
 fn folder(fleet: &Fleet, name: &str) -> PathBuf {
     let path = std::fs::canonicalize(fleet.scratch()).unwrap().join(name);
@@ -82,7 +61,7 @@ fn can_be_privileged() -> bool {
 
 #[test]
 fn what_the_policy_denies_is_refused_and_what_it_allows_runs() {
-    if !can_write_policies() {
+    if !skip::has("docker") || !skip::can_write_policies() {
         return;
     }
     let fleet = Fleet::start(1);
@@ -140,7 +119,7 @@ fn what_the_policy_denies_is_refused_and_what_it_allows_runs() {
 
 #[test]
 fn a_device_a_capability_and_the_nodes_network_are_given_as_asked() {
-    if !can_write_policies() {
+    if !skip::has("docker") || !skip::can_write_policies() {
         return;
     }
     let fleet = Fleet::start(2);
