@@ -1,12 +1,12 @@
 //! What can be written of logs and commands, keys, nodes, brokers, backups, operators and the audit log.
 
+mod inside;
 mod installing;
 mod looking;
 mod paging;
 pub(super) mod printed;
 mod running;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -15,8 +15,8 @@ use protocol::keys::RoleName;
 use protocol::units::Millis;
 
 use super::WaitArgs;
-use super::port_forward::PortPair;
 use crate::role::Role;
+pub(super) use inside::{ExecArgs, PortForwardArgs};
 pub(super) use installing::{BoardArgs, InstallArgs, ReplaceArgs};
 pub(super) use looking::{NodeTopArgs, TopArgs};
 pub(super) use paging::PageArgs;
@@ -433,42 +433,6 @@ pub(super) struct LogsArgs {
     /// Of instances that were replaced or have ended, instead of those that run.
     #[arg(long)]
     pub(super) previous: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ExecArgs {
-    /// In this service's youngest instance, or in one instance by its name (`pith ps`).
-    #[arg(value_name = "SERVICE|INSTANCE")]
-    pub(super) of: String,
-    /// On this node; without it, on the first that runs the service.
-    #[arg(long, value_name = "NODE")]
-    pub(super) node: Option<NodeName>,
-    /// Pass on what comes on standard input.
-    #[arg(short = 'i', long)]
-    pub(super) input: bool,
-    /// Run it on a terminal, which is this one.
-    #[arg(short = 't', long = "tty")]
-    pub(super) terminal: bool,
-    /// The program and its arguments.
-    #[arg(last = true, required = true, value_name = "CMD")]
-    pub(super) command: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct PortForwardArgs {
-    /// To this service's youngest instance, or to one instance by its name (`pith ps`).
-    #[arg(value_name = "SERVICE|INSTANCE")]
-    pub(super) of: String,
-    /// Ports inside the instance, each with the one here before it where that is another: 8080, 18080:8080, or :8080 for any that is
-    /// free.
-    #[arg(required = true, value_name = "[LOCAL:]PORT")]
-    pub(super) ports: Vec<PortPair>,
-    /// On this node; without it, on the first that runs the service.
-    #[arg(long, value_name = "NODE")]
-    pub(super) node: Option<NodeName>,
-    /// Listen on this address of this machine; whoever reaches it reaches the port.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    pub(super) address: IpAddr,
 }
 
 #[derive(Debug, Args)]
