@@ -83,10 +83,9 @@ async fn follow(mut lines: Lines, mut onto: Onto, mut raw: Option<Raw>) -> Resul
                     println!("{}", harmless_json(&json!({ "node": node, "end": end }).to_string()));
                 }
                 // What is not whole must not look so.
-                return Ok(match logs::ended(&node, &end) {
-                    Exit::Done | Exit::Of(0) if has_lost => Exit::Failed,
-                    exit => exit,
-                });
+                let exit = logs::ended(&node, &end);
+                let is_fine = exit == Exit::Done || exit == Exit::Of(0);
+                return Ok(if has_lost && is_fine { Exit::Failed } else { exit });
             }
             StreamShown::Away { node, why } => {
                 return Err(CliError::failed(format_args!(

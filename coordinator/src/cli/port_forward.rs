@@ -159,9 +159,9 @@ async fn carry(stream: TcpStream, forwards: &Forwards) -> Result<(), Trouble> {
     let opened = client.forward(service, wanted).await;
     let (mut lines, keys) = opened.map_err(|error| {
         let error = CliError::from(error);
-        match error.exit {
-            Exit::Refused | Exit::Usage => Trouble::Always(error),
-            _ => Trouble::Once(error.to_string()),
+        match [Exit::Refused, Exit::Usage].contains(&error.exit) {
+            true => Trouble::Always(error),
+            false => Trouble::Once(error.to_string()),
         }
     })?;
     let (from, mut to) = stream.into_split();

@@ -276,10 +276,9 @@ mod tests {
     }
 
     fn number(act: Option<Act>) -> Option<u64> {
-        match act? {
-            Act::Input(input) => Some(input.number),
-            other => panic!("{other:?}"),
-        }
+        let act = act?;
+        let Act::Input(input) = act else { panic!("{act:?}") };
+        Some(input.number)
     }
 
     async fn has_more(typing: &mut Typing) -> bool {
