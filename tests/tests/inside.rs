@@ -234,7 +234,7 @@ fn a_port_of_an_instance_is_reached_from_here_where_the_policy_allows_it() {
     let taken = fleet.pith(&["port-forward", "web", &format!("{}:8080", address.port())]);
     assert!(taken.expect_code(1).stderr.contains("choose another port here"));
     let unknown = fleet.pith(&["port-forward", "nobody", "8080"]).expect_code(2);
-    assert!(unknown.stderr.contains("there is no service default/nobody"), "{unknown:?}");
+    assert!(unknown.stderr.contains("no service `default/nobody`"), "{unknown:?}");
     let bad = fleet.pith(&["port-forward", "web", "http"]).expect_code(2);
     assert!(bad.stderr.contains("is no port; write 8080, 18080:8080 or :8080"), "{bad:?}");
     // What the board's owner does not allow any more ends, and what is asked for next is refused.

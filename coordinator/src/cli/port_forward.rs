@@ -72,7 +72,7 @@ pub(super) async fn run(session: &Session, args: PortForwardArgs) -> Result<Exit
     let (service, instance) = session.service_or_instance(&client, &args.of).await?;
     let services = client.services(Some(&service.environment), None).await?.services;
     if services.iter().all(|one| one.name != service.name) {
-        let message = format!("there is no service {service}; `pith ps` lists services");
+        let message = format!("no service `{service}`; `pith ps` lists them");
         return Err(CliError::usage(message));
     }
     let node = args.node.or_else(|| instance.as_ref().map(|(_, node)| node.clone()));
