@@ -3,7 +3,7 @@
 use super::super::*;
 use super::freshness::Line;
 use crate::testing;
-use protocol::command::{Act as Asked, Command, End, Exec, LIFE_S, Logs, What};
+use protocol::command::{Act as Asked, Command, End, Exec, Input, LIFE_S, Logs, What};
 use protocol::envelope::Envelope;
 use protocol::keys::SecretKey;
 use protocol::reason::Reason;
@@ -104,4 +104,18 @@ fn a_board_is_examined_also_where_the_engine_does_not_answer() {
     assert_eq!(line.parts.iter().map(|part| &part.what).collect::<Vec<_>>(), [&begun]);
     line.hear(by_director(&command(&line, 1, Asked::Doctor)));
     assert_eq!((line.parts.len(), line.events.len()), (1, 1), "once");
+}
+
+#[test]
+fn whoever_keeps_a_stream_that_is_not_there_hears_that_it_was_forgotten() {
+    let mut line = Line::new();
+    let keep = Asked::Keep { stream: CommandId::from_random([9; 16]), taken: 3 };
+    line.hear(by_director(&command(&line, 1, keep)));
+    let forgotten = What::End(End::Forgotten);
+    assert_eq!(line.parts.iter().map(|part| &part.what).collect::<Vec<_>>(), [&forgotten]);
+    assert_eq!(line.parts[0].stream, CommandId::from_random([9; 16]));
+    // Bytes for it are nobody's: nothing is said, and nothing is kept of them.
+    let input = Input::new(CommandId::from_random([9; 16]), 0, b"ls", false);
+    line.hear(by_director(&command(&line, 2, Asked::Input(input))));
+    assert_eq!((line.parts.len(), line.events.len()), (1, 0));
 }
