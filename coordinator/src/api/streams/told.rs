@@ -168,11 +168,11 @@ impl Told {
             return Ok(Passed::Ended);
         }
         let done = self.pass(&stream, &mut parts, typing, (&target.id, watched)).await;
-        if matches!(done, Ok(Passed::Silent)) {
-            self.away(silence).await?;
-        }
         if !matches!(done, Ok(Passed::Ended)) {
             self.end(&stream).await?;
+        }
+        if matches!(done, Ok(Passed::Silent)) {
+            self.away(silence).await?;
         }
         done
     }
