@@ -18,12 +18,13 @@ use crate::engine::{Typed, Typing, Written, Wrote};
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How soon one who is gone is noticed while nothing can be written.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// What is written at the end is read within this.
-const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
+/// Between the keys of a farewell, and after them: what a terminal's program interrupts gives the terminal back first, and each is to be read.
+const FAREWELL_PAUSE: Duration = Duration::from_millis(500);
+const FAREWELL_WITHIN: Duration = Duration::from_secs(4);
 /// Ctrl-D: a terminal gives it to what reads as the end of its input.
 const END_OF_INPUT: &[u8] = b"\x04";
-/// Ctrl-C, and then the end of input: what runs is interrupted, and a shell that waits for a line ends.
-const HANGS_UP: &[u8] = b"\x03\x04";
+/// Ctrl-C, before the end of input: what runs is interrupted, and the shell that waited for it reads a line.
+const INTERRUPT: &[u8] = b"\x03";
 
 /// What is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,10 +75,11 @@ pub(crate) async fn pass_on(
 
 /// Docker hangs a terminal up by itself only when the container ends.
 async fn hang_up(to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-    to.write_all(HANGS_UP).await?;
-    to.flush().await?;
-    // Closed at once, it might be closed before it was read.
-    tokio::time::sleep(FAREWELL_WITHIN).await;
+    for keys in [INTERRUPT, END_OF_INPUT] {
+        to.write_all(keys).await?;
+        to.flush().await?;
+        tokio::time::sleep(FAREWELL_PAUSE).await;
+    }
     Ok(())
 }
 

@@ -34,7 +34,7 @@ use crate::state::shown::{
     RevokedShown, RolloutShown, RootShown, TokenShown,
 };
 use crate::state::views::EventFilter;
-pub use streams::{Events, Keys, Lines};
+pub use streams::{ALIVE_EVERY, Events, Keys, Lines};
 use way::Way;
 
 /// An answer that takes longer than this, the long poll included, will not come.

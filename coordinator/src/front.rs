@@ -23,7 +23,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -51,8 +50,6 @@ pub const DEFAULT_LISTEN: SocketAddr =
 const NEW_CERTIFICATE_EVERY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// After an accept that failed, most often for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What was sent and is not acknowledged for this long will not be: tcp(7) alone waits a quarter of an hour.
-const SILENT_MS: u32 = 60_000;
 
 /// What the port needs.
 #[derive(Debug)]
@@ -219,8 +216,6 @@ impl Visitor {
         let Self { socket, peer, seat, until } = self;
         // Small packets both ways; a failure costs latency only.
         let _ = socket.set_nodelay(true);
-        // Who is gone without a word is gone for streams too: they say something every few seconds.
-        let _ = setsockopt(&socket, sockopt::TcpUserTimeout, &SILENT_MS);
         let stream = match tokio::time::timeout_at(until, acceptor.accept(socket)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {

@@ -35,7 +35,7 @@ pub fn session_config(link: &LinkConfig, fleet: &FleetId) -> mqtt::Config {
     config.tls = link.tls.clone();
     // What is typed goes to many nodes at once, and must push out nothing that is said once.
     config.outbox.events = MAX_WAITING;
-    config.outbox.event_bytes = MAX_WAITING * MAX_SAID_BYTES / 2;
+    config.outbox.event_bytes = MAX_WAITING * MAX_SAID_BYTES;
     config
 }
 

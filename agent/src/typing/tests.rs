@@ -97,7 +97,7 @@ fn a_connection_ends_with_whoever_opened_it() {
 /// What a terminal gets whose typist is gone without a word.
 #[test]
 fn a_terminal_is_hung_up_and_a_pipe_is_closed() {
-    for (other, last) in [(Other::Terminal, HANGS_UP), (Other::Pipe, &[][..])] {
+    for (other, last) in [(Other::Terminal, &b"\x03\x04"[..]), (Other::Pipe, &[][..])] {
         let got = run(async {
             let (mut there, here) = tokio::io::duplex(1024);
             let ((typed, sizes_of), typing) = keyboard();

@@ -71,7 +71,6 @@ fn document(envelope: &Value) -> Value {
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-/// A name or a number; anything else is not said.
 /// The instance that is named, if one is.
 fn within(body: &Value) -> String {
     let instance = body["instance"].as_str();
@@ -79,6 +78,7 @@ fn within(body: &Value) -> String {
     name.map_or_else(String::new, |name| format!("in {name}"))
 }
 
+/// A name or a number; anything else is not said.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.chars().take(64).collect(),

@@ -15,12 +15,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::MissedTickBehavior;
 
 use super::arguments::PortForwardArgs;
 use super::session::Session;
 use super::{CliError, Exit};
 use crate::api::ForwardWanted;
-use crate::client::{Client, Keys, Lines};
+use crate::client::{ALIVE_EVERY, Client, Keys, Lines};
 use crate::render::figures::plain;
 use crate::state::shown::StreamShown;
 
@@ -181,20 +182,27 @@ async fn carry(stream: TcpStream, forwards: &Forwards) -> Result<(), Trouble> {
 
 /// What whoever connected sends; returns when they are gone. They may have said all and still read.
 async fn up(mut from: OwnedReadHalf, mut keys: Keys) {
-    let mut bytes = vec![0; MAX_PART_BYTES];
+    let (mut bytes, mut has_more) = (vec![0; MAX_PART_BYTES], true);
+    let mut alive = tokio::time::interval(ALIVE_EVERY);
+    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let passed = match from.read(&mut bytes).await {
-            Ok(0) => break,
-            Ok(count) => keys.input(&bytes[..count]).await,
-            Err(_) => return,
+        // Cancel-safe: nothing is read before it is there.
+        let passed = tokio::select! {
+            read = from.read(&mut bytes), if has_more => match read {
+                Ok(0) => {
+                    has_more = false;
+                    keys.last().await
+                }
+                Ok(count) => keys.input(&bytes[..count]).await,
+                Err(_) => return,
+            },
+            _ = alive.tick() => keys.alive().await,
         };
         if passed.is_err() {
-            break;
+            // The answer ends, and says why.
+            return std::future::pending().await;
         }
     }
-    // Where that cannot be said, the answer ends and says why.
-    let _ = keys.last().await;
-    std::future::pending().await
 }
 
 /// What comes from the instance, to whoever connected.

@@ -17,6 +17,8 @@ use crate::state::shown::StreamShown;
 
 /// A coordinator that is there says so more often.
 const SILENCE: Duration = Duration::from_secs(45);
+/// How often whoever types says that they are there.
+pub const ALIVE_EVERY: Duration = Duration::from_secs(8);
 /// Of the whole answer, which may go on for as long as somebody listens.
 const WHOLE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// A line longer than this is nobody's.
@@ -68,6 +70,14 @@ impl Keys {
     /// See [`Keys::input`].
     pub async fn resize(&mut self, terminal: Terminal) -> Result<(), ClientError> {
         self.say(&TypedWanted::Resize(terminal)).await
+    }
+
+    /// Nothing, and still there; to be said each [`ALIVE_EVERY`].
+    ///
+    /// # Errors
+    /// See [`Keys::input`].
+    pub async fn alive(&mut self) -> Result<(), ClientError> {
+        self.say(&TypedWanted::Alive).await
     }
 
     async fn say(&mut self, typed: &TypedWanted) -> Result<(), ClientError> {

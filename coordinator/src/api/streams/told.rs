@@ -80,7 +80,8 @@ impl Watched {
 struct Count {
     /// The number of the next one.
     next: u64,
-    /// Without those that say what was typed: the node counts them so ([`WINDOW`]).
+    /// Without those that say what was typed: the node counts them so ([`WINDOW`]). Those that were lost are counted, whatever they said, so
+    /// that a node never waits for what will not be taken.
     taken: u64,
 }
 
@@ -206,7 +207,7 @@ impl Told {
                     if let Some(why) = watched.look(self.who_speaks(node).await?) {
                         return Ok(Passed::Broken { why, heard });
                     }
-                    if let Some(act) = typing.again(Instant::now()) {
+                    for act in typing.again(Instant::now()) {
                         self.feed(stream, act).await?;
                     }
                 }
@@ -215,9 +216,11 @@ impl Told {
                     let act = typing.act(stream, typed, Instant::now());
                     self.feed(stream, act).await?;
                 }
-                Next::Part(Some(Part { what: what @ What::End(End::Forgotten), .. })) => {
-                    let _ = self.shown(what, stream, passed.taken).await?;
-                    return Ok(Passed::Ended);
+                Next::Part(Some(Part { what: What::End(End::Forgotten), .. })) => {
+                    return Ok(Passed::Broken {
+                        why: "its agent does not know it any more",
+                        heard,
+                    });
                 }
                 // Played again, or sent twice on its way.
                 Next::Part(Some(part)) if part.number < passed.next => {}

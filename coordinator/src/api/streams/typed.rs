@@ -34,10 +34,14 @@ use crate::state::commands::Target;
 pub const UPGRADE_TO: &str = "pith-stream";
 /// One document, with room.
 const MAX_LINE_BYTES: usize = 2 * MAX_PART_BYTES;
-/// The first input that is not taken by then is said again: it or its answer was lost, or it was signed for a hello that is too old. Or it is
-/// not read, which nobody knows here: each time it waits twice as long.
+/// What is not taken by then is said again: it or its answer was lost, or it was signed for a hello that is too old. Or it is not read, which
+/// nobody knows here: each time it waits twice as long.
 const SAID_AGAIN_AFTER: Duration = Duration::from_millis(1_500);
 const MAX_SAID_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// So much later at the earliest is a terminal of yet another size.
+const SIZE_EVERY: Duration = Duration::from_millis(150);
+/// Clients say something more often, where they are heard.
+const SILENCE: Duration = Duration::from_secs(30);
 /// A client that still writes when all is over gets this long to read how it ended.
 const DISCARD_FOR: Duration = Duration::from_secs(2);
 
@@ -54,6 +58,8 @@ pub enum TypedWanted {
     Last,
     /// The terminal has another size.
     Resize(Terminal),
+    /// Nothing, and still there: said every few seconds, since a network that is gone says nothing.
+    Alive,
 }
 
 /// The same, as it is passed on.
@@ -69,6 +75,8 @@ pub(super) enum Typed {
 struct Coming {
     inputs: mpsc::Receiver<Typed>,
     sizes: watch::Receiver<Option<Terminal>>,
+    /// When the next size may be taken.
+    size_at: Instant,
 }
 
 /// The client's side of it.
@@ -81,7 +89,7 @@ struct Client {
 fn client() -> (Client, Coming) {
     let (inputs, coming) = mpsc::channel(1);
     let (sizes, newest) = watch::channel(None);
-    (Client { inputs, sizes }, Coming { inputs: coming, sizes: newest })
+    (Client { inputs, sizes }, Coming { inputs: coming, sizes: newest, size_at: Instant::now() })
 }
 
 /// What is typed into one stream, and what of it the node has not passed on.
@@ -116,15 +124,25 @@ impl Typing {
     /// What is typed next, bytes once there is room for them; none: whoever typed is gone. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<Typed> {
         let has_room = (self.not_taken.len() as u64) < INPUT_WINDOW;
-        let Some(Coming { inputs, sizes }) = &mut self.coming else {
+        let Some(Coming { inputs, sizes, size_at }) = &mut self.coming else {
             return std::future::pending().await;
+        };
+        let changed = async {
+            let changed = sizes.changed().await;
+            if changed.is_ok() {
+                tokio::time::sleep_until(*size_at).await;
+            }
+            changed.map(|()| *sizes.borrow_and_update())
         };
         tokio::select! {
             // What was typed before its writer went comes first.
             biased;
             typed = inputs.recv(), if has_room => typed,
-            changed = sizes.changed() => match changed {
-                Ok(()) => (*sizes.borrow_and_update()).map(Typed::Size),
+            changed = changed => match changed {
+                Ok(size) => {
+                    *size_at = Instant::now() + SIZE_EVERY;
+                    size.map(Typed::Size)
+                }
                 Err(_) if has_room => inputs.recv().await,
                 Err(_) => None,
             },
@@ -156,16 +174,16 @@ impl Typing {
         }
     }
 
-    /// What is to be said again.
-    pub(super) fn again(&mut self, now: Instant) -> Option<Act> {
-        let first = self.not_taken.front()?;
+    /// What is to be said again: all of it once, and from then on the first.
+    pub(super) fn again(&mut self, now: Instant) -> Vec<Act> {
         let is_due = |said: Instant| now.duration_since(said) >= self.again_after;
-        if !self.said.is_some_and(is_due) {
-            return None;
+        if self.not_taken.is_empty() || !self.said.is_some_and(is_due) {
+            return Vec::new();
         }
+        let many = if self.again_after == SAID_AGAIN_AFTER { self.not_taken.len() } else { 1 };
         self.said = Some(now);
         self.again_after = (self.again_after * 2).min(MAX_SAID_AGAIN_AFTER);
-        Some(Act::Input(first.clone()))
+        self.not_taken.iter().take(many).cloned().map(Act::Input).collect()
     }
 }
 
@@ -234,8 +252,9 @@ async fn read_all(from: &mut (impl AsyncRead + Unpin), client: Client) -> io::Re
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = bytes.drain(..=end).collect();
             match parse(&line).ok_or(io::ErrorKind::InvalidData)? {
-                Typed::Size(terminal) => drop(client.sizes.send_replace(Some(terminal))),
-                input @ (Typed::Bytes(_) | Typed::Last) => {
+                None => {}
+                Some(Typed::Size(terminal)) => drop(client.sizes.send_replace(Some(terminal))),
+                Some(input @ (Typed::Bytes(_) | Typed::Last)) => {
                     if client.inputs.send(input).await.is_err() {
                         return Ok(());
                     }
@@ -248,6 +267,7 @@ async fn read_all(from: &mut (impl AsyncRead + Unpin), client: Client) -> io::Re
         // Cancel-safe: nothing is read before it is there.
         let read = tokio::select! {
             read = from.read_buf(&mut bytes) => read?,
+            () = tokio::time::sleep(SILENCE) => return Err(io::ErrorKind::TimedOut.into()),
             () = client.inputs.closed() => return Ok(()),
         };
         if read == 0 {
@@ -256,14 +276,16 @@ async fn read_all(from: &mut (impl AsyncRead + Unpin), client: Client) -> io::Re
     }
 }
 
-fn parse(line: &[u8]) -> Option<Typed> {
+/// What a line says, or none: that the client is there.
+fn parse(line: &[u8]) -> Option<Option<Typed>> {
     match serde_json::from_slice(line).ok()? {
         TypedWanted::Input { bytes } => {
             let bytes = BASE64.decode(bytes).ok()?;
-            (bytes.len() <= MAX_PART_BYTES).then_some(Typed::Bytes(bytes))
+            (bytes.len() <= MAX_PART_BYTES).then_some(Some(Typed::Bytes(bytes)))
         }
-        TypedWanted::Last => Some(Typed::Last),
-        TypedWanted::Resize(terminal) => Some(Typed::Size(terminal)),
+        TypedWanted::Last => Some(Some(Typed::Last)),
+        TypedWanted::Resize(terminal) => Some(Some(Typed::Size(terminal))),
+        TypedWanted::Alive => Some(None),
     }
 }
 
@@ -275,10 +297,12 @@ mod tests {
         CommandId::from_random([1; 16])
     }
 
-    fn number(act: Option<Act>) -> Option<u64> {
-        let act = act?;
-        let Act::Input(input) = act else { panic!("{act:?}") };
-        Some(input.number)
+    fn numbers(acts: Vec<Act>) -> Vec<u64> {
+        let number = |act: Act| {
+            let Act::Input(input) = act else { panic!("{act:?}") };
+            input.number
+        };
+        acts.into_iter().map(number).collect()
     }
 
     async fn has_more(typing: &mut Typing) -> bool {
@@ -297,18 +321,19 @@ mod tests {
         }
         client.inputs.send(Typed::Bytes(b"b".to_vec())).await.unwrap();
         assert!(!has_more(&mut typing).await, "the window is full");
-        assert_eq!(number(typing.again(began)), None, "it was said just now");
+        assert!(typing.again(began).is_empty(), "it was said just now");
         let at = |ms: u64| began + Duration::from_millis(ms);
-        let said = |typing: &mut Typing, from: u64, until: u64| {
-            (from..until).filter(|ms| number(typing.again(at(*ms))) == Some(0)).collect::<Vec<_>>()
+        assert_eq!(numbers(typing.again(at(1_500))), [0, 1, 2, 3]);
+        let said = |typing: &mut Typing| {
+            (0..100_000).filter(|ms| numbers(typing.again(at(*ms))) == [0]).collect::<Vec<_>>()
         };
-        assert_eq!(said(&mut typing, 0, 100_000), [1_500, 4_500, 10_500, 22_500, 46_500, 76_500]);
+        assert_eq!(said(&mut typing), [4_500, 10_500, 22_500, 46_500, 76_500]);
         typing.taken(3, at(100_000));
-        assert_eq!(number(typing.again(at(101_499))), None);
-        assert_eq!(number(typing.again(at(101_500))), Some(3));
+        assert!(typing.again(at(101_499)).is_empty());
+        assert_eq!(numbers(typing.again(at(101_500))), [3]);
         assert!(has_more(&mut typing).await);
         typing.taken(4, at(102_000));
-        assert_eq!(number(typing.again(at(999_999))), None);
+        assert!(typing.again(at(999_999)).is_empty());
     }
 
     #[tokio::test]
@@ -343,7 +368,11 @@ mod tests {
         assert_eq!(typing.next().await, Some(Typed::Size(terminal)));
         let act = typing.act(&stream(), Typed::Size(terminal), now);
         assert_eq!(act, Act::Resize { stream: stream(), terminal });
+        // Whoever drags the edge of a window does not make a command of each step.
+        client.sizes.send_replace(Some(Terminal { rows: 2, columns: 2 }));
         assert!(!has_more(&mut typing).await);
+        client.sizes.send_replace(Some(terminal));
+        assert_eq!(typing.next().await, Some(Typed::Size(terminal)));
     }
 
     /// What a client says, what comes of it, and whether it may go on.
@@ -366,7 +395,8 @@ mod tests {
         assert_eq!(came(all).await, (vec![Typed::Bytes(b"ls".to_vec()), Typed::Last], true));
         let size = b"{\"resize\":{\"rows\":2,\"columns\":3}}\n";
         let terminal = Terminal { rows: 2, columns: 3 };
-        assert_eq!(parse(size), Some(Typed::Size(terminal)));
+        assert_eq!(parse(size), Some(Some(Typed::Size(terminal))));
+        assert_eq!(came(b"\"alive\"\n\"last\"\n").await, (vec![Typed::Last], true));
         assert_eq!(came(b"\"last\"").await, (Vec::new(), true), "it has no end");
         for bad in ["{}\n", "\"last\"x\n", "{\"input\":{\"bytes\":\"?\"}}\n", "\n"] {
             assert_eq!(came(bad.as_bytes()).await, (Vec::new(), false), "{bad}");

@@ -7,9 +7,10 @@ use protocol::command::{MAX_PART_BYTES, Terminal};
 use ratatui::crossterm::terminal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use crate::cli::CliError;
-use crate::client::{ClientError, Keys};
+use crate::client::{ALIVE_EVERY, ClientError, Keys};
 
 /// Keys go on as they are pressed, Ctrl-C among them, and nothing is shown that does not come back; until this is dropped.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ async fn try_type_all(
 ) -> Result<(), ClientError> {
     let mut typed = has_input.then(read_all);
     let mut sizes = if has_terminal { signal(SignalKind::window_change()).ok() } else { None };
+    let mut alive = tokio::time::interval(ALIVE_EVERY);
+    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         // Cancel-safe: each takes a whole event from its queue, or nothing.
         tokio::select! {
@@ -71,6 +74,7 @@ async fn try_type_all(
                     keys.last().await?;
                 }
             },
+            _ = alive.tick() => keys.alive().await?,
             () = resized(&mut sizes) => {
                 if let Ok(terminal) = size() {
                     keys.resize(terminal).await?;
