@@ -128,11 +128,9 @@ impl Typing {
             return std::future::pending().await;
         };
         let changed = async {
-            let changed = sizes.changed().await;
-            if changed.is_ok() {
-                tokio::time::sleep_until(*size_at).await;
-            }
-            changed.map(|()| *sizes.borrow_and_update())
+            // In this order: what `changed` has seen it does not see again, and this may be given up while it waits.
+            tokio::time::sleep_until(*size_at).await;
+            sizes.changed().await.map(|()| *sizes.borrow_and_update())
         };
         tokio::select! {
             // What was typed before its writer went comes first.
@@ -310,7 +308,7 @@ mod tests {
     }
 
     /// What is not taken is said again, the first of it and ever more rarely: it may be that nobody reads it there.
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_a_node_did_not_take_is_said_again_until_it_has_and_no_more_than_fits_is_ahead() {
         let (client, coming) = client();
         let (mut typing, began) = (Typing::of(coming), Instant::now());
@@ -336,7 +334,7 @@ mod tests {
         assert!(typing.again(at(999_999)).is_empty());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_is_gone_is_seen_once_what_it_typed_is_passed_on_or_nothing_can_be() {
         for full in [false, true] {
             let (client, coming) = client();
@@ -355,7 +353,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn of_sizes_the_newest_counts_and_it_waits_for_nothing() {
         let (client, coming) = client();
         let (mut typing, now) = (Typing::of(coming), Instant::now());
@@ -373,10 +371,18 @@ mod tests {
         assert!(!has_more(&mut typing).await);
         client.sizes.send_replace(Some(terminal));
         assert_eq!(typing.next().await, Some(Typed::Size(terminal)));
+        // Nor is a size lost over what is typed while it waits.
+        typing.taken(INPUT_WINDOW, now);
+        let last = Terminal { rows: 3, columns: 3 };
+        client.sizes.send_replace(Some(last));
+        assert!(!has_more(&mut typing).await);
+        client.inputs.send(Typed::Last).await.unwrap();
+        assert_eq!(typing.next().await, Some(Typed::Last));
+        assert_eq!(typing.next().await, Some(Typed::Size(last)));
     }
 
     /// What a client says, what comes of it, and whether it may go on.
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn lines_are_read_to_the_first_that_is_no_clients() {
         async fn came(mut said: &[u8]) -> (Vec<Typed>, bool) {
             let (client, coming) = client();
