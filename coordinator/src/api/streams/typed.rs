@@ -249,14 +249,15 @@ async fn read_all(from: &mut (impl AsyncRead + Unpin), client: Client) -> io::Re
     loop {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = bytes.drain(..=end).collect();
-            match parse(&line).ok_or(io::ErrorKind::InvalidData)? {
-                None => {}
-                Some(Typed::Size(terminal)) => drop(client.sizes.send_replace(Some(terminal))),
+            let passed = match parse(&line).ok_or(io::ErrorKind::InvalidData)? {
+                None => true,
+                Some(Typed::Size(terminal)) => client.sizes.send(Some(terminal)).is_ok(),
                 Some(input @ (Typed::Bytes(_) | Typed::Last)) => {
-                    if client.inputs.send(input).await.is_err() {
-                        return Ok(());
-                    }
+                    client.inputs.send(input).await.is_ok()
                 }
+            };
+            if !passed {
+                return Ok(());
             }
         }
         if bytes.len() > MAX_LINE_BYTES {
