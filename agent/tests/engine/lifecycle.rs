@@ -30,6 +30,8 @@ fn a_container_lives_from_create_to_remove_and_every_call_can_be_repeated() {
         let refused = stage.docker.remove_network(&network.id).await;
         assert!(matches!(refused, Err(EngineError::Conflict(_))), "{refused:?}");
 
+        // An application that has not come to asking for it is ended by the signal itself.
+        stage.says(&id, "event=listening").await;
         stage.docker.signal(&id, Signal::Term).await.unwrap();
         assert_eq!(stage.exit(&id).await, (0, false));
         stage.docker.signal(&id, Signal::Term).await.unwrap();
@@ -40,7 +42,8 @@ fn a_container_lives_from_create_to_remove_and_every_call_can_be_repeated() {
         assert_ne!(stage.container(&id).await.unwrap().run, running.run);
 
         stage.docker.signal(&id, Signal::Kill).await.unwrap();
-        assert_eq!(stage.exit(&id).await, (137, false));
+        // Whether memory was why: the kernel counts the kills of the whole machine, those of the tests beside this one too.
+        assert_eq!(stage.exit(&id).await.0, 137);
         for _ in 0..2 {
             stage.docker.remove(&id).await.unwrap();
             stage.docker.signal(&id, Signal::Term).await.unwrap();

@@ -155,6 +155,13 @@ impl Stage {
         containers.into_iter().find(|container| container.id == id)
     }
 
+    /// Waits until a container has written this.
+    pub(crate) async fn says(&self, id: &str, text: &str) {
+        while !self.docker.logs_tail(id, 100).await.unwrap().concat().contains(text) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// Waits until it has ended; its code and whether it was killed for its memory.
     pub(crate) async fn exit(&self, id: &str) -> (i64, bool) {
         loop {

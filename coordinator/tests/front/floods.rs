@@ -103,24 +103,38 @@ async fn a_thousand_boards_that_come_back_at_once_are_in_and_heard_within_a_minu
     }
 }
 
-/// Logs in and says hello until it is acknowledged; one that finds no place comes again.
+/// Logs in and says hello until it is acknowledged; one that finds no place, or whose connection breaks, comes again, as every client does.
 async fn comes_back(board: &Board, fleet: &Fleet, from: SocketAddr) -> TlsStream<TcpStream> {
-    let own = board.certificate.as_ref().map(|pem| (pem.as_str(), &board.tls));
-    let mut stream = loop {
-        match tls(fleet, own, None, Some(from)).await {
-            Ok(stream) => break stream,
-            Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+    let (mut stream, mut breaks) = (says_hello(board, fleet, from).await, 0);
+    loop {
+        match stream {
+            Ok(stream) => return stream,
+            Err(error) => {
+                breaks += 1;
+                eprintln!("{}: {error}, the {breaks}. time", board.id());
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
         }
-    };
-    assert_eq!(connect(&mut stream, board.id().as_str()).await.unwrap(), 0);
+        stream = says_hello(board, fleet, from).await;
+    }
+}
+
+async fn says_hello(
+    board: &Board,
+    fleet: &Fleet,
+    from: SocketAddr,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let own = board.certificate.as_ref().map(|pem| (pem.as_str(), &board.tls));
+    let mut stream = tls(fleet, own, None, Some(from)).await?;
+    assert_eq!(connect(&mut stream, board.id().as_str()).await?, 0);
     let id = fleet.ca().fleet();
     let subject = Subject::Up(Up::Hello);
     let topic = Topic { fleet: id.clone(), node: board.id(), subject }.to_string();
-    stream.write_all(&publish(&topic, &board.hello(id))).await.unwrap();
+    stream.write_all(&publish(&topic, &board.hello(id))).await?;
     let mut puback = [0; 4];
-    stream.read_exact(&mut puback).await.unwrap();
+    stream.read_exact(&mut puback).await?;
     assert_eq!(puback, [0x40, 2, 0, 1]);
-    stream
+    Ok(stream)
 }
 
 /// A PUBLISH of MQTT 3.1.1 with QoS 1 and packet identifier 1.
