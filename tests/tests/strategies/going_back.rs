@@ -33,10 +33,11 @@ fn what_turns_bad_while_it_soaks_goes_back_by_itself_also_with_nobody_there() {
     let service = Service::new("web", port)
         .rollout("soak = \"2m\"")
         .rollout("batch = 2")
-        .rollout("progress_deadline = \"3s\"");
+        // Long enough for a busy machine to start it, and over before it turns bad.
+        .rollout("progress_deadline = \"10s\"");
     let _ = fleet.deploy(&service).expect_code(0);
     let (load, begun) = (load(&fleet, 2, port, 50), Instant::now());
-    let bad = service.clone().image("pith-demo:v2").env("UNREADY_AFTER_S", "4");
+    let bad = service.clone().image("pith-demo:v2").env("UNREADY_AFTER_S", "12");
     let _ = fleet.deploy(&bad).expect_code(0);
     check_version(&fleet, 1, port, "v2");
     until_true("it goes back by itself", SOON, || has_gone_back(&fleet));
