@@ -305,9 +305,7 @@ impl Agent {
 
     /// Whoever is inside a service that the policy lets nobody into any more is not, from now on.
     pub(super) fn show_out(&mut self, now: Now) {
-        let policy = self.policy.as_ref().map(|looked| &looked.state.policy);
-        let lets_in = |service: &ServiceName| policy.is_some_and(|one| one.allows_exec(service));
-        for stream in self.commands.not_let_in(lets_in) {
+        for stream in self.commands.not_let_in(|service| self.lets_in(service)) {
             let message = "the node's policy does not allow it any more".to_owned();
             self.end_stream(&stream, End::Failed { message }, now);
         }
